@@ -1,0 +1,95 @@
+"""One provider call, from `prepare` to `settle`. Clients write it, `emit` reads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from genai_meter.dialects.base import Dialect, Reading, RequestView
+from genai_meter.guard import ALLOW, Decision
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from genai_meter.pricing import RateCard
+    from genai_meter.usage import Usage
+
+Status: TypeAlias = Literal["ok", "error", "cancelled", "closed_early", "abandoned", "blocked"]
+"""How a call ended: normally, by an exception, by cancellation of the caller's task, by the caller
+closing the stream before its end, by the caller dropping it, by our guard."""
+
+
+@dataclass(slots=True)
+class Target:
+    """Where a call goes, as read from the client object."""
+
+    provider: str
+    """`gen_ai.provider.name`: a value of the conventions where one exists."""
+    host: str
+    port: int | None = None
+    """None when it is the scheme's default."""
+    region: str | None = None
+    account: str | None = None
+    """Provider account, organisation, project or workspace, when the client object knows it."""
+    deployment: str | None = None
+    api_key: str | None = None
+    """The secret itself, only to be fingerprinted by `identity`; never emitted, never logged."""
+    sdk: str = ""
+    """Client library and class, e.g. `openai.AsyncAzureOpenAI`."""
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One HTTP exchange of a call; retries make several."""
+
+    start_ns: int
+    """Unix time, nanoseconds."""
+    end_ns: int | None = None
+    status: int | None = None
+    """HTTP status; None when no answer came."""
+    request_id: str | None = None
+    error_type: str | None = None
+
+
+@dataclass(slots=True)
+class Prepared:
+    """What the guard may look at, before anything has left the process."""
+
+    target: Target
+    dialect: Dialect
+    request: RequestView
+    attribution: Mapping[str, str]
+    """Snapshot of who pays: field name of `schema` → value."""
+    rate_card: RateCard | None
+    """None when the model has no price."""
+    estimate: Usage
+    """Worst case: input by size, output by the caller's bound or the model's limit."""
+
+
+@dataclass(slots=True, weakref_slot=True)
+class Call:
+    """Everything known about one call. Ends exactly once, through `emit.finish`."""
+
+    prepared: Prepared
+    call_id: bytes
+    """16 bytes, UUIDv7."""
+    start_ns: int = field(default_factory=time.time_ns)
+    end_ns: int | None = None
+    first_chunk_ns: int | None = None
+    chunk_count: int = 0
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    reading: Reading = field(default_factory=Reading)
+    decision: Decision = ALLOW
+    injected_usage: bool = False
+    """We asked for the usage chunk and hide it from the caller."""
+    status: Status | None = None
+    error_type: str | None = None
+    span: Span | None = None
+    span_is_ours: bool = False
+    context: Context | None = None
+    """The OpenTelemetry context of `span`: exemplars and the event belong to it."""
+    open: list[bool] = field(default_factory=lambda: [True])
+    """Popped by whoever ends the call: a test-and-set that a finalizer on any thread can use without a lock."""

@@ -1,0 +1,41 @@
+"""Nothing of ours may reach the caller: every touch of foreign data goes through `guarded`.
+
+An error inside the meter is swallowed, counted and logged once per place. `BaseException`s that
+are no `Exception` (KeyboardInterrupt, CancelledError, GeneratorExit) always pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+logger: Final = logging.getLogger("genai_meter")
+
+internal_errors: Final[Counter[str]] = Counter()
+"""Place (qualified function name) → errors swallowed there since the process started."""
+
+
+def guarded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Call `function`; on an `Exception` count it, log it once and return None."""
+    try:
+        return function(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001 - the one place where everything of ours ends
+        swallow(function.__qualname__, error)
+        return None
+
+
+def swallow(place: str, error: Exception) -> None:
+    """Count an error of ours at `place`; the first one there is logged (type only, never content)."""
+    internal_errors[place] += 1
+    if internal_errors[place] == 1:
+        logger.warning(
+            "genai_meter: %s in %s; the call is unharmed, its metering may be incomplete (logged once)",
+            type(error).__name__,
+            place,
+            exc_info=logger.isEnabledFor(logging.DEBUG),
+        )
