@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Action: TypeAlias = Literal["allow", "degrade", "reroute", "queue", "block"]
 
 
-class Blocked(Exception):  # noqa: N818 - the name users catch; it is a decision, not a fault
+class Blocked(Exception):
     """Raised to the caller instead of sending the request, and only when a policy says so."""
 
 

@@ -1,0 +1,54 @@
+"""The `genai-meter` command. Each subcommand is a module of `commands`, imported only when asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+COMMANDS: Final = {
+    "serve": "receive OTLP, price, store and expose usage",
+    "usage": "spend and tokens from the ledger, by any dimension",
+    "prices": "calculate, show, explain, compile, compare and update prices",
+    "rules": "write the Prometheus rules",
+    "dashboards": "write the Grafana dashboards",
+}
+"""Subcommand → one line of help. The module of the same name in `commands` has `configure` and `run`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code (2: bad usage or a missing extra)."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="genai-meter", description="The meter of LLM calls.")
+    parser.add_argument("--version", action="version", version=_version())
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((a for a in arguments if not a.startswith("-")), None)
+    for name, help_line in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=help_line, description=help_line)
+        if name == chosen:
+            try:
+                module = importlib.import_module(f"genai_meter_exporter.commands.{name}")
+            except ModuleNotFoundError as error:
+                print(f"genai-meter {name} needs the package {error.name!r}: {_INSTALL}", file=sys.stderr)
+                return 2
+            module.configure(subparser)
+    options = parser.parse_args(arguments)
+    try:
+        return importlib.import_module(f"genai_meter_exporter.commands.{options.command}").run(options)
+    except ModuleNotFoundError as error:
+        print(f"this needs the package {error.name!r}: {_INSTALL}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+_INSTALL: Final = "pip install 'genai-meter[exporter]' (dashboards: 'genai-meter[dashboards]')"
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"genai-meter {version('genai-meter')}"
