@@ -163,6 +163,14 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("list_cost", "genai_meter.cost.list", "pico_usd", "cost", "At list price; absent when unpriced"),
     Field("cost", "genai_meter.cost.effective", "pico_usd", "cost", "After discounts; absent when unpriced"),
     Field("cost_lines", "genai_meter.cost.lines", "json", "cost", "Bucket × rate lines with their price source"),
+    Field(
+        "price_context",
+        "genai_meter.price.context",
+        "json",
+        "cost",
+        "Price dimensions the call was priced with (service_tier, processing, speed, inference_geo, region …), so that "
+        "the exporter prices the same call; absent when there is none",
+    ),
     Field("book_id", "genai_meter.cost.book", "text", "cost", "Price book the cost was computed from"),
     Field(
         "app_cost",
