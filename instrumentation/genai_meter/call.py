@@ -82,6 +82,8 @@ class Call:
     chunk_count: int = 0
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     reading: Reading = field(default_factory=Reading)
+    earlier: list[Reading] = field(default_factory=list[Reading])
+    """Other answers received and billed within this call (a fallback retried a refusal), oldest first."""
     decision: Decision = ALLOW
     injected_usage: bool = False
     """We asked for the usage chunk and hide it from the caller."""
@@ -93,3 +95,13 @@ class Call:
     """The OpenTelemetry context of `span`: exemplars and the event belong to it."""
     open: list[bool] = field(default_factory=lambda: [True])
     """Popped by whoever ends the call: a test-and-set that a finalizer on any thread can use without a lock."""
+
+    def usages(self) -> list[Usage]:
+        """Billed usage of every answer of the call; those of another answer than the last name their model."""
+        dialect, request = self.prepared.dialect, self.prepared.request
+        found = dialect.usages(self.reading, request)
+        for reading in self.earlier:
+            for usage in dialect.usages(reading, request):
+                usage.model = usage.model or reading.model
+                found.append(usage)
+        return found
