@@ -1,0 +1,289 @@
+"""Who pays: `attribute(tenant=…, feature=…)`, carried by the OpenTelemetry context and by W3C baggage."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextvars import ContextVar, Token
+from types import TracebackType
+from typing import Any, Final, TypeVar, cast
+
+from opentelemetry import baggage
+from opentelemetry.context import Context, attach, create_key, get_current, set_value
+
+from genai_meter import environment, identity, schema
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_KEY: Final = create_key("genai_meter.attribution")
+_FIELDS: Final = {f.name: f for f in schema.ATTRIBUTION}
+_PREFIX: Final = "genai_meter."
+_NOTHING: Final[Mapping[str, str]] = {}
+
+_resource: Mapping[str, str] = _NOTHING
+"""Defaults found in the resource of the tracer provider."""
+
+
+def baggage_key(name: str) -> str:
+    """The baggage key that carries a field."""
+    return _PREFIX + name
+
+
+def use_resource(attributes: Mapping[str, Any]) -> None:
+    """Take defaults from resource attributes (`genai_meter.team` …); the environment wins over them."""
+    global _resource, _last
+    found: dict[str, str] = {}
+    for f in schema.ATTRIBUTION:
+        value = attributes.get(f.attribute)
+        if value is not None:
+            found[f.name] = environment.clean(value)
+    _resource = found
+    _last = (None, _NOTHING)
+
+
+def _defaults() -> Mapping[str, str]:
+    configured = environment.settings().attribution
+    return {**_resource, **configured} if _resource else configured
+
+
+# --- reading ----------------------------------------------------------------------------------------
+_last: tuple[Context | None, Mapping[str, str]] = (None, _NOTHING)
+
+
+def current() -> Mapping[str, str]:
+    """Who pays for a call made now: field name of the schema → value. Not to be changed by the caller.
+
+    `attribute(...)` wins over received baggage, which wins over the defaults of the process.
+    """
+    global _last
+    context = get_current()
+    known, found = _last
+    if known is context:
+        return found
+    found = _resolve(context)
+    _last = (context, found)
+    return found
+
+
+def _resolve(context: Context) -> Mapping[str, str]:
+    given = cast("Mapping[str, str]", context.get(_KEY, _NOTHING))
+    received = _received(context)
+    defaults = _defaults()
+    merged = {**defaults, **received, **given} if received or defaults else given
+    return {name: value for name, value in merged.items() if value}
+
+
+def _received(context: Context) -> dict[str, str]:
+    names = environment.settings().baggage_in
+    if not names:
+        return {}
+    carried = baggage.get_all(context)
+    found: dict[str, str] = {}
+    for name in names:
+        value = carried.get(_PREFIX + name)
+        if value is not None:
+            text = _value(name, value)
+            if text:
+                found[name] = text
+    return found
+
+
+# --- writing ----------------------------------------------------------------------------------------
+def _value(name: str, value: object) -> str | None:
+    text = environment.clean(value)
+    return identity.user(text) if name == "user" and text else text
+
+
+def cleaned(fields: Mapping[str, object]) -> dict[str, str]:
+    """Fields as they may be stored; TypeError for a name the schema does not have."""
+    found: dict[str, str] = {}
+    for name, value in fields.items():
+        if name not in _FIELDS:
+            raise TypeError(_unknown(name))
+        if value is None:
+            continue
+        text = _value(name, value)
+        if text is not None:
+            found[name] = text
+    return found
+
+
+def _unknown(name: str) -> str:
+    import difflib  # only on the way to an exception
+
+    closest = difflib.get_close_matches(name, _FIELDS, 1, 0.5)
+    hint = f"; did you mean {closest[0]!r}?" if closest else ""
+    return f"unknown field of attribution {name!r}{hint} (known: {', '.join(_FIELDS)})"
+
+
+def _extended(context: Context, fields: Mapping[str, str]) -> Context:
+    """`context` with `fields` over what it has; an empty value removes a field."""
+    merged = {**cast("Mapping[str, str]", context.get(_KEY, _NOTHING)), **fields}
+    result = set_value(_KEY, merged, context)
+    for name in environment.settings().baggage_out:
+        if name in fields:
+            if fields[name]:
+                result = baggage.set_baggage(_PREFIX + name, fields[name], result)
+            else:
+                result = baggage.remove_baggage(_PREFIX + name, result)
+    return result
+
+
+_entered: Final[ContextVar[tuple[tuple[attribute, Context, Token[Context]], ...]]] = ContextVar(
+    "genai_meter.attribution.entered", default=()
+)
+"""The `with` blocks open in this task or thread: one `attribute` object may be entered by several."""
+
+
+def leave(context: Context, token: Token[Context]) -> None:
+    """Detach `context`; nothing happens in an execution context that it was not attached in."""
+    if get_current() is context:
+        token.var.reset(token)
+        return
+    try:
+        token.var.reset(token)
+    except (ValueError, RuntimeError):
+        # Closed from another task or thread (a generator's finalizer): there is nothing of ours there.
+        return
+
+
+class attribute:
+    """Charge every call made inside to the given owner: `with attribute(tenant="acme", feature="search"):`.
+
+    Context manager (sync and async) and decorator (functions, coroutines, generators, async
+    generators). Inner values win over outer ones, field by field. None leaves a field as it is, an
+    empty string clears it. Values are cut to 256 characters, control characters become spaces. A
+    name the schema does not have is a TypeError.
+    """
+
+    __slots__ = ("_fields",)
+
+    def __init__(
+        self,
+        *,
+        tenant: object = None,
+        tenant_segment: object = None,
+        team: object = None,
+        project: object = None,
+        feature: object = None,
+        route: object = None,
+        owner: object = None,
+        user: object = None,
+        user_tier: object = None,
+        priority: object = None,
+        criticality: object = None,
+        workflow: object = None,
+        run_id: object = None,
+        parent_run_id: object = None,
+        step: object = None,
+        agent: object = None,
+        conversation_id: object = None,
+        session_id: object = None,
+        experiment: object = None,
+        variant: object = None,
+        prompt_name: object = None,
+        prompt_version: object = None,
+        release: object = None,
+        **unknown: object,
+    ) -> None:
+        given = {name: value for name, value in locals().items() if name in _FIELDS}
+        self._fields = cleaned({**given, **unknown})
+
+    def __enter__(self) -> attribute:
+        _entered.set((*_entered.get(), (self, *self._attach())))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stack = _entered.get()
+        for at in range(len(stack) - 1, -1, -1):
+            owner, context, token = stack[at]
+            if owner is self:
+                _entered.set(stack[:at])
+                leave(context, token)
+                return
+
+    async def __aenter__(self) -> attribute:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _attach(self) -> tuple[Context, Token[Context]]:
+        context = _extended(get_current(), self._fields)
+        return context, attach(context)
+
+    def __call__(self, function: F) -> F:
+        """Decorate `function`: what it calls is charged to the owner."""
+        if inspect.isasyncgenfunction(function):
+            wrapper: Callable[..., Any] = self._async_generator(function)
+        elif inspect.iscoroutinefunction(function):
+            wrapper = self._coroutine(function)
+        elif inspect.isgeneratorfunction(function):
+            wrapper = self._generator(function)
+        else:
+            wrapper = self._function(function)
+        return cast("F", functools.wraps(function)(wrapper))
+
+    def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            entered = self._attach()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                leave(*entered)
+
+        return wrapper
+
+    def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            entered = self._attach()
+            try:
+                return await function(*args, **kwargs)
+            finally:
+                leave(*entered)
+
+        return wrapper
+
+    def _generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        # Attached for each step only: between two steps the consumer runs, who must not see our values.
+        def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
+            generator: Generator[Any, Any, Any] = function(*args, **kwargs)
+            step: Callable[[], Any] = functools.partial(next, generator)
+            while True:
+                try:
+                    item = self._function(step)()
+                except StopIteration as stop:
+                    return stop.value
+                try:
+                    step = functools.partial(generator.send, (yield item))
+                except GeneratorExit:
+                    self._function(generator.close)()
+                    raise
+                except BaseException as error:
+                    step = functools.partial(generator.throw, error)
+
+        return wrapper
+
+    def _async_generator(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+            generator: AsyncGenerator[Any, Any] = function(*args, **kwargs)
+            step: Callable[[], Any] = generator.__anext__
+            while True:
+                try:
+                    item = await self._coroutine(step)()
+                except StopAsyncIteration:
+                    return
+                try:
+                    step = functools.partial(generator.asend, (yield item))
+                except GeneratorExit:
+                    await self._coroutine(generator.aclose)()
+                    raise
+                except BaseException as error:
+                    step = functools.partial(generator.athrow, error)
+
+        return wrapper

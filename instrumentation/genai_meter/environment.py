@@ -1,0 +1,280 @@
+"""Configuration of the application half: the `GENAI_METER_*` variables, as data, read once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias, get_args
+from urllib.parse import unquote
+
+from genai_meter import schema
+from genai_meter.safety import logger
+
+PREFIX: Final = "GENAI_METER_"
+
+Semconv: TypeAlias = Literal["both", "latest", "legacy"]
+"""Which generation of the GenAI metrics is emitted."""
+
+MAX_VALUE: Final = 256
+"""Longest attribution value, in characters; longer ones are cut."""
+
+_CONTROL: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
+
+
+@dataclass(frozen=True, slots=True)
+class HashKey:
+    """One shared secret and the name under which its fingerprints are known."""
+
+    key_id: str
+    secret: bytes = field(repr=False)
+
+
+def clean(value: object) -> str:
+    """An attribution value as text: control characters become spaces, at most 256 characters."""
+    text = value if type(value) is str else str(value)
+    if len(text) > MAX_VALUE:
+        text = text[:MAX_VALUE]
+    if not text.isprintable():
+        text = text.translate(_CONTROL)
+        # Lone surrogates cannot be encoded for OTLP or baggage.
+        text = text.encode("utf-8", "replace").decode("utf-8")
+    return text.strip()
+
+
+def _flag(text: str) -> bool:
+    word = text.lower()
+    if word in ("true", "1", "yes", "on"):
+        return True
+    if word in ("false", "0", "no", "off"):
+        return False
+    raise ValueError("true or false")
+
+
+def _semconv(text: str) -> Semconv:
+    for choice in get_args(Semconv):
+        if choice == text.lower():
+            return choice
+    raise ValueError("both, latest or legacy")
+
+
+def _text(text: str) -> str:
+    return clean(text)
+
+
+def _path(text: str) -> str:
+    return text
+
+
+def _fields(text: str) -> tuple[str, ...]:
+    names = tuple(name for name in (part.strip() for part in text.split(",")) if name)
+    allowed = {f.name for f in schema.ATTRIBUTION if f.baggage}
+    unknown = [name for name in names if name not in allowed]
+    if unknown:
+        raise ValueError(f"field names of attribution; unknown: {', '.join(sorted(unknown))}")
+    return names
+
+
+def _hash_keys(text: str) -> tuple[HashKey, ...]:
+    keys: list[HashKey] = []
+    for part in text.split(","):
+        key_id, colon, secret = part.strip().rpartition(":")
+        if not colon:
+            key_id = "0"
+        if not (key_id.replace("-", "").replace("_", "").isalnum() and key_id.isascii() and len(key_id) <= 16):
+            raise ValueError("<key id>:<secret>, the key id of at most 16 letters, digits, - and _")
+        if len(secret) < 16:
+            raise ValueError("secrets of at least 16 characters")
+        keys.append(HashKey(key_id, secret.encode()))
+    if len({key.key_id for key in keys}) != len(keys):
+        raise ValueError("key ids that differ")
+    return tuple(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One `GENAI_METER_*` variable."""
+
+    setting: str
+    """Field of `Settings`; the variable is its name in capitals behind the prefix."""
+    default: str
+    """As one would write it; empty is unset."""
+    parse: Callable[[str], Any]
+    """Raises ValueError with what would have been right."""
+    doc: str
+
+    @property
+    def name(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.setting.upper()
+
+
+DEFAULT_FIELDS: Final = (
+    "tenant",
+    "tenant_segment",
+    "team",
+    "project",
+    "feature",
+    "route",
+    "owner",
+    "priority",
+    "criticality",
+    "workflow",
+    "run_id",
+    "parent_run_id",
+    "step",
+    "agent",
+    "experiment",
+    "variant",
+    "release",
+)
+"""Fields of attribution that may have a default for the whole process."""
+
+SWITCHES: Final = (
+    Variable("disabled", "false", _flag, "`true` leaves every client library alone."),
+    Variable(
+        "semconv",
+        "both",
+        _semconv,
+        "Generation of the GenAI metrics: `latest` (`gen_ai.client.inference.*`), `legacy` "
+        "(`gen_ai.client.token.usage`, `gen_ai.client.operation.duration`) or `both`.",
+    ),
+    Variable(
+        "inject_usage",
+        "true",
+        _flag,
+        "Ask OpenAI-compatible chat streams for their usage (`stream_options.include_usage`) and hide the extra "
+        "chunk from a caller who did not ask for it.",
+    ),
+    Variable(
+        "baggage",
+        "",
+        _fields,
+        "Fields of attribution that travel in W3C baggage, out and in: `tenant,feature`. Baggage goes to every "
+        "service an instrumented HTTP client calls, providers included.",
+    ),
+    Variable(
+        "baggage_in", "", _fields, "Fields read from received baggage, when that differs from `GENAI_METER_BAGGAGE`."
+    ),
+    Variable("baggage_out", "", _fields, "Fields written to baggage, when that differs from `GENAI_METER_BAGGAGE`."),
+    Variable(
+        "hash_key",
+        "",
+        _hash_keys,
+        "Shared secret for HMAC fingerprints, `<key id>:<secret>`, the secret of at least 16 characters. Several, "
+        "separated by commas, while a key is rotated: the first one signs.",
+    ),
+    Variable("hash_user", "false", _flag, "`true` replaces user ids by their HMAC; without a key they are dropped."),
+    Variable("request_hash", "false", _flag, "`true` adds keyed hashes of the system prompt and of the request."),
+    Variable("price_overlay", "", _path, "Price overlay, as compiled by `genai-meter prices compile`."),
+)
+
+VARIABLES: Final = SWITCHES + tuple(
+    Variable(name, "", _text, f"Default of `{name}`: {schema.BY_NAME[name].doc.lower()}.") for name in DEFAULT_FIELDS
+)
+"""Every variable, once; docs/configuration.md is this table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the variables say."""
+
+    disabled: bool = False
+    semconv: Semconv = "both"
+    inject_usage: bool = True
+    baggage_in: tuple[str, ...] = ()
+    baggage_out: tuple[str, ...] = ()
+    hash_keys: tuple[HashKey, ...] = ()
+    """The first one signs."""
+    hash_user: bool = False
+    request_hash: bool = False
+    price_overlay: str | None = None
+    attribution: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Defaults of attribution: from the variables, then from `OTEL_RESOURCE_ATTRIBUTES`."""
+
+
+def read(environ: Mapping[str, str]) -> Settings:
+    """The settings in `environ`. A wrong value is named in one log line and its default used."""
+    values: dict[str, Any] = {}
+    for variable in VARIABLES:
+        text = environ.get(variable.name, "").strip()
+        if not text:
+            continue
+        try:
+            values[variable.setting] = variable.parse(text)
+        except ValueError as error:
+            # The value itself may be a secret.
+            logger.warning(
+                "%s: wrong value, expected %s; using the default %s",
+                variable.name,
+                error,
+                variable.default or "(unset)",
+            )
+    _name_misspelt(environ)
+    for needs_key in ("hash_user", "request_hash"):
+        if values.get(needs_key) and "hash_key" not in values:
+            logger.warning("%s%s needs GENAI_METER_HASH_KEY; nothing is hashed", PREFIX, needs_key.upper())
+    both: tuple[str, ...] = values.pop("baggage", ())
+    attribution = _resource_attribution(environ.get("OTEL_RESOURCE_ATTRIBUTES", ""))
+    attribution.update((name, values.pop(name)) for name in DEFAULT_FIELDS if values.get(name))
+    return Settings(
+        baggage_in=values.pop("baggage_in", both),
+        baggage_out=values.pop("baggage_out", both),
+        hash_keys=values.pop("hash_key", ()),
+        attribution=attribution,
+        **values,
+    )
+
+
+def _name_misspelt(environ: Mapping[str, str]) -> None:
+    """Name variables that look like ours but are not."""
+    known = {variable.name for variable in VARIABLES}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            import difflib  # only for a variable that is not ours
+
+            closest = difflib.get_close_matches(name, known, 1, 0.9)
+            if closest:
+                logger.warning("%s is unknown and ignored; did you mean %s?", name, closest[0])
+
+
+def _resource_attribution(text: str) -> dict[str, str]:
+    """Fields of attribution in `OTEL_RESOURCE_ATTRIBUTES` (`genai_meter.team=search,…`)."""
+    found: dict[str, str] = {}
+    for pair in text.split(","):
+        attribute, equals, value = pair.partition("=")
+        known = schema.BY_ATTRIBUTE.get(attribute.strip())
+        if equals and known is not None and known.group == "attribution":
+            found[known.name] = clean(unquote(value.strip()))
+    return found
+
+
+_settings: Settings | None = None
+
+
+def settings() -> Settings:
+    """The settings of this process, read from the environment on first use."""
+    global _settings
+    if _settings is None:
+        _settings = read(os.environ)
+    return _settings
+
+
+def reload() -> Settings:
+    """Read the environment again."""
+    global _settings
+    _settings = None
+    return settings()
+
+
+def table() -> str:
+    """The variables as a Markdown table."""
+    lines = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for variable in VARIABLES:
+        default = f"`{variable.default}`" if variable.default else ""
+        lines.append(f"| `{variable.name}` | {default} | {variable.doc} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(table(), end="")
