@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -66,12 +66,12 @@ def need(tool: str) -> Path:
         return found
     raise ToolMissing(
         f"{tool} is not on PATH and Debian's package could not be fetched ({'; '.join(reasons) or 'not in it'}). "
-        f"Install {' or '.join(PACKAGES[tool])} (https://prometheus.io/download/) so that {tool} is on PATH, then retry."
+        f"Put {tool} on PATH (https://prometheus.io/download/, or Debian's {' or '.join(PACKAGES[tool])}), then retry."
     )
 
 
 @contextmanager
-def _locked() -> Iterator[None]:
+def _locked() -> Generator[None]:
     """One fetch at a time, also between processes (tests run in parallel)."""
     DIRECTORY.mkdir(parents=True, exist_ok=True)
     with (DIRECTORY / ".lock").open("w") as lock:

@@ -1,0 +1,209 @@
+"""The Prometheus rules: valid, proven by promtool, documented, and the same at any time scale."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import promql_parser
+import pytest
+import yaml
+
+from examples.tools import ToolMissing, need
+
+ROOT = Path(__file__).parent.parent
+RULES = ROOT / "alert_rules" / "genai-meter.rules.yaml"
+RUNBOOKS = ROOT / "alert_rules" / "runbooks"
+UNIT_TESTS = sorted((ROOT / "alert_rules" / "tests").glob("*.test.yaml"))
+SCALE = 60
+
+
+@pytest.fixture(scope="session")
+def promtool() -> Path:
+    """The real promtool."""
+    try:
+        return need("promtool")
+    except ToolMissing as error:
+        pytest.skip(str(error))
+
+
+def command(*options: str) -> subprocess.CompletedProcess[str]:
+    """Run `genai-meter rules`."""
+    return subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from genai_meter_exporter.cli import main; raise SystemExit(main())",
+            "rules",
+            *options,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def run(*arguments: object) -> None:
+    """Run a tool; its output is the message when it fails."""
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def rules(text: str) -> Iterator[dict[str, Any]]:
+    """Every rule of a rules file."""
+    for group in yaml.safe_load(text)["groups"]:
+        yield from group["rules"]
+
+
+def alerts() -> list[dict[str, Any]]:
+    return [rule for rule in rules(RULES.read_text()) if "alert" in rule]
+
+
+def test_shipped_file_is_the_command_at_time_scale_one() -> None:
+    assert command().stdout == RULES.read_text()
+    assert command("--time-scale", "1").stdout == RULES.read_text()
+
+
+def test_promtool_accepts_the_shipped_rules(promtool: Path) -> None:
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", RULES)
+
+
+@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name)
+def test_promtool_unit_tests(promtool: Path, file: Path) -> None:
+    run(promtool, "test", "rules", file)
+
+
+@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name)
+def test_unit_tests_hold_when_rules_and_time_run_faster(promtool: Path, file: Path, tmp_path: Path) -> None:
+    """The same cases, with every interval of test and rules divided by the time scale."""
+    scaled = tmp_path / "genai-meter.rules.yaml"
+    assert command("--time-scale", str(SCALE), "--output", str(scaled)).returncode == 0
+    run(promtool, "check", "rules", "--lint=all", "--lint-fatal", scaled)
+    case = cast(dict[str, Any], faster(yaml.safe_load(file.read_text())))
+    case["rule_files"] = [scaled.name]
+    (tmp_path / "case.yaml").write_text(yaml.safe_dump(case, sort_keys=False))
+    run(promtool, "test", "rules", tmp_path / "case.yaml")
+
+
+def faster(node: object, key: str = "") -> object:
+    """A promtool test file with its times divided, and the note that the scaled alerts carry."""
+    if isinstance(node, list):
+        return [faster(item) for item in cast(list[object], node)]
+    if isinstance(node, dict):
+        items = cast(dict[str, object], node)
+        changed = {name: faster(value, name) for name, value in items.items()}
+        if key == "exp_annotations":
+            changed["time_scale"] = "time scale 60: where a name or a text says one hour, the rule looks at 1m"
+        return changed
+    if key in ("interval", "evaluation_interval", "eval_time"):
+        return f"{int(promql_parser.parse_duration(str(node)).total_seconds() * 1000) // SCALE}ms"
+    if key == "expr":
+        return re.sub(r"\[1h\]", "[1m]", str(node))
+    return node
+
+
+def test_every_alert_has_a_firing_and_a_silent_case() -> None:
+    firing: set[str] = set()
+    silent: set[str] = set()
+    for file in UNIT_TESTS:
+        for case in yaml.safe_load(file.read_text())["tests"]:
+            for check in case.get("alert_rule_test", []):
+                (firing if check["exp_alerts"] else silent).add(check["alertname"])
+            for check in case.get("promql_expr_test", []):
+                if not check["exp_samples"] and check["expr"].startswith("ALERTS"):
+                    named = re.search(r'alertname="(\w+)"', check["expr"])
+                    silent |= {named[1]} if named else {alert["alert"] for alert in alerts()}
+    names = {alert["alert"] for alert in alerts()}
+    assert (names - firing, names - silent) == (set(), set())
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    names = {alert["alert"] for alert in alerts()}
+    assert {page.stem for page in RUNBOOKS.glob("*.md")} == names
+    for name in names:
+        text = (RUNBOOKS / f"{name}.md").read_text()
+        headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+        assert headings == [name, "Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
+def test_alert_says_what_to_do(alert: dict[str, Any]) -> None:
+    assert re.fullmatch(r"GenAIMeter([A-Z][a-z]+)+", alert["alert"])
+    assert set(alert["annotations"]) == {"summary", "description", "action", "runbook_url", "dashboard_url"}
+    assert "{{" not in alert["annotations"]["summary"], "a summary is the headline of grouped alerts: static"
+    assert alert["annotations"]["runbook_url"].endswith(f"/{alert['alert']}.md")
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}
+
+
+def test_time_scale_shortens_every_time_and_nothing_else() -> None:
+    shipped = list(rules(RULES.read_text()))
+    scaled = list(rules(command("--time-scale", str(SCALE)).stdout))
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    pattern = re.compile(r"\b(\d+)([smhd])\b")
+    for before, after in zip(shipped, scaled, strict=True):
+        in_seconds = [
+            [int(n) * units[u] for n, u in pattern.findall(str(rule["expr"]) + " " + str(rule.get("for", "")))]
+            for rule in (before, after)
+        ]
+        assert [t // SCALE for t in in_seconds[0]] == in_seconds[1]
+        assert pattern.sub("T", before["expr"]) == pattern.sub("T", after["expr"])
+
+
+@pytest.mark.parametrize("scale", ["0", "61", "-1", "1.5", "x"])
+def test_time_scale_out_of_range_is_refused(scale: str) -> None:
+    done = command("--time-scale", scale)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "whole number from 1 to 60" in done.stderr
+
+
+def metric_selectors(expression: str) -> dict[str, set[str]]:
+    """Metric name → matchers it is read with, from the parsed expression."""
+    found: dict[str, set[str]] = {}
+
+    def visit(node: promql_parser.Expr) -> None:
+        if isinstance(node, promql_parser.VectorSelector) and node.name:
+            found.setdefault(node.name, set()).update(f"{m.name}={m.value}" for m in node.matchers.matchers)
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
+
+
+def test_selector_reaches_every_exposed_metric_and_no_recorded_series(promtool: Path, tmp_path: Path) -> None:
+    file = tmp_path / "selected.yaml"
+    assert command("--selector", 'job="genai-meter",cluster="eu"', "--output", str(file)).returncode == 0
+    run(promtool, "check", "rules", file)
+    seen: set[str] = set()
+    for rule in rules(file.read_text()):
+        for name, matchers in metric_selectors(rule["expr"]).items():
+            seen.add(name)
+            assert ({"job=genai-meter", "cluster=eu"} <= matchers) == (":" not in name), (name, matchers)
+    assert "genai_meter_cost_usd_total" in seen
+    # The queries inside the annotations as well.
+    for query in re.findall(r"printf `([^`]*)`", file.read_text()):
+        exposed = re.findall(r"(?<!:)\b(genai_meter_\w+)\{([^}]*)\}", query)
+        assert all('job="genai-meter",cluster="eu"' in matchers for _, matchers in exposed)
+
+
+@pytest.mark.parametrize("selector", ['job="a', "job", 'a="x`y"', 'a="x%sy"', 'a="{{.}}"', 'a="x: y"', 'a="x #y"'])
+def test_selector_that_would_break_a_rule_is_refused(selector: str) -> None:
+    done = command("--selector", selector)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_prometheus_rule_holds_the_same_groups() -> None:
+    manifest = yaml.safe_load(command("--prometheus-rule").stdout)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert manifest["spec"] == yaml.safe_load(RULES.read_text())
+
+
+def test_links_follow_the_installation() -> None:
+    text = command("--runbook-url", "https://wiki.corp/rb/", "--dashboard-url", "https://grafana.corp").stdout
+    assert "example.com" not in text
+    links = {rule["annotations"]["runbook_url"] for rule in rules(text) if "alert" in rule}
+    assert links == {f"https://wiki.corp/rb/{alert['alert']}.md" for alert in alerts()}
