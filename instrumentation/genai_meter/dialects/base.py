@@ -22,13 +22,24 @@ Fidelity: TypeAlias = Literal["final", "partial", "none"]
 
 def read(value: Json, key: str) -> Json:
     """The field `key` of a dict or of a parsed (pydantic) object; None when there is none."""
-    if type(value) is dict:
-        return value.get(key)  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
+    if value.__class__ is dict:
+        return value.get(key)
     try:
         return value.__dict__[key]
     except (AttributeError, KeyError):
         extra = getattr(value, "__pydantic_extra__", None)
-        return extra.get(key) if isinstance(extra, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        return extra.get(key) if extra.__class__ is dict else None
+
+
+def fields(value: Json) -> Mapping[str, Json]:
+    """All fields of a dict or of a parsed (pydantic) object, extras included; empty for anything else."""
+    if value.__class__ is dict:
+        return value
+    declared = getattr(value, "__dict__", None)
+    if declared is None:
+        return {}
+    extra = getattr(value, "__pydantic_extra__", None)
+    return {**declared, **extra} if extra else declared
 
 
 @dataclass(slots=True)
@@ -120,9 +131,18 @@ class Dialect:
         """Read one event of a stream into `reading`. Runs in the caller's loop: ≤ 2 µs."""
         raise NotImplementedError
 
+    def headers(self, reading: Reading, headers: Mapping[str, str]) -> None:
+        """Read what an API tells in its response headers (Bedrock's token counts); most tell nothing."""
+
     def usages(self, reading: Reading, request: RequestView) -> list[Usage]:
         """The billed usage, one entry a model; empty when the provider told nothing."""
-        raise NotImplementedError
+        del request  # only what is billed by the request itself (speech) looks at it
+        return self.billed(reading)
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        """The usage that the answer alone tells; nothing for an API that reports none."""
+        del reading
+        return []
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None

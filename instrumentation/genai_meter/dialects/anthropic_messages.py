@@ -1,0 +1,234 @@
+"""Anthropic messages and beta messages, directly or through Bedrock, Vertex and gateways."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
+from genai_meter.dialects.buckets import Tally, count
+from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
+from genai_meter.usage import Usage
+
+_INSIDE: Final = frozenset({"message", "fallback_message"})
+"""Iterations that the top level of the usage includes."""
+_BESIDE: Final = frozenset({"compaction", "advisor_message"})
+"""Iterations that are billed and that the top level leaves out."""
+_MIN_THINKING: Final = 1024
+"""The smallest thinking budget the API takes."""
+_TOOL_USE: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+
+
+class AnthropicMessages(Dialect):
+    """`POST /v1/messages`. `input_tokens` leaves cached tokens out: the gross input is the sum."""
+
+    name = "anthropic_messages"
+    operation = "chat"
+    id_family = "anthropic.message"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        view = RequestView(
+            model=text(body, "model"),
+            stream=body.get("stream") is True,
+            max_tokens=whole(body, "max_tokens"),
+            service_tier=text(body, "service_tier"),
+            temperature=number(body, "temperature"),
+            top_p=number(body, "top_p"),
+            top_k=whole(body, "top_k"),
+            stop_sequences=strings(body, "stop_sequences"),
+            tool_count=size(body, "tools"),
+        )
+        output = fields(body.get("output_config"))
+        view.reasoning_level = text(output, "effort") or text(fields(body.get("thinking")), "type")
+        if body.get("output_format") is not None or output.get("format") is not None:
+            view.output_type = "json"
+        for key in ("speed", "inference_geo"):
+            value = text(body, key)
+            if value is not None:
+                view.context[key] = value
+        system, messages = body.get("system"), items(body, "messages")
+        if system is not None:
+            view.chars_by_role["system"] = chars(system)
+        if messages is not None:
+            view.message_count = len(messages)
+            by_role(messages, view.chars_by_role)
+        return view
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        answer = fields(payload)
+        _head(reading, answer)
+        reason = answer.get("stop_reason")
+        if type(reason) is str:
+            reading.finish_reasons = [reason]
+        for block in answer.get("content") or ():
+            told = fields(block)
+            if told.get("type") in _TOOL_USE:
+                reading.tool_call_count += 1
+            for key in ("text", "thinking"):
+                said = told.get(key)
+                if type(said) is str:
+                    reading.output_chars += len(said)
+        usage = answer.get("usage")
+        if usage is not None:
+            reading.usage = usage
+            reading.fidelity = "final"
+            _evidence(reading, usage)
+        if answer.get("type") == "error":
+            _error(reading, answer)
+        reading.terminal = True
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        told = event if event.__class__ is dict else event.__dict__
+        kind = told.get("type")
+        if kind == "content_block_delta":
+            delta = told["delta"]
+            delta = delta if delta.__class__ is dict else delta.__dict__
+            said = delta.get("text")
+            if said is None:
+                said = delta.get("partial_json") or delta.get("thinking")
+            if said:
+                reading.output_chars += len(said)
+        elif kind == "message_start":
+            message = fields(told.get("message"))
+            _head(reading, message)
+            usage = message.get("usage")
+            if usage is not None:
+                reading.usage = usage
+                # Input and cache are right, the output is a placeholder.
+                reading.fidelity = "partial"
+                _evidence(reading, usage)
+        elif kind == "content_block_start":
+            if fields(told.get("content_block")).get("type") in _TOOL_USE:
+                reading.tool_call_count += 1
+        elif kind == "message_delta":
+            _delta(reading, told)
+        elif kind == "message_stop":
+            reading.terminal = True
+        elif kind == "error":
+            _error(reading, told)
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        if reading.usage is None:
+            return []
+        told = fields(reading.usage)
+        if told.get("input_tokens") is None and told.get("output_tokens") is None:
+            return []
+        total = _tally(told)
+        searches = count(fields(told.get("server_tool_use")).get("web_search_requests"))
+        iterations = told.get("iterations")
+        if not iterations:
+            total.add("web_search", searches)
+            return [total.usage()]
+        found = _iterations(total.usage(), [fields(entry) for entry in iterations], reading.model)
+        if searches:
+            found[0].buckets["web_search"] = searches
+        return found
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+        if max_tokens is not None:
+            if not lower(changed, ("max_tokens",), max_tokens):
+                changed["max_tokens"] = max_tokens
+            _lower_thinking(changed)
+        return changed
+
+
+def _head(reading: Reading, answer: Mapping[str, Json]) -> None:
+    if not reading.response_id:
+        reading.response_id = text(answer, "id") or None
+    if not reading.model:
+        reading.model = text(answer, "model") or None
+
+
+def _delta(reading: Reading, told: Mapping[str, Json]) -> None:
+    """Counts of a `message_delta` are cumulative: what it tells replaces what `message_start` told."""
+    delta = fields(told.get("delta"))
+    reason = delta.get("stop_reason")
+    if type(reason) is str:
+        reading.finish_reasons = [reason]
+    usage = told.get("usage")
+    if usage is not None:
+        newer = {name: value for name, value in fields(usage).items() if value is not None}
+        reading.usage = {**fields(reading.usage), **newer}
+        if "output_tokens" in newer:
+            reading.fidelity = "final"
+        _evidence(reading, newer)
+
+
+def _evidence(reading: Reading, usage: Json) -> None:
+    """Tier, speed and geography as served."""
+    told = fields(usage)
+    tier = told.get("service_tier")
+    if type(tier) is str:
+        if tier == "batch":
+            reading.context["processing"] = "batch"
+        else:
+            reading.service_tier = tier
+            reading.context["service_tier"] = tier
+    for key in ("speed", "inference_geo"):
+        value = told.get(key)
+        if type(value) is str and value != "not_available":
+            reading.context[key] = value
+
+
+def _error(reading: Reading, told: Mapping[str, Json]) -> None:
+    kind = fields(told.get("error")).get("type")
+    reading.error_type = kind[:64] if type(kind) is str and kind else "_OTHER"
+
+
+def _tally(told: Mapping[str, Json]) -> Tally:
+    """Buckets of one usage or one iteration: every count of the input is beside the others."""
+    result = Tally()
+    result.add("input", count(told.get("input_tokens")))
+    result.add("cache_read", count(told.get("cache_read_input_tokens")))
+    written = count(told.get("cache_creation_input_tokens"))
+    ttls = told.get("cache_creation")
+    if ttls is not None and written:
+        by_ttl = fields(ttls)
+        short = count(by_ttl.get("ephemeral_5m_input_tokens"))
+        long = count(by_ttl.get("ephemeral_1h_input_tokens"))
+        if short + long > written:
+            result.rule("cache_ttls_over_written")
+        else:
+            result.add("cache_write_5m", short)
+            result.add("cache_write_1h", long)
+            written -= short + long
+    result.add("cache_write", written)
+    details = told.get("output_tokens_details")
+    thought = count(fields(details).get("thinking_tokens")) if details is not None else 0
+    result.output(count(told.get("output_tokens")), reasoning=thought)
+    return result
+
+
+def _iterations(top: Usage, entries: list[Mapping[str, Json]], served: str | None) -> list[Usage]:
+    """The top level, and beside it what it leaves out: compactions, and advisors under their own model.
+
+    When a fallback model took over after another model had worked, each is billed its own part; hops
+    that declined are not in the top level and not billed.
+    """
+    inside = [(text(entry, "model"), _tally(entry)) for entry in entries if entry.get("type") in _INSIDE]
+    beside = [_tally(entry).usage(text(entry, "model")) for entry in entries if entry.get("type") in _BESIDE]
+    if any(entry.get("type") not in _INSIDE | _BESIDE for entry in entries):
+        top.inferred = (*top.inferred, "unknown_iteration")
+    models = {model or served for model, _ in inside}
+    parts = [tally.usage(None if model == served else model) for model, tally in inside]
+    split = len(models) > 1 and (
+        sum(part.input_tokens for part in parts) == top.input_tokens
+        and sum(part.output_tokens for part in parts) == top.output_tokens
+    )
+    return [*(parts if split else [top]), *beside]
+
+
+def _lower_thinking(body: dict[str, Json]) -> None:
+    """A thinking budget must stay under `max_tokens`, else the API refuses the request."""
+    thinking = fields(body.get("thinking"))
+    budget, bound = thinking.get("budget_tokens"), body["max_tokens"]
+    if type(budget) is int and type(bound) is int and budget >= bound:
+        if bound > _MIN_THINKING:
+            body["thinking"] = {**thinking, "budget_tokens": bound - 1}
+        else:
+            body["thinking"] = {"type": "disabled"}

@@ -1,0 +1,207 @@
+"""Chat completions: OpenAI and every provider with an OpenAI-compatible chat API."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from genai_meter.dialects import openai_usage
+from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields, read
+from genai_meter.dialects.requests import by_role, items, lower, number, size, strings, text, whole
+from genai_meter.usage import Usage
+
+PRICED_TIERS: Final = frozenset({"flex", "priority", "scale"})
+"""Tiers that change the price when served; `auto` and `default` ask for nothing special."""
+
+_RENAMED: Final = ("gpt", "o1", "o3", "o4", "chatgpt", "codex", "ft:gpt", "ft:o")
+"""Models that know the bound as `max_completion_tokens`; for all others `max_tokens` is the safe name."""
+
+MISSING: Final = "error"
+"""What the conventions want in the place of a choice that has no finish reason."""
+
+
+class OpenAIChat(Dialect):
+    """`POST /chat/completions`."""
+
+    name = "openai_chat"
+    operation = "chat"
+    id_family = "openai.chat"
+    injects_usage = True
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        view = parameters(body)
+        view.max_tokens = whole(body, "max_completion_tokens")
+        if view.max_tokens is None:
+            view.max_tokens = whole(body, "max_tokens")
+        view.choice_count = whole(body, "n")
+        view.reasoning_level = text(body, "reasoning_effort") or text(fields(body.get("reasoning")), "effort")
+        view.output_type = output_type(body)
+        messages = items(body, "messages")
+        if messages is not None:
+            view.message_count = len(messages)
+            by_role(messages, view.chars_by_role)
+        return view
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        answer = fields(payload)
+        head(reading, answer)
+        for choice in answer.get("choices") or ():
+            told = fields(choice)
+            reason = told.get("finish_reason")
+            reading.finish_reasons.append(reason if type(reason) is str else MISSING)
+            message = fields(told.get("message"))
+            for key in ("content", "reasoning_content", "refusal"):
+                said = message.get(key)
+                if type(said) is str:
+                    reading.output_chars += len(said)
+            calls = message.get("tool_calls")
+            if calls:
+                reading.tool_call_count += len(calls)
+                for call in calls:
+                    arguments = read(read(call, "function"), "arguments")
+                    reading.output_chars += len(arguments) if type(arguments) is str else 0
+        if all(reason == MISSING for reason in reading.finish_reasons):
+            reading.finish_reasons.clear()
+        note_error(reading, answer)
+        reading.terminal = True
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        told = event if event.__class__ is dict else event.__dict__
+        if reading.model is None or told.get("usage") is not None:
+            head(reading, fields(event))
+        for choice in told.get("choices") or ():
+            part = choice if choice.__class__ is dict else choice.__dict__
+            delta = part.get("delta")
+            if delta is not None:
+                delta = delta if delta.__class__ is dict else delta.__dict__
+                said = delta.get("content")
+                if said is not None:
+                    reading.output_chars += len(said)
+                elif delta:
+                    _rare(reading, delta)
+            index = part.get("index")
+            if index:
+                reading.scratch["choices"] = max(index + 1, reading.scratch.get("choices", 1))
+            reason = part.get("finish_reason")
+            if reason:
+                finish(reading, index or 0, reason)
+                _groq(reading, event)
+        if "error" in told:
+            note_error(reading, told)
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        found = openai_usage.usages(reading)
+        if found:
+            searches = openai_usage.web_searches(reading.usage)
+            if searches:
+                found[0].buckets["web_search"] = searches
+        return found
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+        if max_tokens is not None and not lower(changed, ("max_completion_tokens", "max_tokens"), max_tokens):
+            changed[_bound_name(changed.get("model"))] = max_tokens
+        return changed
+
+
+def parameters(body: Mapping[str, Json]) -> RequestView:
+    """The parameters that OpenAI's generating APIs have in common."""
+    view = RequestView(
+        model=text(body, "model"),
+        stream=body.get("stream") is True,
+        service_tier=text(body, "service_tier"),
+        temperature=number(body, "temperature"),
+        top_p=number(body, "top_p"),
+        seed=whole(body, "seed"),
+        frequency_penalty=number(body, "frequency_penalty"),
+        presence_penalty=number(body, "presence_penalty"),
+        stop_sequences=strings(body, "stop"),
+        tool_count=size(body, "tools"),
+    )
+    if view.service_tier in PRICED_TIERS:
+        view.context["service_tier"] = view.service_tier
+    return view
+
+
+def head(reading: Reading, answer: Mapping[str, Json]) -> None:
+    """Id, model, tier and usage: what the whole answer and every chunk carry alike."""
+    if not reading.response_id:
+        reading.response_id = text(answer, "id") or None
+    if not reading.model:
+        reading.model = text(answer, "model") or None
+    openai_usage.served_tier(reading, answer.get("service_tier"))
+    if reading.system_fingerprint is None:
+        reading.system_fingerprint = text(answer, "system_fingerprint")
+    usage = answer.get("usage")
+    if usage is not None and fields(usage):
+        reading.usage = usage
+        reading.fidelity = "final"
+        openai_usage.evidence(reading, usage)
+
+
+def note_error(reading: Reading, answer: Mapping[str, Json]) -> None:
+    """An error inside a 200 answer."""
+    error = answer.get("error")
+    if error is not None:
+        told = fields(error)
+        code = told.get("code") or told.get("type")
+        reading.error_type = str(code)[:64] if type(code) in (str, int) else "_OTHER"
+
+
+def output_type(body: Mapping[str, Json]) -> str | None:
+    """The conventions' output type, when the request asks for one."""
+    wanted = text(fields(body.get("response_format")), "type")
+    if wanted in ("json_object", "json_schema"):
+        return "json"
+    modalities = items(body, "modalities") or ()
+    if "audio" in modalities:
+        return "speech"
+    if "image" in modalities:
+        return "image"
+    return "text" if wanted == "text" else None
+
+
+def _rare(reading: Reading, delta: Mapping[str, Json]) -> None:
+    """Tool calls, refusals: deltas without content."""
+    calls = delta.get("tool_calls")
+    if calls:
+        for call in calls:
+            told = fields(call)
+            if told.get("id"):
+                reading.tool_call_count += 1
+            arguments = read(told.get("function"), "arguments")
+            if type(arguments) is str:
+                reading.output_chars += len(arguments)
+        return
+    for key in ("reasoning_content", "refusal"):
+        said = delta.get(key)
+        if type(said) is str:
+            reading.output_chars += len(said)
+
+
+def finish(reading: Reading, index: int, reason: str) -> None:
+    """Keep finish reasons in the order of their choices; the end is when all choices have one."""
+    reasons = reading.finish_reasons
+    while len(reasons) <= index < 128:
+        reasons.append(MISSING)
+    reasons[index] = reason
+    reading.terminal = len(reasons) >= reading.scratch.get("choices", 1) and MISSING not in reasons
+
+
+def _groq(reading: Reading, event: Json) -> None:
+    """Groq tells the usage in `x_groq` of the last choice chunk, asked or not."""
+    extension = read(event, "x_groq")
+    if extension is not None and reading.usage is None:
+        usage = read(extension, "usage")
+        if usage is not None:
+            reading.usage = usage
+            reading.fidelity = "final"
+
+
+def _bound_name(model: Json) -> str:
+    name = model.rsplit("/", 1)[-1] if type(model) is str else ""
+    return "max_completion_tokens" if name.startswith(_RENAMED) else "max_tokens"
