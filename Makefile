@@ -1,17 +1,98 @@
-# The only front door. `make demo` and `make test` each work as the first command on a bare machine.
+# The only front door. Every target works as the first command on a machine that has Python 3.11 or newer and make.
 SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
 PYTHON ?= python3
-UV := .tools/bootstrap/bin/uv
-BIN := .venv/bin
+export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
+UV := .tools/bootstrap/bin/uv
+BIN := .venv/bin
+TRAFFIC ?= ../shared/traffic
+TESTS ?= tests
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: env ## the main job in two minutes: a metered application, its spend, and an alert that fires (KEEP=1 leaves it up)
+	@$(BIN)/python -m examples.demo $(if $(KEEP),--keep)
+
+.PHONY: test
+test: env ## the whole suite with lint, types and import contracts; ends with what was skipped and why
+	@$(BIN)/python -m examples.tools || echo "Tests that need the tools above are skipped."
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -rs $(TESTS)
+
+.PHONY: test-312
+test-312: .tools/envs/py312/.ready ## the suite on Python 3.12
+	@.tools/envs/py312/bin/python -m pytest -n 2 --dist loadfile -rs $(TESTS)
+
+.PHONY: lint
+lint: env ## ruff, pyright and the import contracts
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+.PHONY: format
+format: env ## ruff, repairing
+	@$(BIN)/ruff check --fix
+	@$(BIN)/ruff format
+
+.PHONY: traffic
+traffic: env ## recorded traffic through the real clients, plugin on and off (TRAFFIC=directory or file)
+	@$(BIN)/python -m tests.traffic $(TRAFFIC)
+
+.PHONY: bench
+bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks
+
+.PHONY: matrix
+matrix: env ## every way to call, on the oldest and newest version of every supported client major
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_caller_matrix.py
+
+.PHONY: interop
+interop: env ## other instrumentations beside ours: one span, one event, one charge
+	@$(BIN)/python -m pytest -rs -s tests/test_interop.py
+
+.PHONY: drill
+drill: env ## kill -9 of the exporter under load, twenty times
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py
+
+.PHONY: dashboards
+dashboards: env ## build the dashboards' JSON
+	@$(BIN)/genai-meter dashboards
+
+.PHONY: rules
+rules: env tools ## check the alert rules and run their unit tests
+	@$(BIN)/python -m pytest -rs tests/test_rules.py
+
+.PHONY: prices
+prices: env ## compile the price book again
+	@$(BIN)/genai-meter prices compile
+
+.PHONY: tools
+tools: env ## fetch what Debian packages (Prometheus, promtool, Alertmanager) into .tools
+	@$(BIN)/python -m examples.tools
+
 .PHONY: env
-env: .venv/.ready  ## the environment: a virtualenv with every extra, from the lock file
+env: .venv/.ready ## the environment: a virtualenv with every extra, from the lock file
 
-.tools/bootstrap/bin/uv:
-	$(PYTHON) -m venv .tools/bootstrap
-	.tools/bootstrap/bin/pip install --quiet uv==0.13.9
+.PHONY: clean
+clean: ## remove everything that make made
+	@rm -rf .venv .tools dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.venv/.ready: .tools/bootstrap/bin/uv pyproject.toml uv.lock
-	$(UV) sync --quiet --frozen --all-extras --python $(PYTHON)
-	touch $@
+$(UV): .ci/bootstrap .ci/find-python
+	@.ci/bootstrap
+
+.venv/.ready: $(UV) pyproject.toml uv.lock
+	@$(UV) sync --quiet --frozen --all-extras --python "$$(.ci/find-python)"
+	@touch $@
+
+.tools/envs/py312/.ready: $(UV) pyproject.toml uv.lock
+	@UV_PROJECT_ENVIRONMENT=.tools/envs/py312 $(UV) sync --quiet --frozen --all-extras --python "$$(.ci/find-python 3.12)"
+	@touch $@

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import anthropic
@@ -15,12 +14,6 @@ from pydantic import BaseModel
 from examples.provider import Provider
 
 PROMPT = "How many shelves are still empty?"  # 33 characters: 9 tokens
-
-
-@pytest.fixture
-def provider() -> Iterator[Provider]:
-    with Provider() as p:
-        yield p
 
 
 def openai_client(p: Provider, scenario: str = "") -> openai.OpenAI:

@@ -1,0 +1,39 @@
+"""Fixtures that several parts share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from examples.provider import Provider
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def provider() -> Iterator[Provider]:
+    """A fresh stand-in provider on a free port."""
+    with Provider() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def traffic() -> Path:
+    """The directory of recorded traffic: `GENAI_METER_TRAFFIC`, else beside the repository."""
+    return _recorded("GENAI_METER_TRAFFIC", "traffic")
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The file of pricing vectors: `GENAI_METER_VECTORS`, else beside the repository."""
+    return _recorded("GENAI_METER_VECTORS", "reference/vectors.json")
+
+
+def _recorded(variable: str, default: str) -> Path:
+    path = Path(os.environ.get(variable) or ROOT.parent / "shared" / default)
+    if not path.exists():
+        pytest.skip(f"{path} is not on this machine; {variable} can name it elsewhere")
+    return path
