@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from genai_meter.dialects.base import Dialect, Reading, RequestView
 from genai_meter.guard import ALLOW, Decision
@@ -67,6 +67,8 @@ class Prepared:
     """None when the model has no price."""
     estimate: Usage
     """Worst case: input by size, output by the caller's bound or the model's limit."""
+    hashes: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Keyed hashes of the request, by field of `schema`: what `identity.request_hashes(body)` made."""
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -91,8 +93,12 @@ class Call:
     error_type: str | None = None
     span: Span | None = None
     span_is_ours: bool = False
+    span_complete: bool = True
+    """False when a span of another instrumentation had ended before the call did."""
     context: Context | None = None
     """The OpenTelemetry context of `span`: exemplars and the event belong to it."""
+    attributes: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What span and event say of the request; made by `emit` when the span is opened."""
     open: list[bool] = field(default_factory=lambda: [True])
     """Popped by whoever ends the call: a test-and-set that a finalizer on any thread can use without a lock."""
 
