@@ -28,7 +28,7 @@ def read(value: Json, key: str) -> Json:
         return value.__dict__[key]
     except (AttributeError, KeyError):
         extra = getattr(value, "__pydantic_extra__", None)
-        return extra.get(key) if extra.__class__ is dict else None
+        return extra.get(key) if extra else None
 
 
 def fields(value: Json) -> Mapping[str, Json]:

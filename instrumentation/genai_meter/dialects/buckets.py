@@ -113,7 +113,11 @@ class Tally:
 
     def output(self, total: int, *, reasoning: int = 0, modalities: Mapping[str, int] = NONE) -> None:
         """Split `total` gross output tokens; `reasoning` and `modalities` are parts of it."""
-        left = total
+        if reasoning > total:
+            self.rule("reasoning_over_output")
+            reasoning = total
+        self.add("output_reasoning", reasoning)
+        left = total - reasoning
         for modality in (AUDIO, IMAGE, VIDEO):
             amount = modalities.get(modality, 0)
             if amount > left:
@@ -121,11 +125,6 @@ class Tally:
                 amount = left
             left -= amount
             self.add(f"output_{modality}", amount)
-        if reasoning > left:
-            self.rule("reasoning_over_output")
-            reasoning = left
-        left -= reasoning
-        self.add("output_reasoning", reasoning)
         # Text as told may or may not have the reasoning in it: never more than what is left.
         text = min(modalities.get(TEXT, 0), left)
         self.add("output_text", text)

@@ -1,0 +1,211 @@
+"""Gemini `generateContent`, on the Developer API and on Vertex AI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
+from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count
+from genai_meter.dialects.requests import chars, items, number, size, strings, text, whole
+from genai_meter.usage import Usage
+
+MODALITIES: Final[dict[str | int, str]] = {
+    "TEXT": TEXT,
+    "IMAGE": IMAGE,
+    "VIDEO": VIDEO,
+    "AUDIO": AUDIO,
+    # Enum numbers, from clients that ask for `enum-encoding=int`.
+    1: TEXT,
+    2: IMAGE,
+    3: VIDEO,
+    4: AUDIO,
+}
+"""A DOCUMENT has no rate of its own and stays unnamed."""
+
+TRAFFIC_TIERS: Final = {
+    "ON_DEMAND_FLEX": "flex",
+    "ON_DEMAND_PRIORITY": "priority",
+    "PROVISIONED_THROUGHPUT": "provisioned",
+}
+"""`trafficType` of Vertex → served tier; plain `ON_DEMAND` is the standard price."""
+
+
+class Gemini(Dialect):
+    """`POST …/models/{model}:generateContent` and `:streamGenerateContent`."""
+
+    name = "gemini"
+    operation = "generate_content"
+    id_family = "gemini.response"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        config = fields(body.get("generationConfig", body.get("generation_config")))
+        thinking = fields(config.get("thinkingConfig"))
+        view = RequestView(
+            model=text(body, "model"),
+            max_tokens=whole(config, "maxOutputTokens"),
+            temperature=number(config, "temperature"),
+            top_p=number(config, "topP"),
+            top_k=whole(config, "topK"),
+            seed=whole(config, "seed"),
+            choice_count=whole(config, "candidateCount"),
+            stop_sequences=strings(config, "stopSequences"),
+            reasoning_level=text(thinking, "thinkingLevel"),
+            tool_count=size(body, "tools"),
+        )
+        if text(config, "responseMimeType") == "application/json":
+            view.output_type = "json"
+        system = fields(body.get("systemInstruction", body.get("system_instruction")))
+        if system:
+            view.chars_by_role["system"] = chars(system.get("parts"))
+        contents = items(body, "contents")
+        if contents is not None:
+            view.message_count = len(contents)
+            for content in contents:
+                told = fields(content)
+                role = "assistant" if told.get("role") == "model" else "user"
+                view.chars_by_role[role] = view.chars_by_role.get(role, 0) + chars(told.get("parts"))
+        return view
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        self.chunk(reading, payload)
+        reading.terminal = True
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        told = fields(event)
+        if not reading.response_id:
+            reading.response_id = text(told, "responseId") or None
+        reading.model = text(told, "modelVersion") or reading.model
+        for candidate in told.get("candidates") or ():
+            _candidate(reading, fields(candidate))
+        usage = told.get("usageMetadata")
+        if usage is not None:
+            reading.usage = usage
+            counts = fields(usage)
+            # Earlier chunks count what has been generated so far.
+            reading.fidelity = "final" if reading.terminal or "totalTokenCount" in counts else "partial"
+            _evidence(reading, counts)
+        error = fields(told.get("error"))
+        if error:
+            reading.error_type = str(error.get("status") or error.get("code") or "_OTHER")[:64]
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        if reading.usage is None:
+            return []
+        told = fields(reading.usage)
+        if told.get("promptTokenCount") is None and told.get("candidatesTokenCount") is None:
+            return []
+        result = Tally()
+        cached_details = by_modality(told.get("cacheTokensDetails"))
+        cached = count(told.get("cachedContentTokenCount"))
+        modalities = by_modality(told.get("promptTokensDetails"))
+        result.input(
+            count(told.get("promptTokenCount")),
+            cached=cached,
+            modalities=modalities,
+            cached_modalities=cached_details if cached else NONE,
+        )
+        result.add("tool_prompt", count(told.get("toolUsePromptTokenCount")))
+        thoughts = count(told.get("thoughtsTokenCount"))
+        result.output(
+            count(told.get("candidatesTokenCount")) + thoughts,
+            reasoning=thoughts,
+            modalities=by_modality(told.get("candidatesTokensDetails")),
+        )
+        result.add("web_search", _searches(reading))
+        return [result.usage()]
+
+
+class GeminiEmbeddings(Dialect):
+    """`POST …:embedContent`, `:batchEmbedContents`, and `:predict` of Vertex's text embeddings."""
+
+    name = "gemini_embeddings"
+    operation = "embeddings"
+    id_family = "gemini.embedding"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        view = RequestView(model=text(body, "model"))
+        several = items(body, "requests") or items(body, "instances") or [body]
+        view.message_count = len(several)
+        view.chars_by_role["user"] = sum(
+            chars(fields(told.get("content")).get("parts", told.get("content"))) for told in map(fields, several)
+        )
+        return view
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        told = fields(payload)
+        usage = told.get("usageMetadata")
+        predictions = items(told, "predictions")
+        if usage is None and predictions:
+            # Vertex counts each text by itself.
+            statistics = [fields(fields(fields(p).get("embeddings")).get("statistics")) for p in predictions]
+            if any("token_count" in one for one in statistics):
+                usage = {"promptTokenCount": sum(count(one.get("token_count")) for one in statistics)}
+        if usage is not None and fields(usage).get("promptTokenCount") is not None:
+            reading.usage = usage
+            reading.fidelity = "final"
+        reading.terminal = True
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        self.response(reading, event)
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        if reading.usage is None:
+            return []
+        told = fields(reading.usage)
+        result = Tally()
+        details = told.get("promptTokensDetails", told.get("promptTokenDetails"))
+        result.input(count(told.get("promptTokenCount")), modalities=by_modality(details))
+        return [result.usage()]
+
+
+def by_modality(details: Json) -> Mapping[str, int]:
+    """`[{modality, tokenCount}]` → tokens by the modalities that have a bucket."""
+    found: dict[str, int] = {}
+    for detail in details or ():
+        told = fields(detail)
+        modality = told.get("modality")
+        named = MODALITIES.get(modality) if isinstance(modality, (str, int)) else None
+        tokens = count(told.get("tokenCount"))
+        if named is not None and tokens:
+            found[named] = found.get(named, 0) + tokens
+    return found
+
+
+def _candidate(reading: Reading, candidate: Mapping[str, Json]) -> None:
+    for part in fields(candidate.get("content")).get("parts") or ():
+        told = fields(part)
+        said = told.get("text")
+        if type(said) is str:
+            reading.output_chars += len(said)
+        elif told.get("functionCall") is not None:
+            reading.tool_call_count += 1
+    reason = candidate.get("finishReason")
+    if reason is not None:
+        index = count(candidate.get("index"))
+        if index >= len(reading.finish_reasons):
+            reading.finish_reasons.append(str(reason)[:64])
+        reading.terminal = True
+    queries = fields(candidate.get("groundingMetadata")).get("webSearchQueries")
+    if queries:
+        searches = reading.scratch.setdefault("searches", set[int]())
+        searches.update(hash(query) for query in queries if type(query) is str and query)
+
+
+def _searches(reading: Reading) -> int:
+    """Gemini 3 bills each distinct query, the generations before it each grounded prompt."""
+    distinct = len(reading.scratch.get("searches", ()))
+    if (reading.model or "").startswith(("gemini-1", "gemini-2")):
+        return min(distinct, 1)
+    return distinct
+
+
+def _evidence(reading: Reading, counts: Mapping[str, Json]) -> None:
+    tier = counts.get("serviceTier")
+    if type(tier) is str and tier:
+        reading.service_tier = tier.lower()
+        reading.context["service_tier"] = tier.lower()
+    traffic = TRAFFIC_TIERS.get(str(counts.get("trafficType")))
+    if traffic is not None:
+        reading.service_tier = traffic
+        reading.context["service_tier"] = traffic

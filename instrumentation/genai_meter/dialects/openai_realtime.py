@@ -1,0 +1,46 @@
+"""Realtime sessions: one `response.done` event is one billed answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from genai_meter.dialects import openai_usage
+from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
+from genai_meter.dialects.requests import text
+from genai_meter.usage import Usage
+
+
+class OpenAIRealtime(Dialect):
+    """Events of a session; the request is the session's configuration."""
+
+    name = "openai_realtime"
+    operation = "chat"
+    id_family = "openai.realtime"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        session = fields(body.get("session", body))
+        return RequestView(model=text(session, "model"), stream=True)
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        self.chunk(reading, payload)
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        told = fields(event)
+        kind = told.get("type")
+        if kind == "response.done":
+            answer = fields(told.get("response"))
+            reading.response_id = text(answer, "id") or reading.response_id
+            reading.model = text(answer, "model") or reading.model
+            status = text(answer, "status")
+            if status is not None:
+                reading.finish_reasons = [status]
+            usage = answer.get("usage")
+            if usage is not None:
+                reading.usage = usage
+                reading.fidelity = "final"
+            reading.terminal = True
+        elif kind == "session.created":
+            reading.model = text(fields(told.get("session")), "model")
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        return openai_usage.usages(reading)

@@ -1,0 +1,137 @@
+"""Which path speaks which dialect, and what is never metered and why."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from genai_meter.dialects.anthropic_completions import AnthropicCompletions
+from genai_meter.dialects.anthropic_messages import AnthropicMessages
+from genai_meter.dialects.base import Dialect
+from genai_meter.dialects.bedrock_converse import BedrockConverse
+from genai_meter.dialects.bedrock_invoke import BedrockInvoke
+from genai_meter.dialects.cohere import Cohere, CohereEmbed, CohereRerank
+from genai_meter.dialects.gemini import Gemini, GeminiEmbeddings
+from genai_meter.dialects.mistral_ocr import MistralOCR
+from genai_meter.dialects.ollama import Ollama, OllamaEmbed, OllamaGenerate
+from genai_meter.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions, OpenAITranslations
+from genai_meter.dialects.openai_chat import OpenAIChat
+from genai_meter.dialects.openai_completions import OpenAICompletions
+from genai_meter.dialects.openai_embeddings import OpenAIEmbeddings
+from genai_meter.dialects.openai_images import OpenAIImages
+from genai_meter.dialects.openai_moderations import OpenAIModerations
+from genai_meter.dialects.openai_realtime import OpenAIRealtime
+from genai_meter.dialects.openai_responses import OpenAIResponses
+
+DIALECTS: Final[dict[str, Dialect]] = {
+    dialect.name: dialect
+    for dialect in (
+        AnthropicCompletions(),
+        AnthropicMessages(),
+        BedrockConverse(),
+        BedrockInvoke(),
+        Cohere(),
+        CohereEmbed(),
+        CohereRerank(),
+        Gemini(),
+        GeminiEmbeddings(),
+        MistralOCR(),
+        Ollama(),
+        OllamaEmbed(),
+        OllamaGenerate(),
+        OpenAIChat(),
+        OpenAICompletions(),
+        OpenAIEmbeddings(),
+        OpenAIImages(),
+        OpenAIModerations(),
+        OpenAIRealtime(),
+        OpenAIResponses(),
+        OpenAISpeech(),
+        OpenAITranscriptions(),
+        OpenAITranslations(),
+    )
+}
+"""Every dialect by its name."""
+
+SUFFIXES: Final = {
+    "chat/completions": "openai_chat",
+    "completions": "openai_completions",
+    "responses": "openai_responses",
+    "responses/compact": "openai_responses",
+    "embeddings": "openai_embeddings",
+    "moderations": "openai_moderations",
+    "images/generations": "openai_images",
+    "images/edits": "openai_images",
+    "images/variations": "openai_images",
+    "audio/speech": "openai_speech",
+    "audio/transcriptions": "openai_transcriptions",
+    "audio/translations": "openai_translations",
+    "v1/messages": "anthropic_messages",
+    "v1/complete": "anthropic_completions",
+    ":generateContent": "gemini",
+    ":streamGenerateContent": "gemini",
+    ":embedContent": "gemini_embeddings",
+    ":batchEmbedContents": "gemini_embeddings",
+    ":predict": "gemini_embeddings",
+    "converse": "bedrock_converse",
+    "converse-stream": "bedrock_converse",
+    "invoke": "bedrock_invoke",
+    "invoke-with-response-stream": "bedrock_invoke",
+    "v1/chat": "cohere",
+    "v2/chat": "cohere",
+    "v1/embed": "cohere_embed",
+    "v2/embed": "cohere_embed",
+    "v1/rerank": "cohere_rerank",
+    "v2/rerank": "cohere_rerank",
+    "api/chat": "ollama",
+    "api/generate": "ollama_generate",
+    "api/embed": "ollama_embed",
+    "v1/ocr": "mistral_ocr",
+}
+"""How a metered POST path ends (one or two segments, or a `:verb`) → dialect. An allow-list: what is
+not here is not metered."""
+
+NOT_METERED: Final = (
+    (r"^(GET|HEAD|OPTIONS) ", "reads something that exists; what made it was metered when it was made"),
+    (r"^DELETE ", "deletes; nothing is generated"),
+    (r"/count_tokens$|/input_tokens$|/tokenize$|/count-tokens$|:countTokens$|:computeTokens$", "counts only: free"),
+    (r"/threads(/|$)|/assistants(/|$)", "assistants: runs work in the background, their usage comes with a later read"),
+    (r"/batches(/|$)|:batchGenerateContent$", "batches: the cost is in the result files, hours later"),
+    (r"/(chat/completions|responses|images|audio)/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
+    (r"/files(/|$)|/uploads?(/|$)|/containers(/|$)|:importFile$", "files and storage: no model is called"),
+    (r"/(vector_stores|fileSearchStores|cachedContents|corpora)(/|$)", "storage: billed by time, no usage is told"),
+    (r"/(models|tunedModels)(/[^:]*)?$", "lists or changes models"),
+    (r"/fine_tuning(/|$)|/evals?(/|$)", "training and evaluation: billed by job, no usage is told"),
+    (r"/organizations?(/|$)|/admin(/|$)", "administration"),
+    (r"/conversations(/|$)|/skills(/|$)|/prompts(/|$)|/memory_stores(/|$)", "stored state: no model is called"),
+    (r"/realtime/|/live/|/client_secrets$|/webhooks?(/|$)", "opens a session; its events are another seam"),
+    (r"/videos?(/|$)|/predictions$|:predictLongRunning$", "works in the background: no usage in the answer"),
+    (r"/guardrail/|/agents?/|/retrieveAndGenerate|/knowledgebases/", "agents and guardrails: no usage is told"),
+)
+"""(pattern over `METHOD /path`, reason): what is known and deliberately not metered."""
+
+_NOT_METERED: Final = tuple((re.compile(pattern), reason) for pattern, reason in NOT_METERED)
+
+
+@lru_cache(maxsize=512)
+def for_path(method: str, path: str) -> Dialect | None:
+    """The dialect of a logical path (before Azure, Vertex or Bedrock rewrite it); None: not metered."""
+    if method.upper() != "POST":
+        return None
+    segments = path.partition("?")[0].strip("/").split("/")
+    if "threads" in segments:
+        return None
+    last = segments[-1]
+    name = SUFFIXES.get("/".join(segments[-2:])) or SUFFIXES.get(last)
+    if name is None and ":" in last:
+        name = SUFFIXES.get(last[last.rindex(":") :])
+    return None if name is None else DIALECTS[name]
+
+
+def not_metered(method: str, path: str) -> str | None:
+    """Why a path is not metered; None when it is, or when nobody has thought of it."""
+    if for_path(method, path) is not None:
+        return None
+    line = f"{method.upper()} /{path.partition('?')[0].strip('/')}"
+    return next((reason for pattern, reason in _NOT_METERED if pattern.search(line)), None)
