@@ -9,7 +9,7 @@ from contextvars import ContextVar, Token
 from types import TracebackType
 from typing import Any, Final, TypeVar, cast
 
-from opentelemetry import baggage
+from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
 
 from genai_meter import environment, identity, schema
@@ -21,8 +21,11 @@ _FIELDS: Final = {f.name: f for f in schema.ATTRIBUTION}
 _PREFIX: Final = "genai_meter."
 _NOTHING: Final[Mapping[str, str]] = {}
 
+_bound: object = None
+"""Tracer provider given explicitly; None is the global one."""
+_seen: object = None
 _resource: Mapping[str, str] = _NOTHING
-"""Defaults found in the resource of the tracer provider."""
+"""Defaults in the resource of the tracer provider last seen."""
 
 
 def baggage_key(name: str) -> str:
@@ -30,19 +33,22 @@ def baggage_key(name: str) -> str:
     return _PREFIX + name
 
 
-def use_resource(attributes: Mapping[str, Any]) -> None:
-    """Take defaults from resource attributes (`genai_meter.team` …); the environment wins over them."""
-    global _resource, _last
-    found: dict[str, str] = {}
-    for f in schema.ATTRIBUTION:
-        value = attributes.get(f.attribute)
-        if value is not None:
-            found[f.name] = environment.clean(value)
-    _resource = found
+def use_provider(provider: object) -> None:
+    """Take defaults from the resource of this tracer provider; of the global one when None."""
+    global _bound, _last
+    _bound = provider
     _last = (None, _NOTHING)
 
 
 def _defaults() -> Mapping[str, str]:
+    """Defaults of the process: the environment's, over those of the resource (`genai_meter.team` …)."""
+    global _seen, _resource
+    provider = _bound or trace.get_tracer_provider()
+    if provider is not _seen:
+        _seen = provider
+        attributes = getattr(getattr(provider, "resource", None), "attributes", _NOTHING)
+        told = {f.name: attributes.get(f.attribute) for f in schema.ATTRIBUTION}
+        _resource = {name: environment.clean(value) for name, value in told.items() if value is not None}
     configured = environment.settings().attribution
     return {**_resource, **configured} if _resource else configured
 
@@ -264,7 +270,7 @@ class attribute:
                 except GeneratorExit:
                     self._function(generator.close)()
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - handed on to the generator
                     step = functools.partial(generator.throw, error)
 
         return wrapper
@@ -283,7 +289,7 @@ class attribute:
                 except GeneratorExit:
                     await self._coroutine(generator.aclose)()
                     raise
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - handed on to the generator
                     step = functools.partial(generator.athrow, error)
 
         return wrapper

@@ -1,0 +1,333 @@
+"""Out of a call: one inference span, its metrics, one usage event. Never raises, each call once.
+
+Providers are looked up through the API and may be set before or after; without an SDK everything
+here is a no-op.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+from contextvars import Token
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from opentelemetry import _logs, trace
+from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.metrics import MeterProvider
+from opentelemetry.trace import SpanKind, StatusCode, Tracer, TracerProvider
+
+from genai_meter import __version__, attribution, environment, interop, records, semconv, settle
+from genai_meter.metrics import Instruments, Measured
+from genai_meter.safety import guarded, internal_errors
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from genai_meter.call import Call, Status
+    from genai_meter.settle import Outcome
+
+Active: TypeAlias = tuple[Context, Token[Context]]
+"""What `activate` gives and `deactivate` takes."""
+
+
+# --- pipeline ---------------------------------------------------------------------------------------
+@dataclass(slots=True)
+class _Providers:
+    """Explicit providers; None is the global one."""
+
+    tracer: TracerProvider | None = None
+    meter: MeterProvider | None = None
+    logger: LoggerProvider | None = None
+
+
+@dataclass(slots=True)
+class _Pipeline:
+    tracer: Tracer
+    logger: Logger
+    instruments: Instruments
+
+
+_providers = _Providers()
+_pipeline: _Pipeline | None = None
+_pipeline_lock = threading.RLock()
+_forked: bool = False
+
+
+def bind(
+    tracer_provider: TracerProvider | None = None,
+    meter_provider: MeterProvider | None = None,
+    logger_provider: LoggerProvider | None = None,
+) -> None:
+    """Emit to these providers from now on, to the global ones where None; settings are read again."""
+    global _providers, _pipeline
+    with _pipeline_lock:
+        if _pipeline is not None:
+            _pipeline.instruments.retire()
+        _providers = _Providers(tracer_provider, meter_provider, logger_provider)
+        _pipeline = None
+        attribution.use_provider(tracer_provider)
+
+
+def _get() -> _Pipeline:
+    return _pipeline or _build()
+
+
+def _build() -> _Pipeline:
+    global _pipeline
+    with _pipeline_lock:
+        if _pipeline is None:
+            # A scope of its own for a forked child: its totals begin at zero, and a delta exporter must
+            # not compare them with what the parent had exported.
+            scope: dict[str, Any] | None = {"process.pid": os.getpid()} if _forked else None
+            _pipeline = _Pipeline(
+                trace.get_tracer(semconv.SCOPE, __version__, _providers.tracer),
+                _logs.get_logger(semconv.SCOPE, __version__, _providers.logger),
+                Instruments(_providers.meter, environment.settings().semconv, __version__, scope),
+            )
+        return _pipeline
+
+
+def instruments() -> Instruments:
+    """The instruments in use."""
+    return _get().instruments
+
+
+def logger() -> Logger:
+    """The OpenTelemetry logger in use."""
+    return _get().logger
+
+
+# --- the span of a call -------------------------------------------------------------------------------
+def open_span(call: Call) -> None:
+    """At the first attempt: claim the span another instrumentation made for this call, else start ours."""
+    if call.span is None:
+        guarded(_open_span, call)
+
+
+def _open_span(call: Call) -> None:
+    if call.prepared.request.stream:
+        _reaper.start()
+    context = get_current()
+    call.attributes = records.at_start(call)
+    foreign = interop.find(call, context)
+    if foreign is not None:
+        call.span, call.context = foreign, context
+        foreign.set_attribute(interop.CLAIMED, call.attributes[interop.CLAIMED])
+        return
+    model = call.attributes.get(semconv.REQUEST_MODEL)
+    operation = call.prepared.dialect.operation
+    call.span = _get().tracer.start_span(
+        f"{operation} {model}" if model else operation,
+        context,
+        SpanKind.CLIENT,
+        {**call.attributes, **records.span_only(call)},
+        start_time=call.start_ns,
+    )
+    call.span_is_ours = True
+    call.context = trace.set_span_in_context(call.span, context)
+
+
+def activate(call: Call) -> Active | None:
+    """Make our span current for the HTTP exchange; None when there is nothing of ours to make current."""
+    return guarded(_activate, call)
+
+
+def _activate(call: Call) -> Active | None:
+    if call.context is None or not call.span_is_ours:
+        return None
+    return call.context, attach(call.context)
+
+
+def deactivate(active: Active | None) -> None:
+    """Undo `activate`, unless something else has become current since."""
+    if active is not None:
+        guarded(_deactivate, active)
+
+
+def _deactivate(active: Active) -> None:
+    context, token = active
+    if get_current() is context:
+        token.var.reset(token)
+
+
+# --- the end of a call ----------------------------------------------------------------------------------
+def finish(call: Call, status: Status, error_type: str | None = None) -> None:
+    """End a call: exactly once, whoever comes first. Never raises.
+
+    An abandoned stream is ended by a finalizer, which may run inside any lock of anybody: it is
+    handed to a thread of ours, and `flush` waits for it.
+    """
+    try:
+        call.open.pop()
+    except IndexError:
+        return
+    call.status = status
+    if error_type is not None:
+        call.error_type = error_type
+    if call.end_ns is None:
+        call.end_ns = time.time_ns()
+    if status != "abandoned" or not _reaper.take(call):
+        guarded(_finish, call)
+
+
+def _finish(call: Call) -> None:
+    if call.span is None:
+        open_span(call)
+    told = call.reading.error_type
+    if told is not None and call.error_type is None:
+        # An error inside a stream that began with 200.
+        call.error_type = told
+        if call.status == "ok":
+            call.status = "error"
+    if call.status == "error" and call.error_type is None:
+        call.error_type = "_OTHER"
+    outcome = guarded(settle.settle, call) or settle.Outcome(call.reading.model or call.prepared.request.model)
+    shared = guarded(records.at_end, call, outcome) or {}
+    guarded(_end_span, call, outcome, shared)
+    guarded(_measure, call, outcome)
+    guarded(_emit_event, call, outcome, shared)
+
+
+def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+    span = call.span
+    if span is None:
+        return
+    if not call.span_is_ours:
+        if span.is_recording():
+            told = {**call.attributes, **records.span_at_end(call, outcome, shared)}
+            span.set_attributes(interop.missing(span, told))
+        else:
+            call.span_complete = not span.get_span_context().trace_flags.sampled
+        return
+    if span.is_recording():
+        span.set_attributes(records.span_at_end(call, outcome, shared))
+        if call.status == "error":
+            span.set_status(StatusCode.ERROR)
+    span.end(call.end_ns)
+
+
+def _measure(call: Call, outcome: Outcome) -> None:
+    prepared, cost = call.prepared, outcome.cost
+    target, exact = prepared.target, outcome.source != "unknown"
+    meters = _get().instruments
+    series = meters.series(
+        prepared.dialect.operation,
+        call.attributes.get(semconv.REQUEST_MODEL),
+        call.reading.model,
+        target.provider,
+        target.host,
+        target.port,
+    )
+    priced = cost is not None and cost.effective_pico is not None
+    labels = records.cost_labels(call, outcome) if priced else {}
+    first_chunk, end_ns = call.first_chunk_ns, call.end_ns or call.start_ns
+    meters.record(
+        series,
+        Measured(
+            seconds=max(0, end_ns - call.start_ns) / 1e9,
+            first_chunk_seconds=max(0, first_chunk - call.start_ns) / 1e9 if first_chunk is not None else None,
+            input_tokens=outcome.input_tokens if exact and outcome.exact_input else None,
+            output_tokens=outcome.output_tokens if exact and outcome.exact_output else None,
+            buckets=outcome.exact_buckets(),
+            error_type=call.error_type,
+            cost_labels=labels,
+            list_pico=cost.list_pico if cost is not None else None,
+            effective_pico=cost.effective_pico if cost is not None else None,
+            unpriced=cost is not None and cost.status == "unpriced",
+        ),
+        call.context,
+    )
+
+
+def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+    target = _get().logger
+    if target.enabled(context=call.context, severity_number=SeverityNumber.INFO, event_name=semconv.EVENT_USAGE):
+        target.emit(
+            timestamp=call.end_ns,
+            context=call.context,
+            severity_number=SeverityNumber.INFO,
+            severity_text="INFO",
+            attributes=records.event(call, outcome, shared),
+            event_name=semconv.EVENT_USAGE,
+        )
+
+
+# --- calls ended by a finalizer ---------------------------------------------------------------------------
+class _Reaper:
+    """Ends abandoned calls on a thread of its own."""
+
+    def __init__(self) -> None:
+        # `SimpleQueue.put` is the one hand-over that is safe inside a finalizer.
+        self._calls: queue.SimpleQueue[Call | threading.Event] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._running = False
+
+    def start(self) -> None:
+        """Have the thread, started from a place that is no finalizer."""
+        if self._running or _exiting:
+            return
+        with self._lock:
+            if not self._running:
+                self._running = True
+                threading.Thread(target=self._work, name="genai_meter-reaper", daemon=True).start()
+
+    def take(self, call: Call) -> bool:
+        """Take over the end of a call; False when it must be ended on the spot."""
+        if not self._running or _exiting:
+            return False
+        self._calls.put(call)
+        return True
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until every call taken so far is ended."""
+        if not self._running:
+            return True
+        done = threading.Event()
+        self._calls.put(done)
+        return done.wait(seconds)
+
+    def _work(self) -> None:
+        while True:
+            item = self._calls.get()
+            if isinstance(item, threading.Event):
+                item.set()
+            else:
+                guarded(_finish, item)
+            del item
+
+
+_exiting = False
+_reaper = _Reaper()
+
+
+def flush(seconds: float = 5.0) -> bool:
+    """Wait until calls whose streams were dropped have been emitted; False when that takes too long."""
+    return _reaper.flush(seconds)
+
+
+def _at_exit() -> None:
+    global _exiting
+    flush()
+    _exiting = True
+
+
+def _after_fork() -> None:
+    """The child counts from zero, on locks and a thread of its own."""
+    global _pipeline, _pipeline_lock, _reaper, _forked
+    _pipeline_lock = threading.RLock()
+    _reaper = _Reaper()
+    _forked = True
+    if _pipeline is not None:
+        _pipeline.instruments.retire()
+        _pipeline = None
+    internal_errors.clear()
+
+
+atexit.register(_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,119 @@
+"""The inference span that another instrumentation already made for a call: found, claimed, enriched.
+
+OpenTelemetry's genai packages, OpenLLMetry, OpenInference and the Anthropic SDK itself make their
+span current before the request leaves. When the first attempt begins, the current span is looked
+at: a span of this very call is enriched and no second one is made; an agent's, a tool's, a
+workflow's or the application's own span becomes the parent of ours.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry import trace
+
+from genai_meter import identity, schema, semconv
+
+if TYPE_CHECKING:
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Span
+
+    from genai_meter.call import Call
+
+_UTIL_GENAI: Final = "opentelemetry.util.genai.invocation"
+_UTIL_GENAI_KEYS: Final = {
+    "inference": "opentelemetry.genai.client.inference.context",
+    "embeddings": "opentelemetry.genai.client.embedding.context",
+}
+
+_OPENINFERENCE_KIND: Final = "openinference.span.kind"
+_OPENLLMETRY_KIND: Final = "llm.request.type"
+_MODELS: Final = (semconv.REQUEST_MODEL, "llm.model_name", "embedding.model_name")
+_KINDS: Final = {
+    "LLM": "inference",
+    "EMBEDDING": "embeddings",
+    "chat": "inference",
+    "completion": "inference",
+    "embedding": "embeddings",
+    "embeddings": "embeddings",
+}
+"""What OpenInference's and OpenLLMetry's own attributes call the kinds of the conventions."""
+
+_OURS: Final = "genai_meter."
+
+CLAIMED: Final = schema.BY_NAME["call_id"].attribute
+"""On a span: the one call it belongs to."""
+
+
+def find(call: Call, context: Context) -> Span | None:
+    """The current span, when it is the inference span of this call and nobody else's."""
+    span = trace.get_current_span(context)
+    if not span.get_span_context().is_valid:
+        return None
+    kind = _kind(call.prepared.dialect.operation)
+    if kind is None:
+        return None
+    attributes = getattr(span, "attributes", None)  # not in the API: an SDK's span has them, a proxy may
+    if span.is_recording() and isinstance(attributes, Mapping):
+        return span if _belongs(attributes, kind, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]
+    return span if _announced(call, context, kind) else None
+
+
+def _kind(operation: str) -> str | None:
+    if operation in semconv.INFERENCE_OPERATIONS:
+        return "inference"
+    return "embeddings" if operation == "embeddings" else None
+
+
+def _belongs(attributes: Mapping[str, Any], kind: str, model: str | None) -> bool:
+    if CLAIMED in attributes:
+        return False
+    operation = attributes.get(semconv.OPERATION_NAME)
+    if operation is not None:
+        found = _kind(operation)
+    else:
+        told = attributes.get(_OPENINFERENCE_KIND) or attributes.get(_OPENLLMETRY_KIND)
+        if told is None and semconv.SYSTEM in attributes and semconv.REQUEST_MODEL in attributes:
+            told = "chat"
+        found = _KINDS.get(str(told))
+    if found != kind:
+        return False
+    for name in _MODELS:
+        asked = attributes.get(name)
+        if asked is not None and model is not None:
+            # Some drop the vendor prefix of a router's model (`openai/gpt-4o`).
+            return str(asked) in model or model in str(asked)
+    return True
+
+
+def _announced(call: Call, context: Context, kind: str) -> bool:
+    """An unsampled span tells nothing, but OpenTelemetry's genai packages say in the context what it is."""
+    invocation = sys.modules.get(_UTIL_GENAI)
+    if invocation is None:
+        return False
+    data = context.get(_UTIL_GENAI_KEYS[kind])
+    expected = getattr(invocation, "InferenceData" if kind == "inference" else "EmbeddingData", None)
+    if expected is None or not isinstance(data, expected):
+        return False
+    told: Any = data
+    asked = told.request_model
+    if CLAIMED in told.attributes or (asked is not None and asked != call.prepared.request.model):
+        return False
+    told.attributes[CLAIMED] = identity.text(call.call_id)
+    return True
+
+
+def scope(span: Span) -> str:
+    """Name of the instrumentation scope of a span, as far as it tells."""
+    told = getattr(span, "instrumentation_scope", None)
+    return str(getattr(told, "name", None) or "unknown")
+
+
+def missing(span: Span, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """What of `attributes` another's span lacks: its own account of the conventions stands, ours is added."""
+    theirs = getattr(span, "attributes", None)
+    if not isinstance(theirs, Mapping):
+        return dict(attributes)
+    return {name: value for name, value in attributes.items() if name not in theirs or name.startswith(_OURS)}

@@ -1,0 +1,163 @@
+"""What a finished call used and cost, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING, Final
+
+from genai_meter import pricing, semconv
+from genai_meter.pricing import Cost
+from genai_meter.safety import guarded
+from genai_meter.usage import OUTPUT_BUCKETS, Quantity, Usage, UsageSource
+
+if TYPE_CHECKING:
+    from genai_meter.call import Call
+
+CHARS_PER_TOKEN: Final = 4
+"""Of the cheap estimate; its drift against the provider's counts is on every event."""
+
+_OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
+
+USAGE_UNKNOWN: Final = "usage_unknown"
+OUTPUT_ESTIMATED: Final = "output_estimated"
+USAGE_ESTIMATED: Final = "usage_estimated"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The metered result of one call."""
+
+    model: str | None
+    """Served, or asked for when no answer named one."""
+    usages: list[Usage] = field(default_factory=list[Usage])
+    own: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
+    """Buckets of `model`."""
+    others: list[Usage] = field(default_factory=list[Usage])
+    """Usage billed under other models."""
+    source: UsageSource = "unknown"
+    exact_input: bool = False
+    """The input tokens are the provider's count."""
+    exact_output: bool = False
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    estimated_input: int = 0
+    estimated_output: int = 0
+    context: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Price dimensions: as served, else as asked for."""
+    cost: Cost | None = None
+    """None when a failed call told no usage: nothing is known to be billed."""
+    reasons: tuple[str, ...] = ()
+    reported_pico: int | None = None
+    context_ratio: float | None = None
+
+    def exact_buckets(self) -> list[dict[str, Quantity]]:
+        """Buckets as the provider counted them, one mapping a model; estimates left out."""
+        if self.exact_output:
+            return [usage.buckets for usage in self.usages]
+        if not self.exact_input:
+            return []
+        return [{name: n for name, n in usage.buckets.items() if name not in _OUTPUT} for usage in self.usages]
+
+
+def settle(call: Call) -> Outcome:
+    """Usage, price and estimates of a finished call. Tokens and cost fail independently."""
+    request, reading = call.prepared.request, call.reading
+    outcome = Outcome(reading.model or request.model)
+    outcome.estimated_input = _tokens(sum(request.chars_by_role.values()))
+    outcome.estimated_output = _tokens(reading.output_chars)
+    guarded(_read_usage, call, outcome)
+    guarded(_read_price, call, outcome)
+    if reading.reported_cost_usd is not None:
+        outcome.reported_pico = _pico(reading.reported_cost_usd)
+    return outcome
+
+
+def _tokens(chars: int) -> int:
+    return -(-chars // CHARS_PER_TOKEN)
+
+
+def _pico(text: str) -> int | None:
+    try:
+        return int(Decimal(text).scaleb(12).to_integral_value())
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+
+
+# --- usage ------------------------------------------------------------------------------------------
+def _read_usage(call: Call, outcome: Outcome) -> None:
+    reading = call.reading
+    usages = call.usages()
+    if usages:
+        outcome.source = "provider"
+        outcome.exact_input = outcome.exact_output = True
+        if reading.fidelity == "partial":
+            _estimate_output(usages[0], outcome)
+    elif reading.output_chars and call.prepared.dialect.operation in semconv.INFERENCE_OPERATIONS:
+        # The answer began and its count never came: it is billed all the same.
+        usages = [Usage({"input": outcome.estimated_input, "output": outcome.estimated_output})]
+        outcome.source = "estimated"
+        outcome.reasons = (USAGE_ESTIMATED,)
+    _total(usages, outcome)
+    card = call.prepared.rate_card
+    if card is not None and card.context_window:
+        outcome.context_ratio = (outcome.input_tokens + outcome.output_tokens) / card.context_window
+
+
+def _estimate_output(usage: Usage, outcome: Outcome) -> None:
+    """The provider counted the input and told a placeholder for the output."""
+    placeholder = usage.output_tokens
+    for bucket in [name for name in usage.buckets if name in _OUTPUT]:
+        del usage.buckets[bucket]
+    usage.buckets["output"] = max(placeholder, outcome.estimated_output)
+    outcome.source = "estimated"
+    outcome.exact_output = False
+    outcome.reasons = (OUTPUT_ESTIMATED,)
+
+
+def _total(usages: list[Usage], outcome: Outcome) -> None:
+    outcome.usages = usages
+    own = outcome.own
+    for usage in usages:
+        outcome.input_tokens += usage.input_tokens
+        outcome.output_tokens += usage.output_tokens
+        for bucket, quantity in usage.buckets.items():
+            if bucket.startswith("cache_read"):
+                outcome.cache_read_tokens += int(quantity)
+            elif bucket.startswith("cache_write"):
+                outcome.cache_write_tokens += int(quantity)
+            elif bucket == "output_reasoning":
+                outcome.reasoning_tokens += int(quantity)
+        if usage.model is None or usage.model == outcome.model:
+            for bucket, quantity in usage.buckets.items():
+                own[bucket] = own.get(bucket, 0) + quantity
+        else:
+            outcome.others.append(usage)
+
+
+# --- price ------------------------------------------------------------------------------------------
+def _read_price(call: Call, outcome: Outcome) -> None:
+    prepared, reading = call.prepared, call.reading
+    context = prepared.request.context
+    if reading.context:
+        context = {**context, **reading.context}
+    if prepared.target.region and "region" not in context:
+        context = {**context, "region": prepared.target.region}
+    outcome.context = context
+    if not outcome.usages:
+        if call.status != "ok":
+            return
+        if prepared.dialect.operation in semconv.INFERENCE_OPERATIONS:
+            outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))
+            return
+    cost = pricing.price(prepared.target.provider, outcome.model or "", outcome.usages, call.start_ns, context)
+    if outcome.reasons:
+        status = "estimated" if cost.status == "exact" else cost.status
+        cost = Cost(
+            status, cost.lines, cost.list_pico, cost.effective_pico, cost.book_id, (*cost.reasons, *outcome.reasons)
+        )
+    outcome.cost = cost
