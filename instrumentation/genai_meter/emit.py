@@ -13,10 +13,11 @@ import threading
 import time
 from contextvars import Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from opentelemetry import _logs, trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESSED  # pyright: ignore[reportPrivateUsage]
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanKind, StatusCode, Tracer, TracerProvider
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 Active: TypeAlias = tuple[Context, Token[Context]]
 """What `activate` gives and `deactivate` takes."""
+
+_SUPPRESSED_PLAIN: Final = "suppress_instrumentation"
+"""Key in the context by which `suppress_instrumentation()` is seen; the API's own one has a random tail."""
 
 
 # --- pipeline ---------------------------------------------------------------------------------------
@@ -114,6 +118,10 @@ def _open_span(call: Call) -> None:
         _reaper.start()
     context = get_current()
     call.attributes = records.at_start(call)
+    if context.get(_SUPPRESSED_PLAIN) or context.get(_SUPPRESSED):
+        # Whoever suppresses instrumentation wants no span; the money is metered all the same.
+        call.span, call.context = trace.INVALID_SPAN, context
+        return
     foreign = interop.find(call, context)
     if foreign is not None:
         call.span, call.context = foreign, context
@@ -156,10 +164,10 @@ def _deactivate(active: Active) -> None:
 
 
 # --- the end of a call ----------------------------------------------------------------------------------
-def finish(call: Call, status: Status, error_type: str | None = None) -> None:
+def finish(call: Call, status: Status, error_type: str | None = None, *, in_finalizer: bool = False) -> None:
     """End a call: exactly once, whoever comes first. Never raises.
 
-    An abandoned stream is ended by a finalizer, which may run inside any lock of anybody: it is
+    A dropped stream is ended by a finalizer, which may run inside any lock of anybody: it is
     handed to a thread of ours, and `flush` waits for it.
     """
     try:
@@ -171,7 +179,7 @@ def finish(call: Call, status: Status, error_type: str | None = None) -> None:
         call.error_type = error_type
     if call.end_ns is None:
         call.end_ns = time.time_ns()
-    if status != "abandoned" or not _reaper.take(call):
+    if not (in_finalizer or status == "abandoned") or not _reaper.take(call):
         guarded(_finish, call)
 
 
