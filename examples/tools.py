@@ -98,7 +98,27 @@ def _fetch(package: str) -> str | None:
     for archive in downloads.glob("*.deb"):
         problem = _run(["dpkg", "-x", str(archive), str(DIRECTORY)], downloads)
         archive.unlink()
+    _relocate()
     return problem
+
+
+_SHARED: Final = b"/usr/share/prometheus/alertmanager"
+_RELATIVE: Final = b"usr/share//prometheus/alertmanager"
+
+
+def _relocate() -> None:
+    """Debian builds an absolute path into Alertmanager. In our unpacked copy it becomes relative, of equal length."""
+    unpacked = DIRECTORY / "usr" / "bin" / "prometheus-alertmanager"
+    if unpacked.exists():
+        changed = unpacked.with_suffix(".relative")
+        changed.write_bytes(unpacked.read_bytes().replace(_SHARED, _RELATIVE))
+        changed.chmod(0o755)
+        changed.replace(unpacked)
+
+
+def directory_to_run_in(tool: Path) -> Path | None:
+    """The working directory that an unpacked tool needs to find its files; None when any will do."""
+    return DIRECTORY if tool.is_relative_to(DIRECTORY) else None
 
 
 _SANDBOX: Final = ("-qq", "-o", f"APT::Sandbox::User={'root' if os.geteuid() == 0 else ''}")
