@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from genai_meter.dialects.base import Dialect, Fidelity, Json, Reading, RequestView
-from genai_meter.dialects.flavours import by_flavor, by_name
-from genai_meter.dialects.paths import NOT_METERED, for_path, not_metered
+from genai_meter.dialects.flavours import by_flavor
+from genai_meter.dialects.paths import NOT_METERED, by_name, for_path, not_metered
 
 __all__ = [
     "NOT_METERED",

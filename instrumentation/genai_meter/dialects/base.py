@@ -35,10 +35,10 @@ def fields(value: Json) -> Mapping[str, Json]:
     """All fields of a dict or of a parsed (pydantic) object, extras included; empty for anything else."""
     if value.__class__ is dict:
         return value
-    declared = getattr(value, "__dict__", None)
-    if declared is None:
-        return {}
-    extra = getattr(value, "__pydantic_extra__", None)
+    try:
+        declared, extra = value.__dict__, value.__pydantic_extra__
+    except AttributeError:
+        return getattr(value, "__dict__", {})
     return {**declared, **extra} if extra else declared
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, fields
-from genai_meter.dialects.paths import DIALECTS
+from genai_meter.dialects.paths import MODULES, by_name
 
 FLAVOURS: Final = {
     "chat": "openai_chat",
@@ -51,27 +51,22 @@ SHAPES: Final = (
 """A field that only one format has → that format; looked at in this order when no flavour is told."""
 
 
-def by_name(name: str) -> Dialect:
-    """The dialect called `name`; KeyError for an unknown one."""
-    return DIALECTS[name]
-
-
 def by_flavor(provider: str, api_flavor: str | None, raw: Json = None) -> Dialect:
     """The dialect of a raw answer; KeyError for a flavour nobody knows."""
-    if api_flavor in DIALECTS:
-        return DIALECTS[api_flavor]
+    if api_flavor in MODULES:
+        return by_name(api_flavor)
     family = provider.replace("_", ".").replace("-", ".").partition(".")[0]
     if family == "cohere" and api_flavor == "embeddings":
-        return DIALECTS["cohere_embed"]
+        return by_name("cohere_embed")
     if family == "cohere" and api_flavor == "tokens":
-        return DIALECTS["cohere"]
+        return by_name("cohere")
     if family in ("google", "gcp") and api_flavor == "chat" and "usageMetadata" in fields(raw):
-        return DIALECTS["gemini"]
+        return by_name("gemini")
     if api_flavor is not None and api_flavor != "default":
-        return DIALECTS[FLAVOURS[api_flavor]]
+        return by_name(FLAVOURS[api_flavor])
     if api_flavor is None:
         told = fields(raw)
         for field, name in SHAPES:
             if field in told:
-                return DIALECTS[name]
-    return DIALECTS[PROVIDERS.get(family, "openai_chat")]
+                return by_name(name)
+    return by_name(PROVIDERS.get(family, "openai_chat"))

@@ -36,7 +36,16 @@ MODALITIES: Final = (
     (IMAGE, "image_tokens"),
     (VIDEO, "video_tokens"),
 )
+SEARCHES: Final = (
+    ("server_tool_use", "web_search_requests"),
+    ("server_tool_use_details", "web_search_requests"),
+    ("server_side_tool_usage_details", "web_search_calls"),
+)
 WRITE_TTLS: Final = (("cache_write_30m", "ttl_30m_tokens"), ("cache_write_12h", "ttl_12h_tokens"))
+
+_COUNTS: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
+_PLAIN: Final = frozenset((*_COUNTS, *INPUT_DETAILS, *OUTPUT_DETAILS))
+"""Usage of these fields alone tells counts only."""
 
 XAI_TICK: Final = 10
 """xAI reports cost in ticks of 1e-10 USD."""
@@ -60,7 +69,9 @@ def tally(usage: Json) -> Tally | None:
     inward, outward = _details(told, INPUT_DETAILS), _details(told, OUTPUT_DETAILS)
     cached = count(inward.get("cached_tokens")) if inward else 0
     if not cached:
-        cached = next((n for name in CACHED if (n := count(told.get(name)))), 0)
+        for name in CACHED:
+            if name in told:
+                cached = cached or count(told[name])
     writes = _writes(inward) if inward else NONE
     modalities = _modalities(inward) if inward else NONE
     reasoning = count(outward.get("reasoning_tokens")) if outward else 0
@@ -69,7 +80,11 @@ def tally(usage: Json) -> Tally | None:
     result = Tally()
     if total and total != total_in + total_out:
         total_in, total_out = _arbitrate(result, total, total_in, total_out, cached, reasoning, modalities)
-    if cached or writes or modalities:
+    if not writes and not modalities and cached <= total_in:
+        # Nearly every call: no need for the general split.
+        result.add("cache_read", cached)
+        result.add("input", total_in - cached)
+    else:
         cached_parts = fields(inward.get("cached_tokens_details")) if inward else NONE
         result.input(
             total_in,
@@ -78,8 +93,6 @@ def tally(usage: Json) -> Tally | None:
             modalities=modalities,
             cached_modalities=_modalities(cached_parts) if cached_parts else NONE,
         )
-    else:
-        result.add("input", total_in)
     if reasoning or out_modalities:
         result.output(total_out, reasoning=reasoning, modalities=out_modalities)
     else:
@@ -98,6 +111,8 @@ def usages(reading: Reading) -> list[Usage]:
 def evidence(reading: Reading, usage: Json) -> None:
     """What else a usage object tells: a reported cost, the tier that served."""
     told = fields(usage)
+    if told.keys() <= _PLAIN:
+        return
     cost = told.get("cost")
     if cost is not None and type(cost) not in (int, float):
         cost = fields(cost).get("total_cost")  # Perplexity
@@ -126,13 +141,8 @@ def served_tier(reading: Reading, tier: Json) -> None:
 def web_searches(usage: Json) -> int:
     """Searches that the usage object itself counts (OpenRouter, xAI)."""
     told = fields(usage)
-    for name, key in (
-        ("server_tool_use", "web_search_requests"),
-        ("server_tool_use_details", "web_search_requests"),
-        ("server_side_tool_usage_details", "web_search_calls"),
-    ):
-        searches = told.get(name)
-        if searches is not None and (n := count(fields(searches).get(key))):
+    for name, key in SEARCHES:
+        if name in told and (n := count(fields(told[name]).get(key))):
             return n
     return 0
 
@@ -170,11 +180,17 @@ def _details(told: Mapping[str, Json], names: tuple[str, ...]) -> Mapping[str, J
 
 
 def _modalities(details: Mapping[str, Json]) -> Mapping[str, int]:
-    return {modality: n for modality, name in MODALITIES if (n := count(details.get(name)))}
+    found: dict[str, int] = {}
+    for modality, name in MODALITIES:
+        told = details.get(name)
+        if told and (n := count(told)):
+            found[modality] = n
+    return found
 
 
 def _writes(details: Mapping[str, Json]) -> Mapping[str, int]:
-    written = count(details.get("cache_write_tokens"))
+    told = details.get("cache_write_tokens")
+    written = count(told) if told else 0
     if not written:
         return NONE
     ttls = fields(details.get("cache_write_tokens_details"))

@@ -2,57 +2,40 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from functools import lru_cache
 from typing import Final
 
-from genai_meter.dialects.anthropic_completions import AnthropicCompletions
-from genai_meter.dialects.anthropic_messages import AnthropicMessages
 from genai_meter.dialects.base import Dialect
-from genai_meter.dialects.bedrock_converse import BedrockConverse
-from genai_meter.dialects.bedrock_invoke import BedrockInvoke
-from genai_meter.dialects.cohere import Cohere, CohereEmbed, CohereRerank
-from genai_meter.dialects.gemini import Gemini, GeminiEmbeddings
-from genai_meter.dialects.mistral_ocr import MistralOCR
-from genai_meter.dialects.ollama import Ollama, OllamaEmbed, OllamaGenerate
-from genai_meter.dialects.openai_audio import OpenAISpeech, OpenAITranscriptions, OpenAITranslations
-from genai_meter.dialects.openai_chat import OpenAIChat
-from genai_meter.dialects.openai_completions import OpenAICompletions
-from genai_meter.dialects.openai_embeddings import OpenAIEmbeddings
-from genai_meter.dialects.openai_images import OpenAIImages
-from genai_meter.dialects.openai_moderations import OpenAIModerations
-from genai_meter.dialects.openai_realtime import OpenAIRealtime
-from genai_meter.dialects.openai_responses import OpenAIResponses
 
-DIALECTS: Final[dict[str, Dialect]] = {
-    dialect.name: dialect
-    for dialect in (
-        AnthropicCompletions(),
-        AnthropicMessages(),
-        BedrockConverse(),
-        BedrockInvoke(),
-        Cohere(),
-        CohereEmbed(),
-        CohereRerank(),
-        Gemini(),
-        GeminiEmbeddings(),
-        MistralOCR(),
-        Ollama(),
-        OllamaEmbed(),
-        OllamaGenerate(),
-        OpenAIChat(),
-        OpenAICompletions(),
-        OpenAIEmbeddings(),
-        OpenAIImages(),
-        OpenAIModerations(),
-        OpenAIRealtime(),
-        OpenAIResponses(),
-        OpenAISpeech(),
-        OpenAITranscriptions(),
-        OpenAITranslations(),
-    )
+MODULES: Final = {
+    "anthropic_completions": "AnthropicCompletions",
+    "anthropic_messages": "AnthropicMessages",
+    "bedrock_converse": "BedrockConverse",
+    "bedrock_invoke": "BedrockInvoke",
+    "cohere": "Cohere",
+    "cohere_embed": "cohere:CohereEmbed",
+    "cohere_rerank": "cohere:CohereRerank",
+    "gemini": "Gemini",
+    "gemini_embeddings": "gemini:GeminiEmbeddings",
+    "mistral_ocr": "MistralOCR",
+    "ollama": "Ollama",
+    "ollama_embed": "ollama:OllamaEmbed",
+    "ollama_generate": "ollama:OllamaGenerate",
+    "openai_chat": "OpenAIChat",
+    "openai_completions": "OpenAICompletions",
+    "openai_embeddings": "OpenAIEmbeddings",
+    "openai_images": "OpenAIImages",
+    "openai_moderations": "OpenAIModerations",
+    "openai_realtime": "OpenAIRealtime",
+    "openai_responses": "OpenAIResponses",
+    "openai_speech": "openai_audio:OpenAISpeech",
+    "openai_transcriptions": "openai_audio:OpenAITranscriptions",
+    "openai_translations": "openai_audio:OpenAITranslations",
 }
-"""Every dialect by its name."""
+"""Every dialect's name → its class, in the module of that name or the one told. A module is imported
+when its format is first met: start-up stays light."""
 
 SUFFIXES: Final = {
     "chat/completions": "openai_chat",
@@ -111,7 +94,19 @@ NOT_METERED: Final = (
 )
 """(pattern over `METHOD /path`, reason): what is known and deliberately not metered."""
 
+_dialects: Final[dict[str, Dialect]] = {}
+
 _NOT_METERED: Final = tuple((re.compile(pattern), reason) for pattern, reason in NOT_METERED)
+
+
+def by_name(name: str) -> Dialect:
+    """The dialect called `name`; KeyError for an unknown one."""
+    found = _dialects.get(name)
+    if found is None:
+        module, _, class_name = MODULES[name].rpartition(":")
+        loaded = importlib.import_module(f"genai_meter.dialects.{module or name}")
+        found = _dialects[name] = getattr(loaded, class_name)()
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -126,7 +121,7 @@ def for_path(method: str, path: str) -> Dialect | None:
     name = SUFFIXES.get("/".join(segments[-2:])) or SUFFIXES.get(last)
     if name is None and ":" in last:
         name = SUFFIXES.get(last[last.rindex(":") :])
-    return None if name is None else DIALECTS[name]
+    return None if name is None else by_name(name)
 
 
 def not_metered(method: str, path: str) -> str | None:
