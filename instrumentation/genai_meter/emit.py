@@ -313,6 +313,11 @@ _exiting = False
 _reaper = _Reaper()
 
 
+def expect_drops() -> None:
+    """Have the thread that ends dropped calls, before the first one can be dropped."""
+    _reaper.start()
+
+
 def flush(seconds: float = 5.0) -> bool:
     """Wait until calls whose streams were dropped have been emitted; False when that takes too long."""
     return _reaper.flush(seconds)
