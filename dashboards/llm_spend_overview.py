@@ -160,12 +160,13 @@ def spend() -> Row:
 
 def _spend_by(label: str, metric: str, scope: str, description: str) -> Panel:
     selected = f"{metric}{{{scope}}}" if scope else metric
+    rate = f"sum by ({label}) (rate({selected}[$__rate_interval])) * 3600"
     return Panel(
         f"Spend per hour by {label}",
         f"USD per hour. {description}",
         "stacked",
         "currencyUSD",
-        [Query(f"sum by ({label}) (rate({selected}[$__rate_interval])) * 3600", f"{{{{{label}}}}}")],
+        [Query(f'label_replace({rate}, "{label}", "(none)", "{label}", "")', f"{{{{{label}}}}}")],
         NO_CALLS if scope == SCOPE else f"No call with a {label} was metered in this time range.",
     )
 
