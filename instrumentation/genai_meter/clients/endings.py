@@ -1,0 +1,128 @@
+"""How a stream ended, exactly once.
+
+    read to the end                     ok, or error when the provider said so inside the stream
+    closed, `with` left, helper closed  closed_early
+    dropped, or never iterated          abandoned
+    task cancelled                      cancelled
+    exception while reading             error
+    end of the process                  abandoned
+
+After the provider's last event the early ways count as ok: nothing was left to read.
+
+The garbage collector may notice a dropped stream at any instruction of any thread, also while that
+thread holds a lock of the OpenTelemetry SDK. So what ends inside a finalizer is only marked here, and
+emitted by a thread (`in_finalizer`).
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from typing import Any, Final
+
+from genai_meter import emit
+from genai_meter.call import Call, Status
+from genai_meter.clients import lifecycle
+from genai_meter.safety import guarded
+
+
+class Ending:
+    """The ways out of one stream. Holds the call, never the stream or its iterator."""
+
+    __slots__ = ("busy", "call", "last_ns", "successor")
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.busy = False
+        """The reader is inside `__next__`: what closes the response now is the end itself."""
+        self.last_ns = time.time_ns()
+        """When the caller took the last item; until then, when the stream was handed over."""
+        self.successor: Ending | None = None
+        """What watches from now on, when a raw response was parsed into a stream."""
+
+    def take(self, item: Any) -> bool:
+        """Note one item on its way to the caller; True when it must not reach the caller. Never raises."""
+        raise NotImplementedError
+
+    def exhausted(self) -> None:
+        """The caller read to the end."""
+        self.leave()
+        reading = self.call.reading
+        if reading.terminal or reading.fidelity == "final" or reading.error_type is not None:
+            lifecycle.settle_read(self.call, self.last_ns)
+        else:
+            # The connection was closed in good order, but the provider never said that this is the end.
+            lifecycle.settle(self.call, "error", "stream_truncated", self.last_ns)
+
+    def failed(self, error: BaseException) -> None:
+        """An exception came out of the stream."""
+        if isinstance(error, GeneratorExit):
+            # A coroutine that nobody will resume is being thrown away.
+            self._finalized("cancelled")
+        elif lifecycle.is_cancellation(error):
+            self._early("cancelled")
+        else:
+            self.leave()
+            lifecycle.settle_error(self.call, error)
+
+    def closed(self) -> None:
+        """The response was closed."""
+        ending = self.successor or self
+        # Closed by the finalizer of a dropped stream, it is not open any more.
+        if not ending.busy and ending in _open:
+            ending._early("closed_early")
+
+    def dropped(self, _reference: object = None) -> None:
+        """The last reference to the stream is gone. Runs inside the garbage collector."""
+        self._finalized("abandoned")
+
+    def watch(self, stream: object) -> None:
+        """Notice when `stream` is dropped."""
+        _open[self] = weakref.ref(stream, self.dropped)
+        emit.expect_drops()
+        _at_exit()
+
+    def leave(self) -> None:
+        """Watch no longer."""
+        _open.pop(self, None)
+
+    def _early(self, status: Status, end_ns: int | None = None, *, in_finalizer: bool = False) -> None:
+        """End before the end; after the provider's last event nothing was left to read."""
+        self.leave()
+        if self.call.reading.terminal:
+            lifecycle.settle_read(self.call, self.last_ns, in_finalizer=in_finalizer)
+        else:
+            lifecycle.settle(self.call, status, None, end_ns, in_finalizer=in_finalizer)
+
+    def _finalized(self, status: Status) -> None:
+        # After a fork the child's table is empty: the stream is its parent's.
+        if self in _open:
+            self._early(status, self.last_ns, in_finalizer=True)
+
+
+_open: Final[dict[Ending, weakref.ref[Any]]] = {}
+"""Streams that have not ended, each with the reference that notices its drop."""
+
+_registered = False
+
+
+def settle_open() -> None:
+    """At the end of the process: whatever is open has been abandoned."""
+    for ending in list(_open):
+        guarded(ending.dropped)
+    emit.flush()
+
+
+def _at_exit() -> None:
+    """Settle before the exit handlers of an SDK that was set up before the first stream."""
+    global _registered
+    if not _registered:
+        _registered = True
+        atexit.register(settle_open)
+
+
+if hasattr(os, "register_at_fork"):
+    # Its parent's streams are not a child's own.
+    os.register_at_fork(after_in_child=_open.clear)

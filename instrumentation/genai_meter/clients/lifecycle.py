@@ -1,0 +1,196 @@
+"""The life of a call, whatever the SDK: prepare, attempts, settle.
+
+`prepare` gathers what the guard may look at, before anything leaves the process. The seam then tells
+of each attempt, and of the end; `settle` hands the call to `emit`. What can end in several ways (a
+stream is closed and then dropped, say) ends once: `emit.finish` tests and sets `call.open`.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from genai_meter import attribution, emit, guard, identity, pricing
+from genai_meter.call import Attempt, Call, Prepared, Status, Target
+from genai_meter.dialects.base import Dialect, RequestView
+from genai_meter.pricing import RateCard
+from genai_meter.safety import guarded, swallow
+from genai_meter.semconv import INFERENCE_OPERATIONS
+from genai_meter.usage import Quantity, Usage
+
+CHARS_PER_TOKEN: Final = 3
+"""Worst case of ordinary text; four is the usual mean."""
+
+TOKENS_PER_MESSAGE: Final = 8
+"""Worst case of what a chat format adds around one message."""
+
+current: Final[ContextVar[Call | None]] = ContextVar("genai_meter_call", default=None)
+"""The call whose request runs in this context."""
+
+
+def is_nested(dialect: Dialect) -> bool:
+    """True when another client's request of the same operation is on its way in this context.
+
+    A transport may bridge one client library to another; the bill comes once. What a middleware or
+    a hook asks between two attempts, or for another operation, is a call of its own.
+    """
+    outer = current.get()
+    return (
+        outer is not None
+        and bool(outer.attempts)
+        and outer.attempts[-1].end_ns is None
+        and outer.attempts[-1].status is None
+        and outer.prepared.dialect.operation == dialect.operation
+    )
+
+
+def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mapping[str, Any]) -> Call:
+    """The call that is about to be made: who pays, at what rates, how much at most."""
+    now = time.time_ns()
+    card: RateCard | None = None
+    if request.model is not None:
+        # Without a price the call is still counted.
+        card = guarded(pricing.rate_card, target.provider, request.model, now, request.context)
+    prepared = Prepared(
+        target=target,
+        dialect=dialect,
+        request=request,
+        attribution=guarded(attribution.current) or {},
+        rate_card=card,
+        estimate=worst_case(dialect, request, card),
+        hashes=guarded(identity.request_hashes, body) or {},
+    )
+    return Call(prepared, identity.new_call_id(), start_ns=now)
+
+
+def worst_case(dialect: Dialect, request: RequestView, card: RateCard | None) -> Usage:
+    """The most a call may use: input by its size, output by the caller's bound or the model's limit."""
+    buckets: dict[str, Quantity] = {}
+    size = sum(request.chars_by_role.values()) // CHARS_PER_TOKEN + TOKENS_PER_MESSAGE * (request.message_count or 0)
+    if size:
+        buckets["input"] = size
+    if dialect.operation in INFERENCE_OPERATIONS:
+        bound = request.max_tokens or (card.max_output_tokens if card is not None else None)
+        if bound:
+            buckets["output"] = bound * (request.choice_count or 1)
+    return Usage(buckets)
+
+
+def begin_attempt(call: Call) -> bool:
+    """One more HTTP exchange is about to start; True for the first one of the call."""
+    now = time.time_ns()
+    if call.attempts and call.attempts[-1].end_ns is None:
+        call.attempts[-1].end_ns = now
+    call.attempts.append(Attempt(now))
+    return len(call.attempts) == 1
+
+
+def answered(call: Call, status: int, request_id: str | None) -> None:
+    """The last attempt got an answer of whatever status."""
+    if call.attempts:
+        attempt = call.attempts[-1]
+        attempt.status, attempt.request_id = status, request_id
+
+
+def attempt_failed(call: Call) -> None:
+    """The last attempt failed and another one will follow; runs where the SDK handles the error."""
+    if call.attempts and call.attempts[-1].end_ns is None:
+        attempt = call.attempts[-1]
+        attempt.end_ns = time.time_ns()
+        error = sys.exc_info()[0]
+        if attempt.status is None and error is not None:
+            attempt.error_type = error.__qualname__
+
+
+def settle(
+    call: Call,
+    status: Status,
+    error_type: str | None = None,
+    end_ns: int | None = None,
+    *,
+    in_finalizer: bool = False,
+) -> None:
+    """End the call. Whoever comes first wins; a call that sent nothing leaves no trace."""
+    if not call.open:
+        return
+    if not call.attempts and status != "blocked":
+        call.open.clear()
+        return
+    call.end_ns = end_ns or time.time_ns()
+    if call.attempts:
+        attempt = call.attempts[-1]
+        if attempt.end_ns is None:
+            attempt.end_ns = call.end_ns
+        if error_type is not None and attempt.error_type is None:
+            attempt.error_type = error_type
+    guarded(emit.finish, call, status, error_type, in_finalizer=in_finalizer)
+
+
+def settle_read(call: Call, end_ns: int | None = None, *, in_finalizer: bool = False) -> None:
+    """End a call whose answer was read to its end: what the provider said decides."""
+    error_type = call.reading.error_type
+    settle(call, "ok" if error_type is None else "error", error_type, end_ns, in_finalizer=in_finalizer)
+
+
+def settle_error(call: Call, error: BaseException) -> None:
+    """End a call that ended in an exception the caller sees."""
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int) and call.attempts and call.attempts[-1].status is None:
+        response = getattr(error, "response", None)
+        answered(call, status, request_id_of(getattr(response, "headers", None)))
+    if is_cancellation(error):
+        # A coroutine that is thrown away ends inside a finalizer.
+        settle(call, "cancelled", type(error).__qualname__, in_finalizer=isinstance(error, GeneratorExit))
+    else:
+        settle(call, "error", type(error).__qualname__)
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """True for what ends a task from outside (asyncio, trio, a closed coroutine), not for errors."""
+    return not isinstance(error, Exception | KeyboardInterrupt | SystemExit)
+
+
+def request_id_of(headers: Any) -> str | None:
+    """The provider's id of an HTTP exchange."""
+    if headers is None:
+        return None
+    return headers.get("x-request-id") or headers.get("request-id") or headers.get("x-amzn-requestid")
+
+
+def decide(call: Call) -> bool:
+    """Ask the guard; True when it changed the request. `Blocked` is the one exception that passes."""
+    try:
+        return _note(call, guard.decide(call.prepared))
+    except guard.Blocked:
+        settle_blocked(call)
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken guard blocks nobody
+        swallow("guard.decide", error)
+        return False
+
+
+async def decide_async(call: Call) -> bool:
+    """Ask the guard from a coroutine; True when it changed the request."""
+    try:
+        return _note(call, await guard.decide_async(call.prepared))
+    except guard.Blocked:
+        settle_blocked(call)
+        raise
+    except Exception as error:  # noqa: BLE001 - a broken guard blocks nobody
+        swallow("guard.decide_async", error)
+        return False
+
+
+def _note(call: Call, decision: guard.Decision) -> bool:
+    call.decision = decision
+    return bool(decision.change)
+
+
+def settle_blocked(call: Call) -> None:
+    """End a call that the guard did not let go."""
+    call.decision = guard.Decision("block")
+    guarded(emit.open_span, call)
+    settle(call, "blocked", guard.Blocked.__qualname__)

@@ -1,0 +1,118 @@
+"""Answers that the caller reads by itself: raw and streaming responses.
+
+A body that is already there is read once, when the call returns. A body that is still on the wire is
+seen as the caller reads it, in whichever of the many ways: all end in the byte stream of the response.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Final
+
+from genai_meter.call import Call
+from genai_meter.clients import lifecycle
+from genai_meter.clients.endings import Ending
+from genai_meter.clients.streams import listen
+from genai_meter.safety import guarded, swallow
+
+MOST_BYTES: Final = 8 * 1024 * 1024
+"""Longest body kept until its end; the usage of a longer one stays unknown."""
+
+
+def http_response_of(result: Any) -> Any:
+    """The HTTP response inside a raw response, or itself; None for anything else."""
+    response = getattr(result, "http_response", result)
+    return response if hasattr(response, "status_code") and hasattr(response, "is_closed") else None
+
+
+def is_json(content_type: str) -> bool:
+    """True for `application/json` and its relatives."""
+    return "json" in content_type
+
+
+def read_buffered(call: Call, response: Any) -> None:
+    """Read the usage from a body that has arrived."""
+    if is_json(response.headers.get("content-type", "")):
+        call.prepared.dialect.response(call.reading, json.loads(response.content))
+
+
+def observe(result: Any, response: Any, call: Call) -> Ending:
+    """Watch a body that the caller has yet to read."""
+    body = Bytes(call, response)
+    body.watch(result)
+    listen(response, body, reads=True)
+    return body
+
+
+class Bytes(Ending):
+    """The bytes of one body, as they came over the wire."""
+
+    __slots__ = ("_encoding", "_events", "_json", "_kept", "_kept_size", "_response_class")
+
+    def __init__(self, call: Call, response: Any) -> None:
+        super().__init__(call)
+        headers = response.headers
+        content_type = headers.get("content-type", "")
+        self._json = is_json(content_type)
+        self._events = "event-stream" in content_type
+        self._encoding: str = headers.get("content-encoding", "identity")
+        self._response_class: Any = response.__class__
+        self._kept: list[bytes] = []
+        self._kept_size = 0
+
+    def take(self, item: bytes) -> bool:
+        try:
+            self.last_ns = now = time.time_ns()
+            if self.call.prepared.request.stream and self.call.first_chunk_ns is None:
+                self.call.first_chunk_ns = now
+            if self._events and self._encoding == "identity":
+                self._take_events(item)
+            elif self._json or self._events:
+                self._keep(item)
+        except Exception as error:  # noqa: BLE001 - whatever happens here, the bytes are the caller's
+            swallow("Bytes.take", error)
+        return False
+
+    def exhausted(self) -> None:
+        # What cannot be read is no reason to leave the call open.
+        guarded(self._read_kept)
+        if self._events:
+            super().exhausted()
+        else:
+            self.leave()
+            lifecycle.settle_read(self.call, self.last_ns)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept_size += len(data)
+        if self._kept_size <= MOST_BYTES:
+            self._kept.append(data)
+        else:
+            self._kept.clear()
+
+    def _take_events(self, data: bytes) -> None:
+        """Read all whole lines; keep the rest for the next time."""
+        if b"\n" not in data:
+            return self._keep(data)
+        lines = b"".join((*self._kept, data)).split(b"\n")
+        self._kept = [lines.pop()]
+        self._kept_size = len(self._kept[0])
+        for line in lines:
+            self._take_line(line)
+        return None
+
+    def _take_line(self, line: bytes) -> None:
+        if line.startswith(b"data:") and line[5:].lstrip().startswith(b"{"):
+            self.call.chunk_count += 1
+            self.call.prepared.dialect.chunk(self.call.reading, json.loads(line[5:]))
+
+    def _read_kept(self) -> None:
+        data = b"".join(self._kept)
+        if self._encoding != "identity" and data:
+            # The response class knows how to decode; the caller's own response must not be touched.
+            data = self._response_class(200, headers={"content-encoding": self._encoding}, content=data).content
+        if self._json and data:
+            self.call.prepared.dialect.response(self.call.reading, json.loads(data))
+        elif self._events:
+            for line in data.split(b"\n"):
+                self._take_line(line)

@@ -1,0 +1,248 @@
+"""The seam of the Stainless family: `openai` and `anthropic`, all their clients, all their methods.
+
+Every public way (create, stream helpers, parse, raw and streaming responses, beta namespaces, a
+client's own `post`) ends in one method, `request`, of the package's `_base_client`. It is patched on
+the base classes, once for sync and once for async clients, so that Azure, Bedrock and Vertex clients, and
+clients made before the patch, are seen as well. Below it:
+
+    _build_request              once for every attempt; the first one opens the span
+    _process_response           the answer: HTTP status and request id
+    _should_retry               the HTTP status of an attempt that will be repeated
+    _calculate_retry_timeout    the end of an attempt that will be repeated
+
+The parsed answer comes through `options.post_parser`, which the SDK calls in every mode, lazily for raw
+responses, and before its own parser. The patches find their call through it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from contextvars import Token
+from functools import wraps
+from types import ModuleType
+from typing import Any, Final
+
+from genai_meter import dialects
+from genai_meter.call import Call
+from genai_meter.clients import lifecycle
+from genai_meter.clients.exchange import Exchange, body_of
+from genai_meter.clients.targets import target_of
+from genai_meter.safety import guarded, logger
+
+REQUIRED: Final = (
+    ("BaseClient", "_build_request"),
+    ("SyncAPIClient", "request"),
+    ("AsyncAPIClient", "request"),
+)
+"""Without these a call cannot be metered."""
+
+
+class Seam:
+    """The patches of one package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self._originals: list[tuple[type, str, Any, Any]] = []
+        self._copy: Callable[[Any], Any] | None = None
+        self._layer: object = None
+        """The patches that are in force; those of an earlier installation let everything pass."""
+
+    @property
+    def installed(self) -> bool:
+        """True while the package is patched."""
+        return bool(self._originals)
+
+    def install(self, module: ModuleType) -> None:
+        """Patch `<package>._base_client`. A module that we do not understand is left alone."""
+        if self.installed:
+            return
+        reason = unsupported(module)
+        if reason is not None:
+            logger.warning("genai_meter: %s is installed but not metered: %s", self.package, reason)
+            return
+        self._copy, self._layer = module.model_copy, object()
+        base, sync, asynchronous = module.BaseClient, module.SyncAPIClient, module.AsyncAPIClient
+        self._patch(base, "_build_request", _build_request)
+        self._patch(base, "_should_retry", _should_retry)
+        self._patch(base, "_calculate_retry_timeout", _calculate_retry_timeout)
+        self._patch(sync, "_process_response", _process_response)
+        self._patch(asynchronous, "_process_response", _process_response)
+        self._patch(sync, "request", self._request)
+        self._patch(asynchronous, "request", self._request_async)
+
+    def remove(self) -> None:
+        """Put every original back. Where another one has wrapped our patch, it stays and lets pass."""
+        self._layer = None
+        for owner, name, original, ours in reversed(self._originals):
+            if vars(owner).get(name) is ours:
+                setattr(owner, name, original)
+        self._originals.clear()
+
+    def _patch(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
+        original = vars(owner).get(name)
+        if original is not None:
+            ours = make(original)
+            self._originals.append((owner, name, original, ours))
+            setattr(owner, name, ours)
+
+    def _request(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        layer = self._layer
+
+        @wraps(original)
+        def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            if exchange is None:
+                return original(client, *args, **kwargs)
+            if lifecycle.decide(exchange.call):
+                guarded(exchange.change)
+            guarded(exchange.ask_usage, kwargs.get("stream_cls"))
+            args, kwargs = exchange.arguments(args, kwargs)
+            outer = lifecycle.current.set(exchange.call)
+            try:
+                while True:
+                    try:
+                        result = original(client, *args, **kwargs)
+                        break
+                    except BaseException as error:
+                        if not _goes_on(exchange, error):
+                            raise
+            finally:
+                guarded(_leave, exchange, outer)
+            guarded(exchange.returned, result)
+            return result
+
+        return request
+
+    def _request_async(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        layer = self._layer
+
+        @wraps(original)
+        async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+            exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            if exchange is None:
+                return await original(client, *args, **kwargs)
+            if await lifecycle.decide_async(exchange.call):
+                guarded(exchange.change)
+            guarded(exchange.ask_usage, kwargs.get("stream_cls"))
+            args, kwargs = exchange.arguments(args, kwargs)
+            outer = lifecycle.current.set(exchange.call)
+            try:
+                while True:
+                    try:
+                        result = await original(client, *args, **kwargs)
+                        break
+                    except BaseException as error:
+                        if not _goes_on(exchange, error):
+                            raise
+            finally:
+                guarded(_leave, exchange, outer)
+            guarded(exchange.returned, result)
+            return result
+
+        return request
+
+    def _exchange(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange | None:
+        """What the SDK is about to do, when it is a call that is metered."""
+        options = kwargs["options"] if "options" in kwargs else args[1]
+        dialect = dialects.for_path(options.method, options.url)
+        if dialect is None or lifecycle.is_nested(dialect):
+            return None
+        body = body_of(options)
+        request = dialect.request(body)
+        request.stream = bool(kwargs.get("stream"))
+        if request.background and not request.stream:
+            # The answer comes with a later retrieval.
+            return None
+        call = lifecycle.prepare(target_of(client, self.package, options.url), dialect, request, body)
+        assert self._copy is not None
+        return Exchange(call, self._copy(options))
+
+
+def unsupported(module: ModuleType) -> str | None:
+    """Why this `_base_client` cannot be metered; None when it can."""
+    for owner, name in REQUIRED:
+        if name not in vars(getattr(module, owner, object)):
+            return f"{owner}.{name} is missing"
+    for owner in ("SyncAPIClient", "AsyncAPIClient"):
+        if list(inspect.signature(getattr(module, owner).request).parameters)[1:3] != ["cast_to", "options"]:
+            return f"{owner}.request has other parameters"
+    if "post_parser" not in getattr(getattr(module, "FinalRequestOptions", None), "__annotations__", ()):
+        return "FinalRequestOptions.post_parser is missing"
+    return None if callable(getattr(module, "model_copy", None)) else "model_copy is missing"
+
+
+def _goes_on(exchange: Exchange, error: BaseException) -> bool:
+    """True when the request is sent once more; else the exception ends the call."""
+    if guarded(exchange.withdraw, error):
+        return True
+    guarded(lifecycle.settle_error, exchange.call, error)
+    return False
+
+
+def _leave(exchange: Exchange, outer: Token[Call | None]) -> None:
+    exchange.release()
+    lifecycle.current.reset(outer)
+
+
+def _exchange_of(options: Any) -> Exchange | None:
+    found = options.post_parser
+    return found if type(found) is Exchange else None
+
+
+def _build_request(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
+        # What cannot be built is never sent, and no attempt.
+        request = original(client, *args, **kwargs)
+        guarded(_begin, args[0] if args else kwargs["options"])
+        return request
+
+    return build_request
+
+
+def _begin(options: Any) -> None:
+    exchange = _exchange_of(options)
+    if exchange is not None:
+        exchange.begin()
+
+
+def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def process_response(client: Any, **kwargs: Any) -> Any:
+        guarded(_answered, kwargs["options"], kwargs["response"])
+        return original(client, **kwargs)
+
+    return process_response
+
+
+def _answered(options: Any, response: Any) -> None:
+    exchange = _exchange_of(options)
+    if exchange is not None:
+        exchange.answered(response)
+
+
+def _should_retry(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def should_retry(client: Any, response: Any) -> Any:
+        guarded(_refused, response)
+        return original(client, response)
+
+    return should_retry
+
+
+def _refused(response: Any) -> None:
+    call = lifecycle.current.get()
+    if call is not None:
+        lifecycle.answered(call, response.status_code, lifecycle.request_id_of(response.headers))
+
+
+def _calculate_retry_timeout(original: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(original)
+    def calculate_retry_timeout(client: Any, *args: Any, **kwargs: Any) -> Any:
+        call = lifecycle.current.get()
+        if call is not None:
+            guarded(lifecycle.attempt_failed, call)
+        return original(client, *args, **kwargs)
+
+    return calculate_retry_timeout

@@ -1,0 +1,123 @@
+"""Who is paid, read from the host a client talks to, or from the client's class when the host says nothing."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
+
+from genai_meter.call import Target
+
+HOSTS: Final = {
+    "api.openai.com": "openai",
+    "openai.azure.com": "azure.ai.openai",
+    "cognitiveservices.azure.com": "azure.ai.openai",
+    "azure-api.net": "azure.ai.openai",
+    "services.ai.azure.com": "azure.ai.inference",
+    "inference.ai.azure.com": "azure.ai.inference",
+    "api.anthropic.com": "anthropic",
+    "claude.googleapis.com": "anthropic",
+    "amazonaws.com": "aws.bedrock",
+    "api.aws": "aws.bedrock",
+    "aiplatform.googleapis.com": "gcp.vertex_ai",
+    "aiplatform.us.rep.googleapis.com": "gcp.vertex_ai",
+    "aiplatform.eu.rep.googleapis.com": "gcp.vertex_ai",
+    "generativelanguage.googleapis.com": "gcp.gemini",
+    "api.x.ai": "x_ai",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.cohere.com": "cohere",
+    "api.cohere.ai": "cohere",
+    "openrouter.ai": "openrouter",
+    "api.together.xyz": "together",
+    "api.together.ai": "together",
+    "api.fireworks.ai": "fireworks",
+    "api.cerebras.ai": "cerebras",
+    "api.moonshot.ai": "moonshotai",
+    "api.moonshot.cn": "moonshotai",
+    "api.z.ai": "zai",
+    "open.bigmodel.cn": "zhipuai",
+    "api.minimax.io": "minimax",
+    "api.minimaxi.com": "minimax",
+    "api.novita.ai": "novita",
+    "api.avian.io": "avian",
+    "api.baseten.co": "baseten",
+    "inference.baseten.co": "baseten",
+    "api.voyageai.com": "voyageai",
+    "api.githubcopilot.com": "github-copilot",
+    "router.huggingface.co": "huggingface",
+    "endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
+    "api.ai21.com": "ai21",
+    "ml.cloud.ibm.com": "ibm.watsonx.ai",
+}
+"""Host, or its end behind a dot or a dash → `gen_ai.provider.name`; genai-prices' id where no convention exists."""
+
+CLASSES: Final = (
+    ("Foundry", "azure.ai.inference"),
+    ("Azure", "azure.ai.openai"),
+    ("Bedrock", "aws.bedrock"),
+    ("Vertex", "gcp.vertex_ai"),
+)
+"""Part of a client's class name → provider, for hosts that are not in the table (gateways, private endpoints)."""
+
+TELLS_USAGE: Final = frozenset(
+    {"deepseek", "groq", "huggingface", "mistral_ai", "openrouter", "perplexity", "together", "x_ai"}
+)
+"""Providers whose chat streams tell their usage without being asked."""
+
+_FIRST_PARTY_REGIONS: Final = {"eu.api.openai.com": "eu", "us.api.openai.com": "us"}
+
+_targets: WeakKeyDictionary[Any, tuple[object, object, Target]] = WeakKeyDictionary()
+
+
+def target_of(client: Any, sdk: str, url: str = "") -> Target:
+    """Where `client` sends a request for `url`; `sdk` is the client library's package name."""
+    base_url, api_key = client.base_url, getattr(client, "api_key", None)
+    if "://" in url:
+        return _read(client, sdk, url, api_key)
+    known = _targets.get(client)
+    if known is not None and known[0] is base_url and known[1] is api_key:
+        return known[2]
+    target = _read(client, sdk, str(base_url), api_key)
+    _targets[client] = (base_url, api_key, target)
+    return target
+
+
+def provider_of(host: str, class_name: str, default: str) -> str:
+    """The provider behind `host`, called by a client of the class `class_name`."""
+    if class_name.endswith("AnthropicAWS"):
+        # Anthropic's own platform, sold through AWS on AWS hosts: not Bedrock.
+        return "anthropic"
+    rest = host
+    while rest:
+        if found := HOSTS.get(rest):
+            return found
+        # The next shorter ending: `us-east5-aiplatform.googleapis.com` → `east5-aiplatform.googleapis.com` → …
+        cut = min((at for at in (rest.find("."), rest.find("-")) if at >= 0), default=len(rest) - 1)
+        rest = rest[cut + 1 :]
+    return next((provider for part, provider in CLASSES if part in class_name), default)
+
+
+def _read(client: Any, sdk: str, base_url: str, api_key: object) -> Target:
+    url, class_name = urlsplit(base_url), type(client).__name__.lstrip("_")
+    host = url.hostname or ""
+    # The sync and the async SDK client share one default: the provider that the library is named after.
+    provider = provider_of(host, class_name, sdk)
+    return Target(
+        provider=provider,
+        host=host,
+        port=url.port,
+        region=_first(client, "aws_region", "region") or _FIRST_PARTY_REGIONS.get(host),
+        account=_first(client, "project_id", "project", "organization", "workspace_id"),
+        deployment=_first(client, "_azure_deployment"),
+        api_key=(api_key if isinstance(api_key, str) else None) or _first(client, "aws_access_key"),
+        sdk=f"{sdk}.{class_name}",
+    )
+
+
+def _first(client: Any, *names: str) -> str | None:
+    """The first of the attributes that is set."""
+    values = (getattr(client, name, None) for name in names)
+    return next((value for value in values if isinstance(value, str) and value), None)
