@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from genai_meter.pricing.card import RateCard
 from genai_meter.pricing.cost import Cost, CostStatus, Line, add_costs
-from genai_meter.pricing.resolver import RateCard, price, rate_card
+from genai_meter.pricing.resolver import price, rate_card
 
 __all__ = ["Cost", "CostStatus", "Line", "RateCard", "add_costs", "price", "rate_card"]

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from genai_meter.usage import Quantity
+
+if TYPE_CHECKING:
+    from genai_meter.pricing.card import RateCard
 
 CostStatus: TypeAlias = Literal["exact", "estimated", "partial", "unpriced", "free"]
 """exact: every bucket by a dated rate. estimated: a reason makes it uncertain. partial: some buckets
@@ -18,7 +21,8 @@ PICO: Final = 10**12
 
 def usd(pico: int) -> Decimal:
     """Pico-USD as exact decimal USD, twelve places."""
-    return Decimal(pico).scaleb(-12)
+    # Built from digits, so that the caller's decimal context cannot round it.
+    return Decimal((pico < 0, tuple(map(int, str(abs(pico)))), -12))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +43,85 @@ class Line:
     """Ids of the book entries applied: the rate first, then multipliers in their order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """Cost of one call."""
+class Items(NamedTuple):
+    """Priced buckets whose lines nobody has asked for yet."""
 
+    card: RateCard
+    buckets: tuple[tuple[str, Quantity], ...]
+
+
+class _Fields(NamedTuple):
     status: CostStatus
-    lines: tuple[Line, ...] = ()
-    list_pico: int | None = None
-    """Pico-USD at list price; None when unpriced."""
-    effective_pico: int | None = None
-    """Pico-USD after discounts; None when unpriced."""
-    book_id: str = ""
-    reasons: tuple[str, ...] = ()
-    """Why the status is not `exact`: `unknown_model`, `unpriced_bucket:<bucket>`, `tier_unknown` …"""
+    basis: tuple[Line, ...] | Items
+    list_pico: int | None
+    effective_pico: int | None
+    book_id: str
+    reasons: tuple[str, ...]
+
+
+class Cost(_Fields):
+    """Cost of one call. Immutable; `lines` are made when they are read.
+
+    `list_pico`: pico-USD at list price; None when unpriced. `effective_pico`: after discounts; None
+    when unpriced. `reasons`: why the status is not `exact`: `unknown_model`, `unpriced_bucket:<bucket>`,
+    `usage_inferred` … (docs/pricing.md has them all).
+    """
+
+    __slots__ = ()
+
+    def __new__(
+        cls,
+        status: CostStatus,
+        lines: tuple[Line, ...] = (),
+        list_pico: int | None = None,
+        effective_pico: int | None = None,
+        book_id: str = "",
+        reasons: tuple[str, ...] = (),
+    ) -> Cost:
+        return tuple.__new__(cls, (status, lines, list_pico, effective_pico, book_id, reasons))
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """One line a bucket and model."""
+        basis = self.basis
+        return basis.card.lines(basis.buckets) if isinstance(basis, Items) else basis
+
+    def _values(self) -> tuple[Any, ...]:
+        return (self.status, self.lines, self.list_pico, self.effective_pico, self.book_id, self.reasons)
+
+    def __eq__(self, other: object) -> bool:
+        return self._values() == other._values() if isinstance(other, Cost) else NotImplemented
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        names = ("status", "lines", "list_pico", "effective_pico", "book_id", "reasons")
+        return f"Cost({', '.join(f'{n}={v!r}' for n, v in zip(names, self._values(), strict=True))})"
+
+
+_WORST_FIRST: Final[tuple[CostStatus, ...]] = ("partial", "estimated", "exact", "free")
 
 
 def add_costs(costs: Iterable[Cost]) -> Cost:
-    """Cost of several models in one call: lines joined, the worst status wins."""
-    raise NotImplementedError(costs)
+    """Cost of several models in one call: lines joined, the worst status wins.
+
+    A part without a price beside parts with one makes the whole `partial`.
+    """
+    parts = list(costs)
+    if len(parts) == 1:
+        return parts[0]
+    lines = tuple(line for part in parts for line in part.lines)
+    reasons = tuple(dict.fromkeys(reason for part in parts for reason in part.reasons))
+    book_id = next((part.book_id for part in parts if part.book_id), "")
+    priced = [part for part in parts if part.status != "unpriced"]
+    if not priced:
+        return Cost("unpriced", lines, None, None, book_id, reasons)
+    statuses = {part.status for part in priced}
+    status: CostStatus = "partial" if len(priced) < len(parts) else next(s for s in _WORST_FIRST if s in statuses)
+    listed = sum(part.list_pico or 0 for part in priced)
+    effective = sum(part.effective_pico or 0 for part in priced)
+    return Cost(status, lines, listed, effective, book_id, reasons)

@@ -1,0 +1,155 @@
+"""The price book: immutable, identified by the hash of its content, read once when first needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from genai_meter.pricing import names
+
+SCHEMA: Final = "genai-meter-book/1"
+SHIPPED: Final = Path(__file__).with_name("book.json.gz")
+
+Clause: TypeAlias = Any
+"""A model matcher as JSON: text (equal to it), or a list of an operator and its arguments:
+`^` starts with, `$` ends with, `~` contains, `/` regular expression, `|` any of, `&` all of."""
+
+Constraint: TypeAlias = Any
+"""When a row holds, as JSON: null (always), an ISO date (from it on, UTC), or two times of day (UTC)."""
+
+
+class BookError(Exception):
+    """A book that cannot be used: not readable, not of this schema, or not what its hash says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model of the book."""
+
+    provider: str
+    """The provider whose table the row is in; not the asked one when that resells another's models."""
+    model: str
+    context_window: int | None
+    deprecated: bool
+    prices: tuple[tuple[Constraint, int], ...]
+    """(constraint, index of a rate table), in order; the last one that holds wins, the first when none does."""
+    variants: tuple[tuple[dict[str, str], Constraint, int], ...]
+    """(context, constraint, index of a rate table); for each unit the first one that holds wins."""
+    own: bool
+    """False when found in the table of a provider that the asked one falls back to."""
+
+
+class Book:
+    """Rates by provider and model, with the small facts layer compiled into it."""
+
+    def __init__(self, content: bytes) -> None:
+        import hashlib
+        import json
+
+        try:
+            self._document: dict[str, Any] = json.loads(content)
+            self.schema: str = self._document["schema"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise BookError(f"no price book: {error}") from error
+        if self.schema != SCHEMA:
+            raise BookError(f"a book of schema {self.schema!r}; this version reads {SCHEMA!r}")
+        self.sha256: str = hashlib.sha256(content).hexdigest()
+        self.base: str = self._document["base"]
+        """Package and version the base rates come from."""
+        self.data_date: str = self._document["data_date"]
+        """When the base rates were last known to be right, as an ISO date."""
+        self.history_from: str = self._document["history_from"]
+        """Before this ISO date the book knows no change of price."""
+        self.facts: list[dict[str, Any]] = self._document["facts"]
+        """Compiled overlay entries of the shipped facts layer."""
+        self.rates: list[dict[str, Any]] = self._document["rates"]
+        """Rate tables: unit → text, or [text, [above input tokens, text] …] with tiers."""
+        self.providers: dict[str, dict[str, Any]] = self._document["providers"]
+        self.catalogue: dict[str, dict[str, Any]] = self._document["catalogue"]
+        """`provider/model` → `max_output_tokens`, `deprecated_on`, `source`, where known."""
+        self.book_id: str = f"pb1:{self.base.replace(' ', '-')}:{self.sha256[:12]}"
+
+    def sources(self, provider: str) -> tuple[str, ...]:
+        """Pages the rates of a provider were read from."""
+        return tuple(self.providers.get(provider, {}).get("urls", ()))
+
+    def rows(self, provider: str) -> Iterator[Row]:
+        """Every model of a provider's own table."""
+        for raw in self.providers.get(provider, {}).get("models", ()):
+            yield _row(provider, raw, own=True)
+
+    def find(self, provider: str, model: str) -> Row | None:
+        """The row that a spelling of a model matches, in the provider's table or those it falls back to."""
+        table = self.providers.get(provider)
+        if table is None:
+            return None
+        for source in (provider, *table.get("fallback", ())):
+            for raw in self.providers[source]["models"]:
+                if matches(raw[1] if raw[1] is not None else raw[0], model):
+                    return _row(source, raw, own=source == provider)
+        return None
+
+    def provider_of(self, model: str) -> str | None:
+        """The provider whose naming a model follows; only for producers that name none."""
+        for provider, table in self.providers.items():
+            clause = table.get("match")
+            if clause is not None and matches(clause, model):
+                return provider
+        return None
+
+
+def matches(clause: Clause, text: str) -> bool:
+    """Whether a matcher accepts a lower-case model name."""
+    if type(clause) is str:
+        return text == clause
+    operator, *arguments = clause
+    if operator == "|":
+        return any(matches(argument, text) for argument in arguments)
+    if operator == "&":
+        return all(matches(argument, text) for argument in arguments)
+    value: str = arguments[0]
+    if operator == "^":
+        return text.startswith(value)
+    if operator == "~":
+        return value in text
+    if operator == "$":
+        return text.endswith(value)
+    return _pattern(value).search(text) is not None
+
+
+@lru_cache(maxsize=256)
+def _pattern(expression: str) -> re.Pattern[str]:
+    return re.compile(expression)
+
+
+def _row(provider: str, raw: list[Any], *, own: bool) -> Row:
+    model, _, context_window, deprecated, prices, variants = raw
+    rows = ((None, prices),) if isinstance(prices, int) else tuple((c, i) for c, i in prices)
+    return Row(
+        provider, model, context_window, bool(deprecated), rows, tuple((w, c, i) for w, c, i in variants or ()), own
+    )
+
+
+def read_book(path: Path = SHIPPED) -> Book:
+    """Read a book file (gzip or plain JSON); BookError when it cannot be used."""
+    import zlib
+
+    try:
+        data = path.read_bytes()
+        content = zlib.decompress(data, wbits=31) if data[:2] == b"\x1f\x8b" else data
+    except (OSError, zlib.error) as error:
+        raise BookError(f"cannot read {path}: {error}") from error
+    return Book(content)
+
+
+def locate(book: Book, provider: str, model: str) -> tuple[Row, str | None] | None:
+    """The row for any spelling of a model, and the reason why the match is not certain."""
+    for candidate in names.model_candidates(provider, model):
+        row = book.find(provider, candidate.name)
+        if row is not None:
+            return row, candidate.reason
+    return None

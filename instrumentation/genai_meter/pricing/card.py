@@ -1,0 +1,254 @@
+"""A rate card: the rates of one model in one context for one span of time, ready to multiply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from typing import Final, NamedTuple, TypeAlias
+
+from genai_meter.pricing import units
+from genai_meter.pricing.cost import PICO, Cost, CostStatus, Items, Line
+from genai_meter.pricing.overlay import Entry, Rate
+from genai_meter.usage import Quantity, Usage
+
+Buckets: TypeAlias = tuple[tuple[str, Quantity], ...]
+
+_new: Final = tuple.__new__
+
+
+class BucketRate(NamedTuple):
+    """What one unit of a bucket costs."""
+
+    listed: Fraction
+    """Pico-USD at list price."""
+    effective: Fraction
+    """Pico-USD after discounts."""
+    text: str
+    """List price of `per` units, decimal USD."""
+    per: int
+    entries: tuple[str, ...]
+    assumed: bool
+    """The rate of a less specific unit where the modality usually has its own."""
+    floor: Fraction
+    """Least billed quantity of a call that has any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """All that decides the price of a bucket, before it is worked out for one size of input."""
+
+    listed: Mapping[str, Rate]
+    effective: Mapping[str, Rate]
+    list_factors: Sequence[Entry] = ()
+    effective_factors: Sequence[Entry] = ()
+    floors: Mapping[str, tuple[Fraction, str]] = field(default_factory=dict[str, tuple[Fraction, str]])
+    """Bucket → (least billed quantity, entry)."""
+
+    def thresholds(self) -> list[int]:
+        """Sizes of input above which some rate changes."""
+        rates = (*self.listed.values(), *self.effective.values())
+        return sorted({step for rate in rates for step, _ in rate.steps[1:]})
+
+    def bucket(self, bucket: str, input_tokens: int) -> BucketRate | None:
+        """The rate of a bucket when the whole input has this size; None without a price."""
+        listed, effective = _chosen(self.listed, bucket), _chosen(self.effective, bucket)
+        if listed is None or effective is None:
+            return None
+        list_price, list_ids = _scaled(listed[1].at(input_tokens), self.list_factors, bucket)
+        # What a provider adds to its list price it adds to a negotiated one as well.
+        price, _ = _scaled(effective[1].at(input_tokens), self.list_factors, bucket)
+        price, ids = _scaled(price, self.effective_factors, bucket)
+        own_ids = () if effective[1] is listed[1] else (effective[1].step_id(input_tokens),)
+        floor, floor_id = self.floors.get(bucket, (Fraction(0), ""))
+        return BucketRate(
+            listed=list_price * PICO / listed[1].per,
+            effective=price * PICO / effective[1].per,
+            text=units.decimal_text(list_price),
+            per=listed[1].per,
+            entries=(listed[1].step_id(input_tokens), *list_ids, *own_ids, *ids, *((floor_id,) if floor_id else ())),
+            assumed=bucket in units.MODALITY_SENSITIVE and not _has_modality(listed[0]),
+            floor=floor,
+        )
+
+
+def _chosen(rates: Mapping[str, Rate], bucket: str) -> tuple[str, Rate] | None:
+    return next(((unit, rates[unit]) for unit in units.FALLBACKS[bucket] if unit in rates), None)
+
+
+def _scaled(price: Fraction, factors: Sequence[Entry], bucket: str) -> tuple[Fraction, list[str]]:
+    applied = [entry for entry in factors if bucket in entry.units]
+    for entry in applied:
+        price *= Fraction(0) if entry.kind == "commitment" else entry.multiplier
+    return price, [entry.label for entry in applied]
+
+
+def _has_modality(unit: str) -> bool:
+    return any(key == "modality" for key, _ in units.DIMENSIONS[unit])
+
+
+class _Table(NamedTuple):
+    """The rates for one size of input."""
+
+    above: int
+    rates: dict[str, BucketRate]
+    listed: dict[str, int]
+    """Buckets that a plain integer multiplication prices exactly."""
+    effective: dict[str, int] | None
+    """None when equal to `listed`."""
+
+
+class RateCard:
+    """Rates of one model in one context for one span of time."""
+
+    __slots__ = (
+        "_fees",
+        "_status",
+        "_tables",
+        "book_id",
+        "context_window",
+        "deprecated",
+        "max_output_tokens",
+        "model",
+        "provider",
+        "reasons",
+        "row",
+        "valid_from",
+        "valid_until",
+    )
+
+    def __init__(
+        self,
+        *,
+        provider: str,
+        model: str,
+        row: str,
+        book_id: str,
+        rates: Rates,
+        reasons: tuple[str, ...],
+        valid: tuple[int, int],
+        context_window: int | None = None,
+        max_output_tokens: int | None = None,
+        deprecated: bool = False,
+    ) -> None:
+        self.provider = provider
+        self.model = model
+        """As it was asked for."""
+        self.row = row
+        """`provider/model` of the book, or the overlay entry, that gave the base rates."""
+        self.book_id = book_id
+        self.context_window = context_window
+        self.max_output_tokens = max_output_tokens
+        self.deprecated = deprecated
+        self.reasons = reasons
+        """Why a price by this card is `estimated`; empty when it is exact."""
+        self.valid_from, self.valid_until = valid
+        """Unix ns; the end is exclusive."""
+        self._status: CostStatus = "estimated" if reasons else "exact"
+        self._tables = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
+        self._fees = (("request", 1),) if "request" in self._tables[0].rates else ()
+
+    def price(self, usage: Usage) -> Cost:
+        """Cost of the usage of one model."""
+        items = tuple(usage.buckets.items())
+        tables = self._tables
+        table = tables[0] if len(tables) == 1 else self._table(items)
+        total: Quantity = 0
+        try:
+            rates = table[2]
+            for bucket, quantity in items:
+                total += quantity * rates[bucket]
+            effective = total
+            if (rates := table[3]) is not None:
+                effective = 0
+                for bucket, quantity in items:
+                    effective += quantity * rates[bucket]
+        except (KeyError, ArithmeticError):
+            return self._exactly(items, usage.inferred)
+        if type(total) is not int or not total or usage.inferred or self._fees:
+            return self._exactly(items, usage.inferred)
+        return _new(Cost, (self._status, _new(Items, (self, items)), total, effective, self.book_id, self.reasons))
+
+    def lines(self, buckets: Buckets) -> tuple[Line, ...]:
+        """One line for each bucket that has a price, rounded half-even once."""
+        rates = self._table(buckets).rates
+        lines: list[Line] = []
+        for bucket, quantity in (*buckets, *self._fees):
+            rate = rates.get(bucket)
+            if rate is None or not quantity:
+                continue
+            billed = max(Fraction(quantity), rate.floor)
+            lines.append(
+                Line(
+                    model=self.model,
+                    bucket=bucket,
+                    quantity=quantity if billed == quantity else _quantity(billed),
+                    rate=rate.text,
+                    per=rate.per,
+                    list_pico=round(billed * rate.listed),
+                    effective_pico=round(billed * rate.effective),
+                    entries=rate.entries,
+                )
+            )
+        return tuple(lines)
+
+    def rates(self) -> list[tuple[int, dict[str, BucketRate]]]:
+        """(above this many input tokens, bucket → rate), the base first; for people to read."""
+        return [(max(table.above, 0), dict(table.rates)) for table in self._tables]
+
+    def _table(self, buckets: Buckets) -> _Table:
+        table = self._tables[0]
+        if len(self._tables) > 1:
+            inputs = units.INPUT
+            total = sum(int(quantity) for bucket, quantity in buckets if bucket in inputs)
+            for candidate in self._tables[1:]:
+                if total > candidate.above:
+                    table = candidate
+        return table
+
+    def _exactly(self, buckets: Buckets, inferred: tuple[str, ...]) -> Cost:
+        """The long way: fractions, fees, floors, buckets without a price."""
+        rates = self._table(buckets).rates
+        lines = self.lines(buckets)
+        reasons = list(self.reasons)
+        reasons += [f"usage_inferred:{rule}" for rule in inferred]
+        unpriced = [bucket for bucket, quantity in buckets if quantity and bucket not in rates]
+        reasons += [f"unpriced_bucket:{bucket}" for bucket in unpriced]
+        reasons += [f"rate_assumed:{line.bucket}" for line in lines if rates[line.bucket].assumed]
+        reasons += ["negative_quantity" for _, quantity in buckets if quantity < 0][:1]
+        if unpriced and not lines:
+            return Cost("unpriced", (), None, None, self.book_id, tuple(reasons))
+        status: CostStatus = "partial" if unpriced else "estimated" if reasons else "exact"
+        if status == "exact" and self._costs_nothing(lines):
+            status = "free"
+        listed = sum(line.list_pico for line in lines)
+        effective = sum(line.effective_pico for line in lines)
+        return Cost(status, lines, listed, effective, self.book_id, tuple(reasons))
+
+    def free(self) -> bool:
+        """Whether everything this card prices costs nothing at list price."""
+        return all(not rate.listed for table in self._tables for rate in table.rates.values())
+
+    def _costs_nothing(self, lines: Sequence[Line]) -> bool:
+        return all(line.rate == "0" for line in lines) if lines else self.free()
+
+
+def _table(rates: Rates, above: int) -> _Table:
+    priced: dict[str, BucketRate] = {}
+    for bucket in units.DIMENSIONS:
+        rate = rates.bucket(bucket, above + 1)
+        if rate is not None:
+            priced[bucket] = rate
+    plain = {
+        bucket: rate
+        for bucket, rate in priced.items()
+        if not rate.assumed and not rate.floor and rate.listed.denominator == 1 and rate.effective.denominator == 1
+    }
+    listed = {bucket: int(rate.listed) for bucket, rate in plain.items()}
+    effective = {bucket: int(rate.effective) for bucket, rate in plain.items()}
+    return _Table(above, priced, listed, None if effective == listed else effective)
+
+
+def _quantity(value: Fraction) -> Quantity:
+    return int(value) if value.denominator == 1 else Decimal(units.decimal_text(value))
