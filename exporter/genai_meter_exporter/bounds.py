@@ -1,0 +1,86 @@
+"""Label values are bounded: the first K of a label are named, and at each review the K with the highest cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+OTHER: Final = "other"
+"""What everything beyond the bound is folded into."""
+
+MAX_LENGTH: Final = 128
+"""Characters of a label value."""
+
+_FOLDED_KEPT: Final = 100_000
+"""Folded label sets that are told apart in one family; beyond that the count stands still."""
+
+
+class Bounds:
+    """Which label values have series of their own. Used by the writer thread; `hidden` is read by scrapes."""
+
+    def __init__(self, limits: Mapping[str, int], default: int, per_family: int) -> None:
+        self._limits = limits
+        self._default = default
+        self._per_family = per_family
+        self._named: dict[str, set[str]] = {}
+        self._series: dict[str, set[tuple[str, ...]]] = {}
+        self._folded: dict[str, set[int]] = {}
+
+    def restore(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> None:
+        """A series of the store: it keeps its place until the next review."""
+        self._series.setdefault(family, set()).add(labels)
+        for name, value in zip(names, labels, strict=True):
+            if value != OTHER:
+                self._named.setdefault(name, set()).add(value)
+
+    def review(self, name: str, best: Sequence[str]) -> None:
+        """Name the best of a label; values that lose their place stop being shown, and restart where they were."""
+        limit = self.limit(name)
+        named = self._named.setdefault(name, set())
+        if len(named) < limit:
+            return
+        chosen = set(best[:limit])
+        for value in sorted(named):
+            if len(chosen) >= limit:
+                break
+            chosen.add(value)
+        self._named[name] = chosen
+
+    def limit(self, name: str) -> int:
+        """How many values of a label have series of their own."""
+        return self._limits.get(name, self._default)
+
+    def fold(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
+        """The label values under which this is counted."""
+        known = self._series.setdefault(family, set())
+        if labels in known and not self.hidden(names, labels):
+            return labels
+        folded = tuple(self._value(name, value) for name, value in zip(names, labels, strict=True))
+        if folded not in known and len(known) >= self._per_family:
+            folded = tuple(OTHER for _ in labels)
+        known.add(folded)
+        if folded != labels:
+            seen = self._folded.setdefault(family, set())
+            if len(seen) < _FOLDED_KEPT:
+                seen.add(hash(labels))
+        return folded
+
+    def hidden(self, names: Sequence[str], labels: tuple[str, ...]) -> bool:
+        """The series belongs to a value that has lost its place."""
+        return any(
+            value != OTHER and value not in self._named.get(name, ()) for name, value in zip(names, labels, strict=True)
+        )
+
+    def folded(self) -> dict[str, int]:
+        """Family → distinct label sets folded since the start."""
+        return {family: len(seen) for family, seen in list(self._folded.items())}
+
+    def _value(self, name: str, value: str) -> str:
+        value = value[:MAX_LENGTH]
+        named = self._named.setdefault(name, set())
+        if value in named:
+            return value
+        if len(named) < self.limit(name):
+            named.add(value)
+            return value
+        return OTHER

@@ -1,0 +1,110 @@
+"""Price again: the ledger's cost of a record, by this exporter's book and the instant the call started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from genai_meter import pricing
+from genai_meter.pricing.book import BookError, read_book
+from genai_meter.pricing.overlay import OverlayError, read_overlay
+from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, Resolver, use
+from genai_meter.safety import swallow
+
+from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, UsageRecord, usage_json
+
+_TOO_LARGE: Final = "the cost exceeds what one event may cost"
+
+
+class PriceError(Exception):
+    """The price book or the overlay cannot be used; the message says which and why."""
+
+
+def open_prices(overlay: Path | None) -> tuple[str, float]:
+    """Price by the book and this overlay (or the ones the environment names) from now on: book id, date of its data.
+
+    Unlike an application, which must run on, the ledger refuses to start on prices it cannot read.
+    """
+    book_path, overlay_path = os.environ.get(BOOK_VARIABLE), overlay or os.environ.get(OVERLAY_VARIABLE)
+    try:
+        book = read_book(Path(book_path)) if book_path else read_book()
+        chosen = Resolver(book, read_overlay(Path(overlay_path)) if overlay_path else None)
+    except BookError as error:
+        raise PriceError(f"the price book {book_path} cannot be used: {error}") from None
+    except OverlayError as error:
+        raise PriceError(
+            f"the price overlay {overlay_path} cannot be used: {error}; make it with `genai-meter prices compile`"
+        ) from None
+    use(chosen)
+    return chosen.book_id, datetime.fromisoformat(book.data_date).replace(tzinfo=UTC).timestamp()
+
+
+def charge(batch: Batch) -> None:
+    """Set the cost columns of every record; one that cannot be charged goes to the quarantine."""
+    kept: list[UsageRecord] = []
+    for record in batch.records:
+        _keep_application_figures(record.values)
+        if record.given_cost:
+            _given(record.values)
+        else:
+            try:
+                _price(record)
+            except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
+                swallow("charging.price", error)
+                _quarantine(batch, record, f"pricing failed: {type(error).__name__}")
+                continue
+        if _fits(record.values):
+            kept.append(record)
+        else:
+            _quarantine(batch, record, _TOO_LARGE)
+    batch.records = kept
+
+
+def _quarantine(batch: Batch, record: UsageRecord, reason: str) -> None:
+    facts = {**record.values, "call_id": record.key.hex(), "usage": usage_json(record.usages)}
+    batch.quarantined.append(Quarantined("logs", reason, record.source, facts))
+
+
+def _keep_application_figures(values: dict[str, Any]) -> None:
+    """What the application computed stays, beside what we compute."""
+    if "cost" in values:
+        values.setdefault("app_cost", values["cost"])
+    if "book_id" in values:
+        values.setdefault("app_book_id", values["book_id"])
+
+
+def _given(values: dict[str, Any]) -> None:
+    values.setdefault("cost_status", "exact")
+    values.setdefault("list_cost", values["cost"])
+
+
+def _price(record: UsageRecord) -> None:
+    values = record.values
+    cost = pricing.price(
+        values.get("provider") or "",
+        values.get("model") or values.get("request_model") or "",
+        record.usages,
+        values["start"],
+        record.context,
+    )
+    inferred = [reason for usage in record.usages for reason in usage.inferred]
+    values["cost_status"] = "estimated" if inferred and cost.status == "exact" else cost.status
+    reasons = [*cost.reasons, *(f"usage_inferred:{reason}" for reason in inferred)]
+    values["cost_reasons"] = _json(reasons) if reasons else None
+    values["list_cost"] = cost.list_pico
+    values["cost"] = cost.effective_pico
+    values["cost_lines"] = _json([asdict(line) for line in cost.lines]) if cost.lines else None
+    values["book_id"] = cost.book_id or None
+
+
+def _fits(values: dict[str, Any]) -> bool:
+    return all(values.get(name) is None or 0 <= values[name] <= MAX_INT for name in ("cost", "list_cost", "app_cost"))
+
+
+def _json(value: Iterable[Any]) -> str:
+    return orjson.dumps(value, default=str).decode()

@@ -1,0 +1,57 @@
+"""`genai-meter serve`: receive OTLP, price, store and expose usage."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from genai_meter_exporter import config as configuration
+from genai_meter_exporter.charging import PriceError
+from genai_meter_exporter.config import Config, ConfigError
+from genai_meter_exporter.server import Exporter, ListenError
+from genai_meter_exporter.store.base import StoreError
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration (docs/exporter.md)")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
+    parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--grpc-port", type=int, metavar="N", help="OTLP/gRPC (default: 4327; 0: any free)")
+    parser.add_argument("--http-port", type=int, metavar="N", help="OTLP/HTTP (default: 4328; 0: any free)")
+    parser.add_argument("--metrics-port", type=int, metavar="N", help="/metrics (default: 4329; 0: any free)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve until SIGTERM or SIGINT."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    try:
+        config = _with_options(configuration.load(options.config), options)
+        exporter = Exporter(
+            config, configuration.data_directory(options.data_dir), configuration.overlay(config, options.config)
+        )
+        asyncio.run(exporter.serve(lambda: _announce(exporter)))
+    except (ConfigError, PriceError, StoreError, ListenError) as error:
+        print(f"genai-meter serve: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _with_options(config: Config, options: argparse.Namespace) -> Config:
+    given = {
+        name: value
+        for name in ("host", "grpc_port", "http_port", "metrics_port")
+        if (value := getattr(options, name)) is not None
+    }
+    return config.model_copy(update={"listen": config.listen.model_copy(update=given)})
+
+
+def _announce(exporter: Exporter) -> None:
+    width = max(map(len, exporter.addresses))
+    for name, address in exporter.addresses.items():
+        print(f"{name:<{width}}  {address}")
+    print(f"{'ledger':<{width}}  {exporter.store_path}", flush=True)

@@ -1,0 +1,215 @@
+"""The exporter's configuration: one YAML file, every key here. The table in docs/exporter.md is made from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names file, line and field and says what to do."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+class Listen(_Section):
+    """Where the exporter listens. Port 0 takes any free one and prints it."""
+
+    host: str = "127.0.0.1"
+    """Address of all three listeners. Anything but loopback opens them to the network without authentication."""
+
+    grpc_port: int = Field(default=4327, ge=0, le=65535)
+    """OTLP/gRPC. One above a collector's own 4317 by ten, so that both live on one host."""
+
+    http_port: int = Field(default=4328, ge=0, le=65535)
+    """OTLP/HTTP: protobuf and JSON, gzip and deflate."""
+
+    metrics_port: int = Field(default=4329, ge=0, le=65535)
+    """`/metrics`, `/healthz`, `/readyz`."""
+
+
+class StoreSection(_Section):
+    """The ledger."""
+
+    path: str = "ledger.db"
+    """The SQLite file; relative to the data directory."""
+
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    """`FULL` syncs each commit before it is acknowledged. `NORMAL` is faster and survives a crash of the exporter, \
+but a power failure or a crash of the machine may lose events that were already acknowledged."""
+
+    busy_seconds: PositiveFloat = 5.0
+    """How long a commit waits for another process that has locked the file before producers are told to send again."""
+
+    quarantine_rows: PositiveInt = 10_000
+    """Distinct records kept in the quarantine; the oldest make room. All are counted."""
+
+
+class Linking(_Section):
+    """Records of several producers about one call."""
+
+    window_seconds: PositiveFloat = 600.0
+    """How long a call waits for another producer's record of itself. Within it, records that share a response id \
+(or lie above each other in one trace) with equal model and usage are one call. Memory: about 1 kB a call."""
+
+
+class Labels(_Section):
+    """Bounds on metric labels. What is folded into `other` keeps its place in the ledger and in the totals."""
+
+    limit: PositiveInt = 200
+    """Values with series of their own, for every label that `limits` does not name."""
+
+    limits: dict[str, PositiveInt] = Field(default_factory=lambda: {"tenant": 500, "workflow": 500})
+    """Label → values with series of their own. The first ones seen; reviewed hourly: those with the highest cost."""
+
+    series_per_family: PositiveInt = 10_000
+    """Label sets of one metric; everything beyond is counted under `other` in all its labels."""
+
+
+class Metrics(_Section):
+    """What `/metrics` shows."""
+
+    scrape_interval_seconds: PositiveFloat = 15.0
+    """A new series is shown at zero for this long before its first value, so that `increase()` sees it. \
+Set it to the longest scrape interval of your Prometheus servers."""
+
+
+class Prices(_Section):
+    """Prices beside the book in the wheel."""
+
+    overlay: str | None = None
+    """Compiled overlay (JSON, from `genai-meter prices compile`); relative to this file."""
+
+
+class Limits(_Section):
+    """Bounds on what producers may send."""
+
+    body_bytes: PositiveInt = 16 * 1024 * 1024
+    """One request as sent; larger ones are refused with 413 or RESOURCE_EXHAUSTED."""
+
+    inflated_bytes: PositiveInt = 64 * 1024 * 1024
+    """One HTTP request when inflated; over gRPC `body_bytes` bounds both."""
+
+    queue_requests: PositiveInt = 1024
+    """Requests under way; beyond it producers are told to send again (429, RESOURCE_EXHAUSTED)."""
+
+    queue_bytes: PositiveInt = 256 * 1024 * 1024
+    """Bytes of the requests under way, inflated."""
+
+    group_records: PositiveInt = 8192
+    """Records committed together at most, when requests wait for the disk."""
+
+    shutdown_seconds: PositiveInt = 20
+    """How long requests under way may take after SIGTERM."""
+
+
+class Config(_Section):
+    """The whole file."""
+
+    listen: Listen = Listen()
+    """Addresses and ports."""
+
+    store: StoreSection = StoreSection()
+    """The ledger."""
+
+    linking: Linking = Linking()
+    """Records of several producers about one call."""
+
+    labels: Labels = Labels()
+    """Bounds on metric labels."""
+
+    metrics: Metrics = Metrics()
+    """What `/metrics` shows."""
+
+    prices: Prices = Prices()
+    """Prices beside the book in the wheel."""
+
+    limits: Limits = Limits()
+    """Bounds on what producers may send."""
+
+
+def load(path: Path | None) -> Config:
+    """Read and check a file; without one, the defaults. Raises `ConfigError`."""
+    if path is None:
+        return Config()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: {_yaml_reason(error)}") from None
+    if data is None:
+        return Config()
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        lines = [_explain(path, root, details) for details in error.errors()]
+        raise ConfigError("\n".join(lines)) from None
+
+
+def data_directory(chosen: str | None) -> Path:
+    """Where the store lives: as chosen, or by the XDG rules."""
+    if chosen:
+        return Path(chosen)
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "genai-meter"
+
+
+def overlay(config: Config, file: Path | None) -> Path | None:
+    """The overlay that a configuration names, seen from the configuration's own place."""
+    if config.prices.overlay is None:
+        return None
+    return (file.parent if file else Path()) / config.prices.overlay
+
+
+def store_path(config: Config, chosen: str | None) -> Path:
+    """The ledger's file."""
+    return data_directory(chosen) / config.store.path
+
+
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark is not None else ""
+    return f"{where}no YAML: {getattr(error, 'problem', None) or error}"
+
+
+def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
+    location = [str(part) for part in details["loc"]]
+    line = _line(root, location)
+    field = ".".join(location) or "the file"
+    if details["type"] == "extra_forbidden":
+        known = _known(location[:-1])
+        return f"{path}, line {line}: {field} is unknown; remove it or use one of: {', '.join(known)}"
+    return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
+
+
+def _line(node: yaml.Node | None, location: list[str]) -> int:
+    """The line of a field's key, or of the nearest parent that is there."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        for key, value in node.value:
+            if key.value == part:
+                line, node = key.start_mark.line + 1, value
+                break
+        else:
+            break
+    return line
+
+
+def _known(location: list[str]) -> list[str]:
+    model: Any = Config
+    for part in location:
+        model = model.model_fields[part].annotation
+    return list(model.model_fields)

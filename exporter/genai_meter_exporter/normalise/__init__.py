@@ -1,0 +1,70 @@
+"""OTLP → usage records. One file per flavour of producer; the first that knows a record reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genai_meter import semconv
+from genai_meter.safety import swallow
+
+from genai_meter_exporter.normalise import openinference, otel_genai, own
+from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined, Unreadable, UsageRecord
+from genai_meter_exporter.receive.raw import Parsed, Raw
+
+__all__ = ["Batch", "Outcome", "Quarantined", "Unreadable", "UsageRecord", "normalise"]
+
+
+def normalise(parsed: Parsed) -> Batch:
+    """Every record of one request: read, kept out as none of ours, or quarantined with the reason."""
+    batch = Batch(parents=parsed.parents)
+    ignored = parsed.ignored
+    for raw in parsed.records:
+        try:
+            result = _one(raw)
+        except Unreadable as error:
+            batch.quarantined.append(Quarantined(raw.signal, str(error), _producer(raw), _printable(raw)))
+            continue
+        except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
+            swallow("normalise", error)
+            reason = f"internal error: {type(error).__name__}"
+            batch.quarantined.append(Quarantined(raw.signal, reason, _producer(raw), _printable(raw)))
+            continue
+        if result is None:
+            ignored += 1
+        elif isinstance(result, Outcome):
+            batch.outcomes.append(result)
+        else:
+            batch.records.append(result)
+    if ignored:
+        batch.ignored[parsed.signal] = ignored
+    return batch
+
+
+def _one(raw: Raw) -> UsageRecord | Outcome | None:
+    """The record as its flavour reads it; None when it is no inference call."""
+    if raw.signal == "logs":
+        if raw.name == semconv.EVENT_USAGE:
+            return own.usage_event(raw)
+        if raw.name == semconv.EVENT_COST:
+            return own.cost_event(raw)
+        if raw.name == semconv.EVENT_OUTCOME:
+            return own.outcome(raw)
+        return otel_genai.event(raw)
+    if own.CALL_ID in raw.attributes:
+        return own.span(raw)
+    return otel_genai.span(raw) or openinference.span(raw)
+
+
+def _producer(raw: Raw) -> str:
+    return raw.scope or raw.name
+
+
+def _printable(raw: Raw) -> dict[str, Any]:
+    """The metadata that helps to find the producer's mistake."""
+    return {
+        "name": raw.name,
+        "trace_id": raw.trace_id.hex(),
+        "span_id": raw.span_id.hex(),
+        "time_ns": raw.start_ns,
+        "attributes": raw.attributes,
+    }

@@ -1,0 +1,181 @@
+"""Records of our own plug-in: the usage event, the cost event, the outcome, and the span as a fallback."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import orjson
+from genai_meter import semconv
+from genai_meter.usage import BUCKETS, Usage
+
+from genai_meter_exporter.normalise import read
+from genai_meter_exporter.normalise.record import (
+    MAX_INT,
+    OWN_PRODUCER,
+    RANK_OWN_EVENT,
+    RANK_OWN_SPAN,
+    Outcome,
+    Unreadable,
+    UsageRecord,
+    fill_totals,
+)
+from genai_meter_exporter.receive.raw import Attributes, Raw
+
+CALL_ID: Final = "genai_meter.call.id"
+_BUCKET_OF: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS}
+_BUCKET_SET: Final = frozenset(BUCKETS)
+
+
+def usage_event(raw: Raw) -> UsageRecord:
+    """`genai_meter.usage`: the best source there is."""
+    return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
+
+
+def span(raw: Raw) -> UsageRecord:
+    """Our span (or another's that we enriched): carries the same attributes, but may have been sampled away."""
+    return _record(raw, OWN_PRODUCER + "/span", RANK_OWN_SPAN)
+
+
+def cost_event(raw: Raw) -> UsageRecord:
+    """`genai_meter.cost`: a cost that is no LLM call; its amount is the producer's fact."""
+    record = _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
+    values = record.values
+    if "cost" not in values:
+        raise Unreadable("genai_meter.cost.effective is missing")
+    what = read.text(raw.attributes.get(semconv.COST_WHAT) or "cost")
+    values.setdefault("operation", what)
+    line = {"bucket": what, "list_pico": values.get("list_cost", values["cost"]), "effective_pico": values["cost"]}
+    for name, attribute in (("quantity", semconv.COST_QUANTITY), ("unit", semconv.COST_UNIT)):
+        if attribute in raw.attributes:
+            line[name] = raw.attributes[attribute]
+    values["cost_lines"] = orjson.dumps([line]).decode()
+    record.given_cost = True
+    return record
+
+
+def outcome(raw: Raw) -> Outcome:
+    """`genai_meter.outcome`, kept whole under a key of its own content."""
+    attributes = {key: value for key, value in raw.attributes.items() if value is not None}
+    digest = hashlib.blake2b(
+        orjson.dumps([raw.start_ns, raw.trace_id.hex(), raw.span_id.hex(), attributes], option=orjson.OPT_SORT_KEYS),
+        digest_size=10,
+    )
+    return Outcome(time_prefix(raw.start_ns) + digest.digest(), raw.start_ns, attributes)
+
+
+def time_prefix(time_ns: int) -> bytes:
+    """The six bytes that a time-ordered key starts with: Unix milliseconds, as in a UUIDv7."""
+    return (time_ns // 1_000_000 & 0xFFFF_FFFF_FFFF).to_bytes(6, "big")
+
+
+def call_key(value: Any) -> bytes:
+    """The 16 bytes of a call id, written as a UUID or as 32 hex digits."""
+    try:
+        key = bytes.fromhex(value.replace("-", ""))
+    except (ValueError, AttributeError):
+        raise Unreadable(f"{CALL_ID} is no UUID") from None
+    if len(key) != 16:
+        raise Unreadable(f"{CALL_ID} is no UUID")
+    return key
+
+
+def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
+    attributes = raw.attributes
+    if CALL_ID not in attributes:
+        raise Unreadable(f"{CALL_ID} is missing")
+    key = call_key(attributes[CALL_ID])
+    values = read.fields(attributes, raw.resource)
+    usages = _usages(attributes, values)
+    _settle_times(raw, key, values)
+    values["source"] = source
+    values["source_rank"] = rank
+    values.setdefault("status", "error" if raw.failed else "ok")
+    trace_id = _identifier(values, "trace_id", raw.trace_id)
+    span_id = _identifier(values, "span_id", raw.span_id)
+    if usages:
+        fill_totals(values, usages)
+    return UsageRecord(
+        key=key,
+        values=values,
+        usages=usages,
+        producer=OWN_PRODUCER,
+        rank=rank,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=raw.parent_span_id,
+        context=price_context(values),
+    )
+
+
+def price_context(values: dict[str, Any]) -> dict[str, str]:
+    """Price dimensions: as sent, or from the fields that imply them."""
+    sent = values.get("price_context")
+    if sent:
+        context = orjson.loads(sent)
+        if not isinstance(context, dict):
+            raise Unreadable("genai_meter.price.context is no JSON object")
+        return {str(name): str(value) for name, value in context.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    context = {}
+    for name, field in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
+        if field in values:
+            context[name] = values[field]
+    return context
+
+
+def _usages(attributes: Attributes, values: dict[str, Any]) -> list[Usage]:
+    """The call's own buckets; or, when other models were billed too, the list of all of them."""
+    if text := values.get("usage"):
+        return _models(text)
+    buckets: dict[str, Any] = {}
+    for attribute, value in attributes.items():
+        bucket = _BUCKET_OF.get(attribute)
+        if bucket is not None:
+            buckets[bucket] = _quantity(attribute, value)
+    if not buckets and values.get("usage_source") != "provider":
+        return []
+    return [Usage({name: count for name, count in buckets.items() if count})]
+
+
+def _models(text: str) -> list[Usage]:
+    try:
+        return [
+            Usage(
+                {name: _quantity(name, count) for name, count in entry["buckets"].items() if name in _BUCKET_SET},
+                model=entry.get("model"),
+            )
+            for entry in orjson.loads(text)
+        ]
+    except (TypeError, KeyError, AttributeError):
+        raise Unreadable("genai_meter.usage.models has not the shape [{model, buckets}]") from None
+
+
+def _quantity(name: str, value: Any) -> Any:
+    try:
+        return read.quantity(value)
+    except ValueError as error:
+        raise Unreadable(f"{name} {error}") from None
+
+
+def _settle_times(raw: Raw, key: bytes, values: dict[str, Any]) -> None:
+    """A record without its own times takes the span's, the record's, or the call id's."""
+    if not values.get("start"):
+        from_span = raw.start_ns if raw.signal == "traces" else 0
+        values["start"] = from_span or int.from_bytes(key[:6], "big") * 1_000_000
+    if not values.get("end"):
+        values["end"] = max(raw.end_ns, values["start"])
+    if values["end"] > MAX_INT:
+        raise Unreadable("the end exceeds 64 bits")
+
+
+def _identifier(values: dict[str, Any], column: str, from_raw: bytes) -> bytes:
+    """Trace or span id as bytes; the column keeps it in hex."""
+    sent = values.get(column)
+    if not sent:
+        if from_raw:
+            values[column] = from_raw.hex()
+        return from_raw
+    try:
+        return bytes.fromhex(sent)
+    except ValueError:
+        raise Unreadable(f"genai_meter.{column.replace('_', '.')} is no hexadecimal id") from None

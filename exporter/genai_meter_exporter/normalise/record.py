@@ -1,0 +1,121 @@
+"""What comes out of normalising: usage records, outcomes, and what could not be read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Usage
+
+RANK_OWN_EVENT: Final = 0
+RANK_OWN_SPAN: Final = 1
+RANK_EVENT: Final = 2
+RANK_SPAN: Final = 3
+"""Source ranks: the lowest of the records of one call is the one that is charged."""
+
+OWN_PRODUCER: Final = "genai_meter"
+
+MAX_INT: Final = 2**63 - 1
+"""What one field of the ledger can hold."""
+
+_INPUT: Final = frozenset(INPUT_BUCKETS)
+_OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
+
+
+class Unreadable(Exception):
+    """A record that cannot be charged; the message says why, without its content."""
+
+
+@dataclass(slots=True)
+class UsageRecord:
+    """One record of one call, on its way into the ledger."""
+
+    key: bytes
+    """16 bytes, time-ordered: the ledger's primary key."""
+    values: dict[str, Any]
+    """Field of `schema` → value as the ledger stores it; absent = unknown."""
+    usages: list[Usage]
+    producer: str
+    """Who made the record. Two records of one producer are two calls; ours say so by their call ids."""
+    rank: int
+    trace_id: bytes = b""
+    span_id: bytes = b""
+    parent_span_id: bytes = b""
+    context: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Price dimensions."""
+    given_cost: bool = False
+    """The cost is a fact of the producer (`genai_meter.cost`), not ours to compute."""
+
+    @property
+    def source(self) -> str:
+        """The producer and the kind of record; unique with the key."""
+        return self.values["source"]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A `genai_meter.outcome` event, kept as it is."""
+
+    key: bytes
+    time_ns: int
+    attributes: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Quarantined:
+    """A record that could not be read: why, from whom, and its metadata (never content)."""
+
+    signal: str
+    reason: str
+    producer: str
+    attributes: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Batch:
+    """One export request, normalised."""
+
+    records: list[UsageRecord] = field(default_factory=list[UsageRecord])
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    quarantined: list[Quarantined] = field(default_factory=list[Quarantined])
+    parents: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
+    ignored: dict[str, int] = field(default_factory=dict[str, int])
+    """Signal → records that are no usage."""
+
+    @property
+    def size(self) -> int:
+        """Rows to be written."""
+        return len(self.records) + len(self.outcomes) + len(self.quarantined)
+
+
+def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
+    """Set the inclusive token columns from the exclusive buckets of all billed models."""
+    total_input = total_output = cache_read = cache_write = reasoning = 0
+    for usage in usages:
+        for bucket, quantity in usage.buckets.items():
+            if bucket in _INPUT:
+                total_input += int(quantity)
+                if bucket.startswith("cache_read"):
+                    cache_read += int(quantity)
+                elif bucket.startswith("cache_write"):
+                    cache_write += int(quantity)
+            elif bucket in _OUTPUT:
+                total_output += int(quantity)
+                if bucket == "output_reasoning":
+                    reasoning += int(quantity)
+    if total_input > MAX_INT or total_output > MAX_INT:
+        raise Unreadable("the token counts exceed 64 bits")
+    values["input_tokens"] = total_input
+    values["output_tokens"] = total_output
+    values["cache_read_tokens"] = cache_read
+    values["cache_write_tokens"] = cache_write
+    values["reasoning_tokens"] = reasoning
+
+
+def usage_json(usages: Sequence[Usage]) -> str | None:
+    """The `usage` column: buckets of every billed model, in one shape."""
+    if not usages:
+        return None
+    return orjson.dumps([{"model": u.model, "buckets": u.buckets} for u in usages], default=str).decode()

@@ -1,0 +1,209 @@
+"""From request bodies to commits: a bounded queue, one reader thread, one writer thread, group commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from genai_meter_exporter import series
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.charging import charge
+from genai_meter_exporter.counters import Counters
+from genai_meter_exporter.metrics import LiveFacts
+from genai_meter_exporter.normalise import Batch, normalise
+from genai_meter_exporter.receive.raw import Parsed, Signal
+from genai_meter_exporter.store.base import Store, StoreError, Tally
+
+logger: Final = logging.getLogger("genai_meter_exporter")
+
+_REVIEW_SECONDS: Final = 3600.0
+"""How often the named values of each label are chosen again by cost."""
+
+_FRESH_SECONDS: Final = 5.0
+"""A commit that young proves that the store can be written."""
+
+
+class Busy(Exception):
+    """No room: the producer should send again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the producer is told: committed, except what was quarantined."""
+
+    rejected: int = 0
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Job:
+    batch: Batch | None
+    """None: no records, only what else is waiting to be written (or a probe)."""
+    done: Future[Tally]
+
+
+class Pipeline:
+    """Everything between the listeners and the store."""
+
+    def __init__(
+        self,
+        store: Store,
+        counters: Counters,
+        bounds: Bounds,
+        facts: LiveFacts,
+        *,
+        queue_requests: int,
+        queue_bytes: int,
+        group_records: int,
+    ) -> None:
+        self._store = store
+        self._counters = counters
+        self._bounds = bounds
+        self._facts = facts
+        self._queue_requests = queue_requests
+        self._queue_bytes = queue_bytes
+        self._group_records = group_records
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._reader = ThreadPoolExecutor(1, "genai-meter-reader")
+        self._writer = threading.Thread(target=self._write_loop, name="genai-meter-writer", daemon=True)
+        self._requests = 0
+        self._bytes = 0
+        self._last_commit = 0.0
+        self._last_review = 0.0
+        self._failing = False
+
+    def start(self) -> None:
+        """Open the store and restore the counters; raises `StoreError`."""
+        self._counters.restore(self._store.open())
+        self._writer.start()
+
+    def stop(self) -> None:
+        """Commit what is queued, then close the store. No request may be under way."""
+        self._reader.shutdown()
+        self._jobs.put(None)
+        self._writer.join()
+
+    def reject(self) -> None:
+        """Count a request that was refused before it could be read."""
+        self._facts.rejected += 1
+
+    async def accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
+        """Parse, normalise, price, commit. Raises `Garbage`, `Busy` or `StoreError`; returns when durable."""
+        if self._requests >= self._queue_requests or self._bytes + len(body) > self._queue_bytes:
+            raise Busy
+        self._requests += 1
+        self._bytes += len(body)
+        try:
+            loop = asyncio.get_running_loop()
+            batch = await loop.run_in_executor(self._reader, _read, signal, body, parse)
+            if not (batch.size or batch.parents or batch.ignored):
+                return Accepted()
+            await asyncio.wrap_future(self._submit(batch))
+        finally:
+            self._requests -= 1
+            self._bytes -= len(body)
+        rejected = batch.quarantined
+        return Accepted(len(rejected), rejected[0].reason if rejected else "")
+
+    async def ready(self) -> str | None:
+        """None when a commit is possible now; otherwise the reason."""
+        if not self._writer.is_alive():
+            return "the writer has stopped"
+        if not self._failing and time.monotonic() - self._last_commit < _FRESH_SECONDS:
+            return None
+        try:
+            await asyncio.wait_for(asyncio.wrap_future(self._submit(None)), 10)
+        except StoreError as error:
+            return str(error)
+        except TimeoutError:
+            return "the store does not answer"
+        return None
+
+    def record_shown(self) -> None:
+        """After a scrape: let the store know which new series it was given."""
+        if self._counters.shown():
+            self._submit(None)
+
+    def _submit(self, batch: Batch | None) -> Future[Tally]:
+        job = _Job(batch, Future())
+        self._jobs.put(job)
+        return job.done
+
+    def _write_loop(self) -> None:
+        running = True
+        while running:
+            first = self._jobs.get()
+            if first is None:
+                break
+            jobs = [first]
+            size = first.batch.size if first.batch else 0
+            while size < self._group_records:
+                try:
+                    job = self._jobs.get_nowait()
+                except queue.Empty:
+                    break
+                if job is None:
+                    running = False
+                    break
+                jobs.append(job)
+                size += job.batch.size if job.batch else 0
+            self._commit(jobs)
+        self._store.close()
+
+    def _commit(self, jobs: list[_Job]) -> None:
+        """One transaction for all that waits; every producer learns its end."""
+        try:
+            tallies = self._transaction([job.batch or Batch() for job in jobs])
+        except StoreError as error:
+            if not self._failing:
+                logger.error("%s; producers are told to send again", error)
+            self._failing = True
+            for job in jobs:
+                job.done.set_exception(StoreError(str(error)))
+            return
+        except Exception as error:
+            logger.exception("the writer failed")
+            self._failing = True
+            for job in jobs:
+                job.done.set_exception(StoreError(f"internal error: {type(error).__name__}"))
+            return
+        if self._failing:
+            logger.warning("the store can be written again")
+        self._failing = False
+        self._last_commit = time.monotonic()
+        for job, tally in zip(jobs, tallies, strict=True):
+            job.done.set_result(tally)
+
+    def _transaction(self, batches: list[Batch]) -> list[Tally]:
+        self._review()
+        shown = self._counters.shown()
+        written = self._store.write(batches, shown, time.time_ns())
+        if not shown and not any(batch.size or batch.ignored for batch in batches):
+            self._store.probe()
+        with self._counters.lock:
+            self._store.commit()
+            self._counters.apply(written.deltas)
+            self._counters.mark_recorded(shown)
+            self._facts.syncs = self._store.syncs
+        return written.tallies
+
+    def _review(self) -> None:
+        now = time.monotonic()
+        if self._last_review and now - self._last_review < _REVIEW_SECONDS:
+            return
+        self._last_review = now
+        for name in {label for labels in series.LABELS.values() for label in labels}:
+            self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
+
+
+def _read(signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Batch:
+    batch = normalise(parse(signal, body))
+    charge(batch)
+    return batch

@@ -1,0 +1,241 @@
+"""The metric families, and what committed calls add to them. Integers only: calls, tokens, pico-USD, nanoseconds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, TypeAlias
+
+from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
+
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cells import COST, DIMENSIONS, MEASURES, Cell, Measures
+
+SeriesKey: TypeAlias = tuple[str, tuple[str, ...]]
+"""Family and label values."""
+
+Unit: TypeAlias = Literal["count", "pico_usd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One counter family of `/metrics`."""
+
+    name: str
+    """Without the prefix `genai_meter_` and the suffix `_total`."""
+    labels: tuple[str, ...]
+    doc: str
+    unit: Unit = "count"
+    held: bool = True
+    """A new series is shown at zero first."""
+    internal: bool = False
+    """Kept for a gauge computed from it, not shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """One histogram family of `/metrics`."""
+
+    name: str
+    labels: tuple[str, ...]
+    doc: str
+    boundaries: tuple[float, ...]
+    scale: int
+    """Units of the integer sum in one unit of the boundaries."""
+
+
+_WHO: Final = ("team", "environment", "service", "feature", "provider", "model")
+
+COST_USD: Final = Family("cost_usd", _WHO, "Effective cost of priced calls; only goes up, see credit_usd.", "pico_usd")
+TOKENS: Final = Family("tokens", (*_WHO, "token_type"), "Tokens in exclusive classes: their sum is the total.")
+REQUESTS: Final = Family("requests", (*_WHO, "operation", "status"), "Calls in the ledger, by how they ended.")
+RETRIES: Final = Family("retries", _WHO, "HTTP exchanges beyond the first of a call.")
+TENANT_COST: Final = Family("tenant_cost_usd", ("tenant",), "Effective cost by tenant.", "pico_usd")
+WORKFLOW_COST: Final = Family("workflow_cost_usd", ("team", "workflow"), "Effective cost by workflow.", "pico_usd")
+CREDIT: Final = Family("credit_usd", _WHO, "Corrections that lowered a cost: ledger = cost - credit.", "pico_usd")
+UNPRICED: Final = Family("unpriced_requests", ("provider", "model"), "Calls with usage but without a price.")
+INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
+IGNORED: Final = Family("ingest_ignored", ("signal",), "Records that are no usage, by signal.", held=False)
+LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
+LEDGER_COST: Final = Family(
+    "ledger_cost_usd", (), "Charges to the ledger; its sum is this less the credits.", "pico_usd", held=False
+)
+LEDGER_CREDIT: Final = Family("ledger_credit_usd", (), "Credits to the ledger.", "pico_usd", held=False)
+PRICED_COST: Final = Family("priced_cost", ("provider", "model"), "", "pico_usd", internal=True)
+PRICED_TOKENS: Final = Family("priced_tokens", ("provider", "model"), "", internal=True)
+
+FAMILIES: Final = (
+    COST_USD,
+    TOKENS,
+    REQUESTS,
+    RETRIES,
+    TENANT_COST,
+    WORKFLOW_COST,
+    CREDIT,
+    UNPRICED,
+    INGEST,
+    IGNORED,
+    LEDGER_EVENTS,
+    LEDGER_COST,
+    LEDGER_CREDIT,
+    PRICED_COST,
+    PRICED_TOKENS,
+)
+
+DURATION: Final = Histogram(
+    "request_duration_seconds",
+    ("service", "provider", "model"),
+    "Duration of a call, retries and the whole stream included.",
+    DURATION_BOUNDARIES,
+    1_000_000_000,
+)
+REQUEST_TOKENS: Final = Histogram(
+    "request_tokens",
+    ("service", "provider", "model", "direction"),
+    "Gross tokens of a call.",
+    TOKEN_BOUNDARIES,
+    1,
+)
+HISTOGRAMS: Final = (DURATION, REQUEST_TOKENS)
+
+LABELS: Final[Mapping[str, tuple[str, ...]]] = {
+    **{family.name: family.labels for family in FAMILIES},
+    **{histogram.name: histogram.labels for histogram in HISTOGRAMS},
+}
+"""Family → label names."""
+
+SUM: Final = ":sum"
+"""Suffix of a histogram's name under which its sum is kept; its buckets have `:<index>`."""
+
+_AT: Final = {name: index for index, name in enumerate(DIMENSIONS)}
+_M: Final = {name: index for index, name in enumerate(MEASURES)}
+_NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
+
+
+@dataclass(slots=True)
+class Exemplar:
+    """The latest call that fell into one bucket of a histogram."""
+
+    trace_id: str
+    span_id: str
+    value: float
+    time: float
+    """Unix seconds."""
+
+
+@dataclass(slots=True)
+class Deltas:
+    """What a transaction adds to the counters."""
+
+    values: dict[SeriesKey, int] = field(default_factory=dict[SeriesKey, int])
+    exemplars: dict[SeriesKey, Exemplar] = field(default_factory=dict[SeriesKey, Exemplar])
+    last_events: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+
+    def add(self, family: str, labels: tuple[str, ...], amount: int) -> None:
+        """Add to one series. A zero is added too where it makes the series known."""
+        key = (family, labels)
+        self.values[key] = self.values.get(key, 0) + amount
+
+
+def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
+    """New calls of one cell."""
+    who = tuple(dimensions[_AT[name]] for name in _WHO)
+    provider, model = dimensions[_AT["provider"]], dimensions[_AT["model"]]
+    calls, retries, gross_input, gross_output, cache_read, cache_write, reasoning, unpriced = what[:8]
+    cost = what[COST]
+
+    def add(family: Family, labels: tuple[str, ...], amount: int) -> None:
+        deltas.add(family.name, bounds.fold(family.name, family.labels, labels), amount)
+
+    if calls:
+        add(REQUESTS, (*who, dimensions[_AT["operation"]], dimensions[_AT["status"]]), calls)
+        deltas.add(LEDGER_EVENTS.name, (), calls)
+    if retries:
+        add(RETRIES, who, retries)
+    for token_type, amount in (
+        ("input", gross_input - cache_read - cache_write),
+        ("output", gross_output - reasoning),
+        ("cache_read", cache_read),
+        ("cache_write", cache_write),
+        ("reasoning", reasoning),
+    ):
+        if amount > 0:
+            add(TOKENS, (*who, token_type), amount)
+    if unpriced:
+        add(UNPRICED, (provider, model), unpriced)
+    if cost:
+        add(COST_USD, who, cost)
+        add(TENANT_COST, (dimensions[_AT["tenant"]],), cost)
+        if workflow := dimensions[_AT["workflow"]]:
+            add(WORKFLOW_COST, (dimensions[_AT["team"]], workflow), cost)
+        deltas.add(LEDGER_COST.name, (), cost)
+        add(PRICED_COST, (provider, model), cost)
+        if not unpriced:
+            add(PRICED_TOKENS, (provider, model), gross_input + gross_output)
+
+
+def replace_cell(deltas: Deltas, bounds: Bounds, old: tuple[Cell, Measures], new: tuple[Cell, Measures]) -> None:
+    """A better record took the place of a charge: the difference goes up as a charge or down as a credit.
+
+    Between two sets of labels the whole amount moves: a credit to the old ones, a charge to the new ones.
+    What only counts up and has no credit family (calls, tokens) follows the new record where it is higher.
+    """
+    (_, before), was = old
+    (_, after), now = new
+    if before == after:
+        change = tuple(map(int.__sub__, now, was))
+        add_cell(deltas, bounds, after, tuple(max(amount, 0) for amount in change))
+        lowered = max(-change[COST], 0)
+    else:
+        moved = list(now)
+        moved[_M["calls"]] = 0
+        add_cell(deltas, bounds, after, tuple(moved))
+        deltas.add(
+            REQUESTS.name,
+            bounds.fold(
+                REQUESTS.name,
+                REQUESTS.labels,
+                tuple(after[_AT[name]] for name in REQUESTS.labels),
+            ),
+            1,
+        )
+        lowered = was[COST]
+    if lowered:
+        who = tuple(before[_AT[name]] for name in _WHO)
+        deltas.add(CREDIT.name, bounds.fold(CREDIT.name, CREDIT.labels, who), lowered)
+        deltas.add(LEDGER_CREDIT.name, (), lowered)
+
+
+def observe(deltas: Deltas, bounds: Bounds, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
+    """Histograms and the latest event, of one new call."""
+    service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
+    end = values["end"]
+    trace_id, span_id = values.get("trace_id"), values.get("span_id")
+
+    def put(histogram: Histogram, labels: tuple[str, ...], amount: int) -> None:
+        labels = bounds.fold(histogram.name, histogram.labels, labels)
+        index = bisect_left(histogram.boundaries, amount / histogram.scale)
+        bucket = f"{histogram.name}:{_NUMBERS[index]}"
+        deltas.add(bucket, labels, 1)
+        deltas.add(histogram.name + SUM, labels, amount)
+        if trace_id:
+            deltas.exemplars[bucket, labels] = Exemplar(
+                trace_id, span_id or "", amount / histogram.scale, end / 1_000_000_000
+            )
+
+    put(DURATION, (service, provider, model), max(end - values["start"], 0))
+    for direction, column in (("input", "input_tokens"), ("output", "output_tokens")):
+        tokens = values.get(column)
+        if tokens is not None:
+            put(REQUEST_TOKENS, (service, provider, model, direction), tokens)
+    where = (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
+    if end > deltas.last_events.get(where, 0):
+        deltas.last_events[where] = end
+
+
+def count_ingest(deltas: Deltas, counts: Iterable[tuple[str, int]]) -> None:
+    """Records by what became of them."""
+    for status, count in counts:
+        if count:
+            deltas.add(INGEST.name, (status,), count)

@@ -1,0 +1,109 @@
+"""What every engine must do: write and commit batches, and answer reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from genai_meter_exporter.normalise.record import Batch
+from genai_meter_exporter.series import Deltas, SeriesKey
+
+
+class StoreError(Exception):
+    """The store cannot do it now; the message says what to do about it."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of the records of one batch."""
+
+    accepted: int = 0
+    duplicate: int = 0
+    linked: int = 0
+    quarantined: int = 0
+
+
+@dataclass(slots=True)
+class Written:
+    """An open transaction's effect, to be made visible when it is committed."""
+
+    tallies: list[Tally]
+    """One a batch, in order."""
+    deltas: Deltas
+    """What the counters gain."""
+
+
+@dataclass(slots=True)
+class Restored:
+    """What the counters were when the store was last committed."""
+
+    values: dict[SeriesKey, int] = field(default_factory=dict[SeriesKey, int])
+    shown: set[SeriesKey] = field(default_factory=set[SeriesKey])
+    """Series that a scrape has had at zero."""
+    last_events: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+    """(team, environment, service) → Unix nanoseconds of the latest call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One report: sums by dimensions over a span of time."""
+
+    by: tuple[str, ...]
+    since_ns: int | None = None
+    """Inclusive, by the start of the call."""
+    until_ns: int | None = None
+    """Exclusive."""
+    where: tuple[tuple[str, str], ...] = ()
+    """(column, value); the empty value means unknown."""
+
+
+class Reader(Protocol):
+    """Read-only view, also from another process while the exporter writes."""
+
+    def get(self, call_id: bytes) -> Mapping[str, Any] | None:
+        """The ledger row of a call, by its own id or by that of a record linked to it."""
+        ...
+
+    def report(self, query: Query) -> list[dict[str, Any]]:
+        """One row a group: its dimensions and `cells.MEASURES`, money in pico-USD."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+class Store(Protocol):
+    """The one writer. Used by one thread."""
+
+    syncs: int
+    """Commits that were synced to disk before they returned."""
+
+    def open(self) -> Restored:
+        """Lock, migrate, rebuild the linking index; returns the counters."""
+        ...
+
+    def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
+        """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def commit(self) -> None:
+        """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def probe(self) -> None:
+        """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def top(self, dimension: str, limit: int) -> list[str]:
+        """The values of a dimension with the highest cost, best first."""
+        ...
+
+    def rows(self, since: bytes) -> Iterator[Mapping[str, Any]]:
+        """Ledger rows from a key on, in order."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint and unlock."""
+        ...

@@ -1,0 +1,159 @@
+"""Reports from a SQLite store, from any process."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MONEY
+from genai_meter_exporter.normalise.own import time_prefix
+from genai_meter_exporter.store.base import Query, StoreError
+
+_GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
+_MICRO: Final = 1_000_000
+
+PERIODS: Final = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+"""Dimensions of time, in UTC."""
+
+_FROM_RAW: Final = {
+    "calls": "COUNT(*)",
+    "retries": "SUM(MAX(COALESCE(attempt_count, 1) - 1, 0))",
+    "unpriced_calls": "SUM(cost_status IS 'unpriced' AND NOT (input_tokens IS NULL AND output_tokens IS NULL))",
+    "unknown_usage_calls": "SUM(input_tokens IS NULL AND output_tokens IS NULL AND cost IS NULL)",
+    **{name: f"SUM(COALESCE({name}, 0))" for name in COUNTS if name.endswith("_tokens")},
+}
+"""Measure → SQL over the ledger; the same figures as `cells.measures`."""
+
+
+class SqliteReader:
+    """A read-only connection."""
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise StoreError(
+                f"there is no store at {self._path}: start `genai-meter serve`, or name another with --data-dir"
+            )
+        try:
+            self._connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
+            )
+            self._connection.row_factory = sqlite3.Row
+            self._connection.execute("PRAGMA busy_timeout = 5000")
+            self._columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(usage)")}
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from None
+        if not self._columns:
+            raise StoreError(f"{self._path} is no genai-meter store, or has never been opened by `genai-meter serve`")
+
+    def get(self, call_id: bytes) -> Mapping[str, Any] | None:
+        """The ledger row of a call, by its own id or by that of a record linked to it."""
+        for sql in (
+            "SELECT * FROM usage WHERE call_id = ?",
+            "SELECT usage.* FROM usage JOIN linked ON linked.charge = usage.call_id WHERE linked.call_id = ?",
+        ):
+            row = self._connection.execute(sql, (call_id,)).fetchone()
+            if row is not None:
+                return dict(row)
+        return None
+
+    def find(self, prefix: str) -> list[bytes]:
+        """Call ids that start with these hex digits, at most ten."""
+        low = bytes.fromhex(prefix + "0" * (32 - len(prefix)))
+        high = bytes.fromhex(prefix + "f" * (32 - len(prefix)))
+        found = self._connection.execute(
+            "SELECT call_id FROM usage WHERE call_id BETWEEN ? AND ? LIMIT 10", (low, high)
+        )
+        return [row["call_id"] for row in found]
+
+    def report(self, query: Query) -> list[dict[str, Any]]:
+        """One row a group, the highest cost first; from the roll-ups when they can answer."""
+        sql, arguments = _from_rollup(query) if _rollup_can(query) else self._from_ledger(query)
+        try:
+            rows = [dict(row) for row in self._connection.execute(sql, arguments)]
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: the report failed: {error}") from None
+        for row in rows:
+            for name in MONEY:
+                row[name] = row.pop(f"{name}_micro") * _MICRO + row.pop(f"{name}_pico")
+        rows.sort(key=lambda row: (-row["cost"], -row["calls"], [str(row[name]) for name in query.by]))
+        return rows
+
+    def totals(self) -> tuple[int, int]:
+        """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
+        row = self._connection.execute(
+            f"SELECT COUNT(*), COALESCE(SUM(cost / {_MICRO}), 0), COALESCE(SUM(cost % {_MICRO}), 0) FROM usage"
+        ).fetchone()
+        return row[0], row[1] * _MICRO + row[2]
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._connection.close()
+
+    def _from_ledger(self, query: Query) -> tuple[str, list[Any]]:
+        for name in (*query.by, *(name for name, _ in query.where)):
+            if name not in PERIODS and name not in self._columns:
+                raise StoreError(f"the ledger has no column {name!r}")
+        conditions, arguments = _conditions(query, _ledger_expression)
+        if query.since_ns is not None:
+            # The key starts with the call's time, to within its clock's truth: an hour of slack, then exactly.
+            conditions += ["call_id >= ?", "start >= ?"]
+            arguments += [time_prefix(max(query.since_ns - 3_600_000_000_000, 0)), query.since_ns]
+        if query.until_ns is not None:
+            conditions.append("start < ?")
+            arguments.append(query.until_ns)
+        sums = [f"{_FROM_RAW[name]} AS {name}" for name in COUNTS]
+        for name in MONEY:
+            sums.append(f"COALESCE(SUM({name} / {_MICRO}), 0) AS {name}_micro")
+            sums.append(f"COALESCE(SUM({name} % {_MICRO}), 0) AS {name}_pico")
+        return _select("usage", query.by, sums, conditions, _ledger_expression), arguments
+
+
+def _rollup_can(query: Query) -> bool:
+    return all(name in DIMENSIONS or name in PERIODS for name in (*query.by, *(n for n, _ in query.where))) and not any(
+        bound is not None and bound % _GRAIN_NS for bound in (query.since_ns, query.until_ns)
+    )
+
+
+def _from_rollup(query: Query) -> tuple[str, list[Any]]:
+    conditions, arguments = _conditions(query, _rollup_expression)
+    for operator, bound in ((">=", query.since_ns), ("<", query.until_ns)):
+        if bound is not None:
+            conditions.append(f"grain {operator} ?")
+            arguments.append(bound // 1_000_000_000)
+    sums = [f"SUM({name}) AS {name}" for name in COUNTS]
+    for name in MONEY:
+        sums.append(f"SUM({name}_micro) AS {name}_micro")
+        sums.append(f"SUM({name}_pico) AS {name}_pico")
+    return _select("rollup", query.by, sums, conditions, _rollup_expression), arguments
+
+
+def _conditions(query: Query, expression: Any) -> tuple[list[str], list[Any]]:
+    return [f"{expression(name)} = ?" for name, _ in query.where], [value for _, value in query.where]
+
+
+def _select(table: str, by: tuple[str, ...], sums: list[str], conditions: list[str], expression: Any) -> str:
+    groups = [f"{expression(name)} AS {name}_" for name in by]
+    named = [f"{name}_ AS {name}" for name in by]
+    measured = [*COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    inner = f"SELECT {', '.join([*groups, *sums])} FROM {table}{where}"
+    if by:
+        inner += f" GROUP BY {', '.join(f'{name}_' for name in by)}"
+    return f"SELECT {', '.join([*named, *measured])} FROM ({inner}) WHERE calls > 0"
+
+
+def _rollup_expression(name: str) -> str:
+    return f"strftime('{PERIODS[name]}', grain, 'unixepoch')" if name in PERIODS else name
+
+
+def _ledger_expression(name: str) -> str:
+    if name in PERIODS:
+        return f"strftime('{PERIODS[name]}', start / 1000000000, 'unixepoch')"
+    if name == "model":
+        return "COALESCE(model, request_model, '')"
+    if name == "call_id":
+        return "lower(hex(call_id))"
+    return f"CAST(COALESCE({name}, '') AS TEXT)"

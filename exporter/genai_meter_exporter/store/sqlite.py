@@ -1,0 +1,282 @@
+"""The SQLite ledger: WAL, one writer, everything of a batch in one transaction."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import orjson
+
+from genai_meter_exporter import series
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
+from genai_meter_exporter.normalise.own import time_prefix
+from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined
+from genai_meter_exporter.series import Deltas, SeriesKey
+from genai_meter_exporter.store import linking, rows
+from genai_meter_exporter.store.base import Restored, StoreError, Written
+from genai_meter_exporter.store.linking import LinkingIndex
+from genai_meter_exporter.store.migrations import migrate
+from genai_meter_exporter.store.placing import Placing
+
+_MICRO: Final = 1_000_000
+
+
+def _upsert_rollup() -> str:
+    columns = ["grain", *DIMENSIONS, *COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
+    updates = [f"{name} = {name} + excluded.{name}" for name in COUNTS]
+    for name in MONEY:
+        carry = f"({name}_pico + excluded.{name}_pico)"
+        updates.append(f"{name}_micro = {name}_micro + excluded.{name}_micro + {carry} / {_MICRO}")
+        updates.append(f"{name}_pico = {carry} % {_MICRO}")
+    return (
+        f"INSERT INTO rollup ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+        f"ON CONFLICT DO UPDATE SET {', '.join(updates)}"
+    )
+
+
+_UPSERT_ROLLUP: Final = _upsert_rollup()
+_UPSERT_COUNTER: Final = (
+    "INSERT INTO counter (family, labels, hi, lo) VALUES (?, ?, ?, ?) "
+    f"ON CONFLICT DO UPDATE SET hi = hi + excluded.hi + (lo + excluded.lo) / {_MICRO}, "
+    f"lo = (lo + excluded.lo) % {_MICRO}"
+)
+_UPSERT_LAST: Final = (
+    "INSERT INTO last_event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET time_ns = MAX(time_ns, excluded.time_ns)"
+)
+_UPSERT_QUARANTINE: Final = (
+    "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, 1) "
+    "ON CONFLICT DO UPDATE SET last_seen = excluded.last_seen, times = times + 1"
+)
+
+
+class SqliteStore:
+    """The one writer of a store file. Used by one thread after `open`."""
+
+    def __init__(
+        self,
+        path: Path,
+        bounds: Bounds,
+        *,
+        synchronous: Literal["FULL", "NORMAL"] = "FULL",
+        window_ns: int = 600_000_000_000,
+        quarantine_rows: int = 10_000,
+        busy_seconds: float = 5.0,
+    ) -> None:
+        self._path = path
+        self._bounds = bounds
+        self._synchronous = synchronous
+        self._window_ns = window_ns
+        self._quarantine_rows = quarantine_rows
+        self._busy_seconds = busy_seconds
+        self._index = LinkingIndex(window_ns)
+        self._lock: int | None = None
+        self.syncs = 0
+
+    def open(self) -> Restored:
+        """Lock, migrate, rebuild the linking index; returns the counters."""
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self._path)
+            self._db = sqlite3.connect(
+                self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_seconds
+            )
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._db.execute("PRAGMA cache_size = -65536")
+            migrate(self._db, str(self._path))
+            self._rebuild_index(time.time_ns())
+            return self._restore()
+        except (OSError, sqlite3.Error) as error:
+            raise StoreError(f"the store {self._path} cannot be opened: {error}") from error
+
+    def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
+        """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be written: {error}") from error
+        try:
+            return self._write(batches, shown, now_ns)
+        except sqlite3.Error as error:
+            self._undo(now_ns)
+            raise StoreError(f"the store cannot be written: {error}") from error
+        except BaseException:
+            self._undo(now_ns)
+            raise
+
+    def commit(self) -> None:
+        """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
+        try:
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo(time.time_ns())
+            raise StoreError(f"the store cannot commit: {error}") from error
+        if self._synchronous == "FULL":
+            # In WAL mode FULL syncs the log before COMMIT returns; NORMAL syncs at checkpoints only.
+            self.syncs += 1
+
+    def probe(self) -> None:
+        """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+        try:
+            self._db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (time.time_ns(),))
+        except sqlite3.Error as error:
+            self._undo(time.time_ns())
+            raise StoreError(f"the store cannot commit: {error}") from error
+
+    def top(self, dimension: str, limit: int) -> list[str]:
+        """The values of a dimension with the highest cost, best first."""
+        if dimension not in DIMENSIONS:
+            return []
+        found = self._db.execute(
+            f"SELECT {dimension} AS value FROM rollup GROUP BY 1 ORDER BY SUM(cost_micro) DESC, 1 LIMIT ?", (limit,)
+        )
+        return [row["value"] for row in found]
+
+    def rows(self, since: bytes) -> Iterator[Mapping[str, Any]]:
+        """Ledger rows from a key on, in order."""
+        for row in self._db.execute("SELECT * FROM usage WHERE call_id >= ? ORDER BY call_id", (since,)):
+            yield dict(row)
+
+    def close(self) -> None:
+        """Checkpoint and unlock."""
+        self._db.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
+        placing = Placing(self._db, self._index, now_ns)
+        tallies = placing.place(batches)
+        deltas = self._deltas(placing, batches)
+        self._db.executemany(_UPSERT_ROLLUP, _rollup_rows(placing))
+        self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
+        self._outcomes([o for batch in batches for o in batch.outcomes])
+        for tally in tallies:
+            series.count_ingest(
+                deltas,
+                (
+                    ("accepted", tally.accepted),
+                    ("duplicate", tally.duplicate),
+                    ("linked", tally.linked),
+                    ("quarantined", tally.quarantined),
+                ),
+            )
+        self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
+        self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
+        self._db.executemany(
+            "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
+            [(family, _labels(labels)) for family, labels in shown],
+        )
+        self._index.expire(now_ns)
+        return Written(tallies, deltas)
+
+    def _deltas(self, placing: Placing, batches: Sequence[Batch]) -> Deltas:
+        deltas = Deltas()
+        for (_, dimensions), what in placing.added.items():
+            series.add_cell(deltas, self._bounds, dimensions, what)
+        for old, new in placing.replaced:
+            series.replace_cell(deltas, self._bounds, old, new)
+        for values, dimensions in placing.observed:
+            series.observe(deltas, self._bounds, values, dimensions)
+        for batch in batches:
+            for signal, ignored in batch.ignored.items():
+                deltas.add(series.IGNORED.name, (signal,), ignored)
+        return deltas
+
+    def _quarantine(self, records: Iterable[Quarantined], now_ns: int) -> None:
+        entries: list[tuple[Any, ...]] = []
+        for record in records:
+            text = orjson.dumps(record.attributes, default=repr, option=orjson.OPT_SORT_KEYS).decode()
+            digest = hashlib.blake2b(f"{record.reason}\0{record.producer}\0{text}".encode(), digest_size=16).digest()
+            entries.append((digest, record.signal, record.reason, record.producer, text, now_ns, now_ns))
+        if not entries:
+            return
+        self._db.executemany(_UPSERT_QUARANTINE, entries)
+        self._db.execute(
+            "DELETE FROM quarantine WHERE digest IN "
+            "(SELECT digest FROM quarantine ORDER BY last_seen DESC LIMIT -1 OFFSET ?)",
+            (self._quarantine_rows,),
+        )
+
+    def _outcomes(self, outcomes: Iterable[Outcome]) -> None:
+        self._db.executemany(
+            "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?)",
+            [(o.key, o.time_ns, orjson.dumps(o.attributes, default=repr).decode()) for o in outcomes],
+        )
+
+    def _undo(self, now_ns: int) -> None:
+        """Roll back, in the file and in the linking index."""
+        try:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            self._rebuild_index(now_ns)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
+
+    def _rebuild_index(self, now_ns: int) -> None:
+        self._index = LinkingIndex(self._window_ns)
+        horizon = now_ns - self._window_ns
+        since = time_prefix(max(horizon - self._window_ns, 0))
+        linked: dict[bytes, list[linking.UsageRecord]] = {}
+        for row in self._db.execute("SELECT charge, record FROM linked WHERE charge >= ?", (since,)):
+            values = orjson.loads(row["record"])
+            linked.setdefault(row["charge"], []).append(rows.record_of(values, bytes.fromhex(values["call_id"])))
+        linking.restore(
+            self._index,
+            (
+                (rows.record_of(row, row["call_id"]), row["recorded_at"], linked.get(row["call_id"], []))
+                for row in self.rows(since)
+                if row["recorded_at"] >= horizon
+            ),
+        )
+
+    def _restore(self) -> Restored:
+        restored = Restored()
+        for row in self._db.execute("SELECT family, labels, hi, lo, shown FROM counter"):
+            labels = tuple(orjson.loads(row["labels"]))
+            key = row["family"], labels
+            restored.values[key] = row["hi"] * _MICRO + row["lo"]
+            if row["shown"]:
+                restored.shown.add(key)
+            family = row["family"].partition(":")[0]
+            self._bounds.restore(family, series.LABELS.get(family, ()), labels)
+        for row in self._db.execute("SELECT * FROM last_event"):
+            restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
+        return restored
+
+
+def _rollup_rows(placing: Placing) -> list[tuple[Any, ...]]:
+    found: list[tuple[Any, ...]] = []
+    for (grain, dimensions), what in placing.rollup.items():
+        money = [part for amount in what[len(COUNTS) :] for part in divmod(amount, _MICRO)]
+        found.append((grain, *dimensions, *what[: len(COUNTS)], *money))
+    return found
+
+
+def _counter_rows(deltas: Deltas) -> list[tuple[Any, ...]]:
+    return [(family, _labels(labels), *divmod(amount, _MICRO)) for (family, labels), amount in deltas.values.items()]
+
+
+def _labels(labels: tuple[str, ...]) -> str:
+    return orjson.dumps(labels).decode()
+
+
+def _lock(path: Path) -> int:
+    """One writer a file: the lock ends with the process, however it ends."""
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise StoreError(
+            f"the store {path} is in use by another `genai-meter serve`: stop it, or give this one its own --data-dir"
+        ) from None
+    return descriptor
