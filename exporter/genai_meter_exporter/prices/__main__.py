@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from genai_meter.pricing.book import SHIPPED, Book, read_book
+
 from genai_meter_exporter.prices import compiler
 
 

@@ -9,11 +9,15 @@ from collections.abc import Mapping
 from datetime import date, time
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter.pricing import book
-from genai_meter_exporter.prices.marked import read
+
+from genai_meter_exporter.prices.marked import read, sequence
 from genai_meter_exporter.prices.overlay_yaml import OverlayInvalid, check
+
+if TYPE_CHECKING:
+    from genai_prices.types import ModelInfo, ModelPrice, Provider
 
 FACTS: Final = Path(__file__).with_name("facts.yaml")
 
@@ -76,7 +80,7 @@ class _Tables:
         self.tables: list[dict[str, Any]] = []
         self._indexes: dict[str, int] = {}
 
-    def index(self, prices: Any, where: str) -> int:
+    def index(self, prices: ModelPrice, where: str) -> int:
         table = _table(prices, where)
         key = json.dumps(table, sort_keys=True)
         if key not in self._indexes:
@@ -85,7 +89,7 @@ class _Tables:
         return self._indexes[key]
 
 
-def installed() -> tuple[list[Any], str, str]:
+def installed() -> tuple[list[Provider], str, str]:
     """Providers of the installed genai-prices, its name and version, and the date of its data."""
     from importlib.metadata import version
 
@@ -95,7 +99,7 @@ def installed() -> tuple[list[Any], str, str]:
     return list(providers), f"genai-prices {number}", DATA_DATES.get(number, "")
 
 
-def from_json(path: Path, version: str) -> tuple[list[Any], str]:
+def from_json(path: Path, version: str) -> tuple[list[Provider], str]:
     """Providers of a genai-prices data.json (v2)."""
     from genai_prices.types import _providers_from_raw  # pyright: ignore[reportPrivateUsage]
 
@@ -104,7 +108,7 @@ def from_json(path: Path, version: str) -> tuple[list[Any], str]:
         return list(_providers_from_raw(json.loads(path.read_text(encoding="utf-8")))), f"genai-prices {version}"
 
 
-def compile_book(providers: list[Any], base: str, data_date: str, facts: Path = FACTS) -> bytes:
+def compile_book(providers: list[Provider], base: str, data_date: str, facts: Path = FACTS) -> bytes:
     """The book's canonical JSON; the same input gives the same bytes."""
     tables = _Tables()
     compiled = {provider.id: _provider(provider, tables) for provider in providers}
@@ -128,7 +132,7 @@ def pack(content: bytes) -> bytes:
     return packer.compress(content) + packer.flush()
 
 
-def _provider(provider: Any, tables: _Tables) -> dict[str, Any]:
+def _provider(provider: Provider, tables: _Tables) -> dict[str, Any]:
     compiled: dict[str, Any] = {"models": [_model(provider.id, model, tables) for model in provider.models]}
     if provider.model_match is not None:
         compiled["match"] = _clause(provider.model_match, "")
@@ -139,9 +143,9 @@ def _provider(provider: Any, tables: _Tables) -> dict[str, Any]:
     return compiled
 
 
-def _model(provider: str, model: Any, tables: _Tables) -> list[Any]:
+def _model(provider: str, model: ModelInfo, tables: _Tables) -> list[Any]:
     where = f"{provider}/{model.id}"
-    prices: Any = model.prices
+    prices = model.prices
     rows: Any = (
         [[_constraint(row.constraint), tables.index(row.prices, where)] for row in prices]
         if isinstance(prices, list)
@@ -186,9 +190,10 @@ def _constraint(constraint: Any) -> Any:
     return [t.strftime("%H:%M") for t in times]
 
 
-def _table(prices: Any, where: str) -> dict[str, Any]:
+def _table(prices: ModelPrice, where: str) -> dict[str, Any]:
     table: dict[str, Any] = {}
-    for key, value in vars(prices).items():
+    stored: dict[str, Any] = vars(prices)
+    for key, value in stored.items():
         if value is None:
             continue
         if key not in UNITS:
@@ -207,12 +212,9 @@ def _text(value: Decimal) -> str:
 
 
 def _start_dates(providers: Mapping[str, Any]) -> list[str]:
-    rows = [row for provider in providers.values() for model in provider["models"] for row in _dated(model[4])]
-    return [constraint for constraint, _ in rows if isinstance(constraint, str)]
-
-
-def _dated(rows: Any) -> list[Any]:
-    return rows if isinstance(rows, list) else []  # pyright: ignore[reportUnknownVariableType]
+    models: list[list[Any]] = [model for provider in providers.values() for model in provider["models"]]
+    rows: list[list[Any]] = [row for model in models for row in sequence(model[4]) or ()]
+    return [row[0] for row in rows if isinstance(row[0], str)]
 
 
 def _facts(path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:

@@ -39,10 +39,8 @@ def _interval(entry: dict[str, Any]) -> tuple[int, int]:
 
 
 def _decide_the_same(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    for key in ("rates", "minimum"):
-        if key in a and key in b and a[key].keys().isdisjoint(b[key].keys()):
-            return False
-    return True
+    tables = ((a.get(key), b.get(key)) for key in ("rates", "minimum"))
+    return all(not (x and y and x.keys().isdisjoint(y.keys())) for x, y in tables)
 
 
 def _could_both_match(a: dict[str, Any], b: dict[str, Any]) -> bool:
@@ -77,7 +75,7 @@ def _meet(a: str, b: str) -> bool:
     if not a and not b:
         return True
     if a[:1] == "*":
-        return _meet(a[1:], b) or bool(b) and _meet(a, b[1:])
+        return _meet(a[1:], b) or (bool(b) and _meet(a, b[1:]))
     if b[:1] == "*":
         return _meet(b, a)
     if not a or not b:

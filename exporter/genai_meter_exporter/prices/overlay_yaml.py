@@ -6,12 +6,14 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path as FilePath
 from typing import Any, Final
 
 from genai_meter.pricing import names, overlay, units
 from genai_meter.pricing.windows import WEEKDAYS, minutes_of_day, zone
-from genai_meter_exporter.prices.marked import Marked, Path, Problem, read
+
+from genai_meter_exporter.prices.marked import Marked, Path, Problem, mapping, read, sequence
 from genai_meter_exporter.prices.overlap import clashes
 
 SCHEMA: Final = "pricebook-overlay/1"
@@ -68,7 +70,7 @@ def compile_texts(texts: Sequence[tuple[str, str]]) -> dict[str, Any]:
         found = check(marked)
         problems += marked.problems
         entries += [{**entry, "layer": layer} for entry in found]
-        books.append(str(marked.data.get("book") or file) if isinstance(marked.data, dict) else file)
+        books.append(str((mapping(marked.data) or {}).get("book") or file))
     if problems:
         raise OverlayInvalid(problems)
     return {"schema": overlay.SCHEMA, "book": "+".join(books), "sha256": overlay.digest(entries), "entries": entries}
@@ -81,23 +83,21 @@ def to_json(document: Mapping[str, Any]) -> str:
 
 def check(marked: Marked, also_allowed: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
     """Check a parsed overlay and return its entries in canonical form; problems are noted on `marked`."""
-    data = marked.data
-    if not isinstance(data, dict):
+    document = mapping(marked.data)
+    if document is None:
         if not marked.problems:
             marked.problem((), "an overlay is a mapping with `schema`, `book` and `entries`")
         return []
-    document: dict[str, Any] = data
     for key in document.keys() - {"schema", "book", "entries"} - also_allowed:
         marked.problem((key,), "unknown field")
     if document.get("schema") != SCHEMA:
         marked.problem(("schema",), f"must be {SCHEMA!r}")
     if not isinstance(document.get("book"), str):
         marked.problem(("book",), "missing: the name of this overlay, as text")
-    raw: Any = document.get("entries")
-    if not isinstance(raw, list):
+    items = sequence(document.get("entries"))
+    if items is None:
         marked.problem(("entries",), "must be a list of entries")
         return []
-    items: list[Any] = raw
     checked = [_Entry(marked, ("entries", index), item).check() for index, item in enumerate(items)]
     _unique_ids(marked, checked)
     for (first, a), (second, b), why in clashes([(i, entry) for i, entry in enumerate(checked) if entry]):
@@ -123,7 +123,7 @@ class _Entry:
     def __init__(self, marked: Marked, path: Path, item: Any) -> None:
         self.marked = marked
         self.path = path
-        self.item: dict[str, Any] = item if isinstance(item, dict) else {}
+        self.item = mapping(item) or {}
         self.out: dict[str, Any] = {}
         self.before = len(marked.problems)
 
@@ -166,17 +166,17 @@ class _Entry:
         return value
 
     def _match(self) -> None:
-        given = self.item.get("match")
-        if given is None:
+        if self.item.get("match") is None:
             return
-        if not isinstance(given, dict) or not given:
+        given = mapping(self.item["match"])
+        if not given:
             self._wrong(("match",), "must name at least a provider, a model or another dimension")
             return
         match: dict[str, Any] = {}
-        for key, value in given.items():  # pyright: ignore[reportUnknownVariableType]
-            name = overlay.SYNONYMS.get(str(key), str(key))  # pyright: ignore[reportUnknownArgumentType]
+        for key, value in given.items():
+            name = overlay.SYNONYMS.get(key, key)
             if name in ("provider", "model", *overlay.GLOB_KEYS):
-                match[name] = self._patterns(("match", str(key)), value)  # pyright: ignore[reportUnknownArgumentType]
+                match[name] = self._patterns(("match", key), value)
             elif name == "weekday":
                 match[name] = self._weekdays(value)
             elif name == "window":
@@ -184,14 +184,14 @@ class _Entry:
             elif name == "tz":
                 match[name] = self._parsed(("match", "tz"), value, zone)
             else:
-                self._wrong(("match", str(key)), "unknown dimension")  # pyright: ignore[reportUnknownArgumentType]
+                self._wrong(("match", key), "unknown dimension")
         if "tz" in match and not {"weekday", "window"} & match.keys():
             self._wrong(("match", "tz"), "needs `weekday` or `window` beside it")
         self.out["match"] = match
 
     def _patterns(self, path: Path, value: Any) -> list[str]:
-        values: list[Any] = value if isinstance(value, list) else [value]
-        if not values or not all(isinstance(v, str) and v for v in values):
+        values = sequence(value) or [value]
+        if not all(isinstance(v, str) and v for v in values):
             self._wrong(path, f"must be a pattern as text, or a list of them, not {value!r}")
             return []
         if path[-1] == "provider":
@@ -199,7 +199,7 @@ class _Entry:
         return values
 
     def _weekdays(self, value: Any) -> list[str]:
-        days: list[Any] = value if isinstance(value, list) else [value]
+        days = sequence(value) or [value]
         for day in days:
             if day not in WEEKDAYS:
                 self._wrong(("match", "weekday"), f"{day!r} is none of {', '.join(WEEKDAYS)}")
@@ -251,7 +251,7 @@ class _Entry:
         value: Any = self.item.get("applies_to")
         if value is None:
             return
-        items: list[Any] = value if isinstance(value, list) else [value]
+        items = sequence(value) or [value]
         for name in items:
             if name not in ("tokens", "tool_calls", "all") and name not in units.DIMENSIONS:
                 self._wrong(("applies_to",), f"{name!r} is none of tokens, tool_calls, all, and no bucket")
@@ -288,58 +288,58 @@ class _Entry:
             self.out["set"] = self._set(chosen)
 
     def _quantities(self, name: str) -> dict[str, str]:
-        given: Any = self.item[name]
-        if not isinstance(given, dict) or not given:
+        given = mapping(self.item[name])
+        if not given:
             self._wrong((name,), "must be a mapping of bucket to quantity")
             return {}
         quantities: dict[str, str] = {}
-        for bucket, value in given.items():  # pyright: ignore[reportUnknownVariableType]
-            path = (name, str(bucket))  # pyright: ignore[reportUnknownArgumentType]
-            self._bucket(path, path[1])
-            quantities[path[1]] = self._decimal(path, str(value) if type(value) is int else value)  # pyright: ignore[reportUnknownArgumentType]
+        for bucket, value in given.items():
+            path = (name, bucket)
+            self._bucket(path, bucket)
+            quantities[bucket] = self._decimal(path, str(value) if type(value) is int else value)
         return quantities
 
-    def _set(self, chosen: Any) -> dict[str, str]:
-        if not isinstance(chosen, dict):
+    def _set(self, given: Any) -> dict[str, str]:
+        chosen = mapping(given)
+        if chosen is None:
             self._wrong(("set",), "must be a mapping of dimension to value")
             return {}
         values: dict[str, str] = {}
-        for key, value in chosen.items():  # pyright: ignore[reportUnknownVariableType]
-            name = overlay.SYNONYMS.get(str(key), str(key))  # pyright: ignore[reportUnknownArgumentType]
+        for key, value in chosen.items():
+            name = overlay.SYNONYMS.get(key, key)
             if name not in overlay.GLOB_KEYS:
-                self._wrong(("set", str(key)), "unknown dimension")  # pyright: ignore[reportUnknownArgumentType]
+                self._wrong(("set", key), "unknown dimension")
             if not isinstance(value, str):
-                self._wrong(("set", str(key)), f"must be text, not {value!r}")  # pyright: ignore[reportUnknownArgumentType]
-            values[name] = str(value)  # pyright: ignore[reportUnknownArgumentType]
+                self._wrong(("set", key), f"must be text, not {value!r}")
+            values[name] = str(value)
         return values
 
     def _currency(self) -> None:
-        currency, fx = self.item.get("currency", "USD"), self.item.get("fx")
+        currency, rate = self.item.get("currency") or "USD", mapping(self.item.get("fx"))
         if currency == "USD":
-            if fx is not None:
+            if self.item.get("fx") is not None:
                 self._wrong(("fx",), "is for a currency other than USD")
             return
         if not isinstance(currency, str) or not re.fullmatch("[A-Z]{3}", currency):
             self._wrong(("currency",), f"must be an ISO 4217 code like EUR, not {currency!r}")
-        if not isinstance(fx, dict) or not {"rate", "as_of", "source"} <= fx.keys():
+        if rate is None or not {"rate", "as_of", "source"} <= rate.keys():
             self._wrong(("fx",), f"missing: prices in {currency} need fx with rate, as_of and source")
             return
-        rate: dict[str, Any] = fx
         self._decimal(("fx", "rate"), rate["rate"])
         self._parsed(("fx", "as_of"), rate["as_of"], _instant)
         for key in rate.keys() - {"rate", "as_of", "source"}:
             self._wrong(("fx", key), "unknown field")
         self.out["currency"], self.out["fx"] = currency, {k: str(v) for k, v in rate.items()}
 
-    def _rates(self, path: Path, given: Any) -> dict[str, dict[str, Any]]:
-        if not isinstance(given, dict) or not given:
+    def _rates(self, path: Path, value: Any) -> dict[str, dict[str, Any]]:
+        given = mapping(value)
+        if not given:
             self._wrong(path, "must be a mapping of bucket to {usd, per}")
             return {}
         rates: dict[str, dict[str, Any]] = {}
-        for key, value in given.items():  # pyright: ignore[reportUnknownVariableType]
-            bucket = str(key)  # pyright: ignore[reportUnknownArgumentType]
+        for bucket, rate in given.items():
             self._bucket((*path, bucket), bucket)
-            rates[bucket] = self._rate((*path, bucket), value)
+            rates[bucket] = self._rate((*path, bucket), rate)
         return rates
 
     def _bucket(self, path: Path, bucket: str) -> None:
@@ -347,10 +347,10 @@ class _Entry:
             self._wrong(path, f"unknown bucket {bucket!r} (known: {', '.join(units.DIMENSIONS)})")
 
     def _rate(self, path: Path, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
+        rate = mapping(value)
+        if rate is None:
             self._wrong(path, 'must be {usd: "1.25", per: 1000000}')
             return {"usd": "0", "per": 1}
-        rate: dict[str, Any] = value
         fx: dict[str, str] | None = self.out.get("fx")
         amount_key = "amount" if fx else "usd"
         for key in rate.keys() - {amount_key, "per"}:
@@ -366,16 +366,17 @@ class _Entry:
         return {"usd": _product(amount, fx["rate"]) if fx else amount, "per": per}
 
     def _tiers(self, given: Any) -> list[dict[str, Any]]:
-        if not isinstance(given, list):
+        steps = sequence(given)
+        if steps is None:
             self._wrong(("tiers",), "must be a list")
             return []
         tiers: list[dict[str, Any]] = []
-        for index, tier in enumerate(given):  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        for index, tier in enumerate(steps):
             path: Path = ("tiers", index)
-            if not isinstance(tier, dict):
+            step = mapping(tier)
+            if step is None:
                 self._wrong(path, "must be {above_input_tokens, rates}")
                 continue
-            step: dict[str, Any] = tier
             for key in step.keys() - {"above_input_tokens", "rates"}:
                 self._wrong((*path, key), "unknown field")
             above = step.get("above_input_tokens")
@@ -389,8 +390,6 @@ class _Entry:
 
 
 def _product(amount: str, rate: str) -> str:
-    from fractions import Fraction
-
     return units.decimal_text(Fraction(amount) * Fraction(rate))
 
 

@@ -17,7 +17,7 @@ from genai_meter.pricing.windows import DAY, Span, Window, minutes_of_day
 from genai_meter.usage import Usage
 
 if TYPE_CHECKING:
-    from genai_meter.pricing.resolver import Resolver
+    from genai_meter.pricing.engine import Resolver
 
 STALE_AFTER_DAYS: Final = 45
 """A book older than this prices as `estimated`: prices change about weekly."""

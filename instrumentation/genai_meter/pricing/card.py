@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from genai_meter.pricing import units
 from genai_meter.pricing.cost import PICO, Cost, CostStatus, Items, Line
-from genai_meter.pricing.overlay import Entry, Rate
 from genai_meter.usage import Quantity, Usage
+
+if TYPE_CHECKING:
+    from genai_meter.pricing.overlay import Entry, Rate
 
 Buckets: TypeAlias = tuple[tuple[str, Quantity], ...]
 
-_new: Final = tuple.__new__
+_new: Final = cast("Callable[..., Any]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 class BucketRate(NamedTuple):
@@ -104,6 +106,7 @@ class RateCard:
 
     __slots__ = (
         "_fees",
+        "_flat",
         "_status",
         "_tables",
         "book_id",
@@ -147,21 +150,22 @@ class RateCard:
         """Unix ns; the end is exclusive."""
         self._status: CostStatus = "estimated" if reasons else "exact"
         self._tables = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
+        self._flat = len(self._tables) == 1
         self._fees = (("request", 1),) if "request" in self._tables[0].rates else ()
 
     def price(self, usage: Usage) -> Cost:
         """Cost of the usage of one model."""
         items = tuple(usage.buckets.items())
-        tables = self._tables
-        table = tables[0] if len(tables) == 1 else self._table(items)
+        table = self._tables[0] if self._flat else self._table(items)
         total: Quantity = 0
         try:
-            rates = table[2]
+            rates = table.listed
             for bucket, quantity in items:
                 total += quantity * rates[bucket]
             effective = total
-            if (rates := table[3]) is not None:
+            if table.effective is not None:
                 effective = 0
+                rates = table.effective
                 for bucket, quantity in items:
                     effective += quantity * rates[bucket]
         except (KeyError, ArithmeticError):

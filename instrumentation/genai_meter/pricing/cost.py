@@ -78,7 +78,7 @@ class Cost(_Fields):
         book_id: str = "",
         reasons: tuple[str, ...] = (),
     ) -> Cost:
-        return tuple.__new__(cls, (status, lines, list_pico, effective_pico, book_id, reasons))
+        return super().__new__(cls, status, lines, list_pico, effective_pico, book_id, reasons)
 
     @property
     def lines(self) -> tuple[Line, ...]:

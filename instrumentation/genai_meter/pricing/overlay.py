@@ -190,6 +190,8 @@ def _entry(item: Mapping[str, Any], first_layer: int) -> Entry:
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}")
     match: dict[str, Any] = dict(item["match"])
+    floors: dict[str, str] = dict(item.get("minimum") or {})
+    chosen: dict[str, str] = dict(item.get("set") or {})
     patterns = {key: _patterns(key, match[key]) for key in ("provider", "model", *GLOB_KEYS) if key in match}
     listed = str(item.get("stack") or default_stack(kind)) == "list"
     effective_to = item.get("effective_to")
@@ -206,9 +208,9 @@ def _entry(item: Mapping[str, Any], first_layer: int) -> Entry:
         rates=_rates(item, f"{identifier}@{str(item['effective_from'])[:10]}"),
         multiplier=Fraction(item["multiplier"]) if item.get("multiplier") is not None else Fraction(1),
         units=applied_units(item.get("applies_to") or ["tokens"]),
-        floors={bucket: Fraction(text) for bucket, text in (item.get("minimum") or {}).items()},
+        floors={bucket: Fraction(text) for bucket, text in floors.items()},
         model=item.get("model"),
-        set={SYNONYMS.get(key, key): value for key, value in (item.get("set") or {}).items()},
+        set={SYNONYMS.get(key, key): value for key, value in chosen.items()},
         raw=item,
     )
 

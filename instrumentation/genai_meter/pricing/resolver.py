@@ -1,70 +1,25 @@
-"""From (provider, model, instant, context) to a rate card, and from a rate card to a cost."""
+"""From (provider, model, instant, context) to a rate card, and from a rate card to a cost.
+
+Importing this costs next to nothing: the book and what reads it are loaded at the first price.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
-from genai_meter.pricing.book import Book, BookError, read_book
-from genai_meter.pricing.build import Unpriced, build_card
 from genai_meter.pricing.card import RateCard
-from genai_meter.pricing.cost import Cost, add_costs
-from genai_meter.pricing.overlay import Entry, Overlay, OverlayError, read_entries, read_overlay
-from genai_meter.safety import swallow
+from genai_meter.pricing.cost import Cost
 from genai_meter.usage import Usage
+
+if TYPE_CHECKING:
+    from genai_meter.pricing.engine import Resolver
 
 BOOK_VARIABLE: Final = "GENAI_METER_PRICE_BOOK"
 """A newer book than the one in the wheel (written by `genai-meter prices update`)."""
 OVERLAY_VARIABLE: Final = "GENAI_METER_PRICE_OVERLAY"
 """A compiled overlay (written by `genai-meter prices compile`)."""
-
-MAX_CARDS: Final = 2048
-"""Cards kept; models and contexts come from outside, so the cache is emptied when it is full."""
-
-_Key: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...]]
-
-
-class Resolver:
-    """Prices by one book and one overlay. Safe to share between threads."""
-
-    def __init__(
-        self, book: Book, overlay: Overlay | None = None, *, facts: bool = True, notes: tuple[str, ...] = ()
-    ) -> None:
-        self.book = book
-        self.overlay = overlay
-        self.notes = notes
-        """Reasons that make every price of this resolver `estimated`: an overlay that could not be read."""
-        entries: tuple[Entry, ...] = read_entries(book.facts, 0) if facts else ()
-        self.entries = entries + (overlay.entries if overlay else ())
-        self.book_id = book.book_id + (f"+ov:{overlay.sha256[:8]}" if overlay else "")
-        self._cards: dict[_Key, RateCard | Unpriced] = {}
-
-    def card(self, provider: str, model: str, at_ns: int, context: Mapping[str, str]) -> RateCard | Unpriced:
-        """The card in force at an instant, or why there is none."""
-        key = (provider, model, tuple(context.items()) if context else ())
-        card = self._cards.get(key)
-        if card is None or not card.valid_from <= at_ns < card.valid_until:
-            card = build_card(self, provider, model, at_ns, context)
-            if len(self._cards) >= MAX_CARDS:
-                self._cards.clear()
-            self._cards[key] = card
-        return card
-
-    def price(self, provider: str, model: str, usages: Sequence[Usage], at_ns: int, context: Mapping[str, str]) -> Cost:
-        """Cost of a call: each usage by the card of its own model."""
-        if len(usages) == 1:
-            usage = usages[0]
-            return self.card(provider, usage.model or model, at_ns, context).price(usage)
-        if usages:
-            return add_costs(self.card(provider, usage.model or model, at_ns, context).price(usage) for usage in usages)
-        card = self.card(provider, model, at_ns, context)
-        if isinstance(card, RateCard) and card.free():
-            return Cost("free", (), 0, 0, self.book_id)
-        reasons = card.reasons if isinstance(card, Unpriced) else ()
-        return Cost("unpriced", (), None, None, self.book_id, (*reasons, "no_usage"))
-
 
 _current: Resolver | None = None
 
@@ -73,6 +28,8 @@ def resolver() -> Resolver:
     """The process's resolver, made at the first price: the shipped book unless the environment names another."""
     global _current
     if _current is None:
+        from genai_meter.pricing.engine import open_resolver
+
         _current = open_resolver(os.environ.get(BOOK_VARIABLE), os.environ.get(OVERLAY_VARIABLE))
     return _current
 
@@ -83,32 +40,19 @@ def use(chosen: Resolver | None) -> None:
     _current = chosen
 
 
-def open_resolver(book_path: str | None = None, overlay_path: str | None = None) -> Resolver:
-    """A resolver by these files; one that cannot be used is logged once, noted on every price, and left out."""
-    notes: list[str] = []
-    book: Book | None = None
-    overlay: Overlay | None = None
-    if book_path:
-        try:
-            book = read_book(Path(book_path))
-        except BookError as error:
-            swallow("pricing.book", error)
-            notes.append("book_unreadable")
-    if overlay_path:
-        try:
-            overlay = read_overlay(Path(overlay_path))
-        except OverlayError as error:
-            swallow("pricing.overlay", error)
-            notes.append("overlay_unreadable")
-    return Resolver(book or read_book(), overlay, notes=tuple(notes))
-
-
 def rate_card(provider: str, model: str, at_ns: int, context: Mapping[str, str]) -> RateCard | None:
     """The card in force at `at_ns` (Unix nanoseconds, UTC); None when the model has no price."""
-    card = (_current or resolver()).card(provider, model, at_ns, context)
+    card = resolver().card(provider, model, at_ns, context)
     return card if isinstance(card, RateCard) else None
 
 
 def price(provider: str, model: str, usages: Sequence[Usage], at_ns: int, context: Mapping[str, str]) -> Cost:
     """Cost of a call: each usage by the card of its own model (the call's model when it names none)."""
-    return (_current or resolver()).price(provider, model, usages, at_ns, context)
+    current = _current or resolver()
+    if len(usages) == 1:
+        usage = usages[0]
+        # The common case, without a further call: one model whose card is known and in force.
+        card = current.cards.get((provider, usage.model or model, tuple(context.items()) if context else ()))
+        if card is not None and card.valid_from <= at_ns < card.valid_until:
+            return card.price(usage)
+    return current.price(provider, model, usages, at_ns, context)
