@@ -12,8 +12,9 @@ from typing import Any, Final
 import orjson
 from genai_meter import pricing
 from genai_meter.pricing.book import BookError, read_book
+from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import OverlayError, read_overlay
-from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, Resolver, use
+from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
 from genai_meter.safety import swallow
 
 from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, UsageRecord, usage_json
@@ -92,10 +93,8 @@ def _price(record: UsageRecord) -> None:
         values["start"],
         record.context,
     )
-    inferred = [reason for usage in record.usages for reason in usage.inferred]
-    values["cost_status"] = "estimated" if inferred and cost.status == "exact" else cost.status
-    reasons = [*cost.reasons, *(f"usage_inferred:{reason}" for reason in inferred)]
-    values["cost_reasons"] = _json(reasons) if reasons else None
+    values["cost_status"] = cost.status
+    values["cost_reasons"] = _json(cost.reasons) if cost.reasons else None
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["cost_lines"] = _json([asdict(line) for line in cost.lines]) if cost.lines else None
