@@ -13,12 +13,12 @@ import threading
 import time
 from contextvars import Token
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import _logs, trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
-from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY as _SUPPRESSED  # pyright: ignore[reportPrivateUsage]
 from opentelemetry.context import Context, attach, get_current
+from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import SpanKind, StatusCode, Tracer, TracerProvider
 
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 Active: TypeAlias = tuple[Context, Token[Context]]
 """What `activate` gives and `deactivate` takes."""
-
-_SUPPRESSED_PLAIN: Final = "suppress_instrumentation"
-"""Key in the context by which `suppress_instrumentation()` is seen; the API's own one has a random tail."""
 
 
 # --- pipeline ---------------------------------------------------------------------------------------
@@ -118,7 +115,7 @@ def _open_span(call: Call) -> None:
         _reaper.start()
     context = get_current()
     call.attributes = records.at_start(call)
-    if context.get(_SUPPRESSED_PLAIN) or context.get(_SUPPRESSED):
+    if not is_instrumentation_enabled():
         # Whoever suppresses instrumentation wants no span; the money is metered all the same.
         call.span, call.context = trace.INVALID_SPAN, context
         return
@@ -220,33 +217,31 @@ def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
 
 
 def _measure(call: Call, outcome: Outcome) -> None:
-    prepared, cost = call.prepared, outcome.cost
-    target, exact = prepared.target, outcome.source != "unknown"
+    target, cost = call.prepared.target, outcome.cost
     meters = _get().instruments
     series = meters.series(
-        prepared.dialect.operation,
+        call.prepared.dialect.operation,
         call.attributes.get(semconv.REQUEST_MODEL),
         call.reading.model,
         target.provider,
         target.host,
         target.port,
     )
-    priced = cost is not None and cost.effective_pico is not None
-    labels = records.cost_labels(call, outcome) if priced else {}
-    first_chunk, end_ns = call.first_chunk_ns, call.end_ns or call.start_ns
+    start_ns, first_chunk, end_ns = call.start_ns, call.first_chunk_ns, call.end_ns or call.start_ns
     meters.record(
         series,
         Measured(
-            seconds=max(0, end_ns - call.start_ns) / 1e9,
-            first_chunk_seconds=max(0, first_chunk - call.start_ns) / 1e9 if first_chunk is not None else None,
-            input_tokens=outcome.input_tokens if exact and outcome.exact_input else None,
-            output_tokens=outcome.output_tokens if exact and outcome.exact_output else None,
-            buckets=outcome.exact_buckets(),
-            error_type=call.error_type,
-            cost_labels=labels,
-            list_pico=cost.list_pico if cost is not None else None,
-            effective_pico=cost.effective_pico if cost is not None else None,
-            unpriced=cost is not None and cost.status == "unpriced",
+            max(0, end_ns - start_ns) / 1e9,
+            max(0, first_chunk - start_ns) / 1e9 if first_chunk is not None else None,
+            outcome.input_tokens if outcome.exact_input else None,
+            outcome.output_tokens if outcome.exact_output else None,
+            outcome.exact_buckets(),
+            call.error_type,
+            records.cost_key(call, outcome),
+            records.COST_LABELS,
+            (cost.list_pico if cost is not None else None) or 0,
+            (cost.effective_pico if cost is not None else None) or 0,
+            cost is not None and cost.status == "unpriced",
         ),
         call.context,
     )

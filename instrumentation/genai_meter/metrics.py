@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
@@ -102,8 +102,7 @@ class Series:
         return known
 
 
-@dataclass(slots=True)
-class Measured:
+class Measured(NamedTuple):
     """What one call contributes."""
 
     seconds: float
@@ -114,9 +113,11 @@ class Measured:
     buckets: Iterable[Mapping[str, Any]]
     """Exact token buckets, one mapping a model."""
     error_type: str | None
-    cost_labels: Attributes
-    list_pico: int | None
-    effective_pico: int | None
+    cost_key: tuple[Any, ...]
+    """Values of `cost_labels`, in their order; empty for a call without a cost."""
+    cost_labels: tuple[str, ...]
+    list_pico: int
+    effective_pico: int
     unpriced: bool
 
 
@@ -273,8 +274,8 @@ class Instruments:
                     series.unpriced = Cell(series.attributes)
                     self._unpriced.append(series.unpriced)
                 series.unpriced.total += 1
-            if call.effective_pico is not None and call.list_pico is not None:
-                self._count_cost(call.cost_labels, call.list_pico, call.effective_pico)
+            if call.cost_key:
+                self._count_cost(call.cost_key, call.cost_labels, call.list_pico, call.effective_pico)
 
     def _count_tokens(self, series: Series, call: Measured) -> None:
         counted = False
@@ -302,17 +303,17 @@ class Instruments:
     def count_cost(self, attributes: Attributes, pico: int) -> None:
         """Count a cost that belongs to no call."""
         with self._lock:
-            self._count_cost(attributes, pico, pico)
+            self._count_cost(tuple(attributes.values()), tuple(attributes), pico, pico)
 
-    def _count_cost(self, attributes: Attributes, listed: int, effective: int) -> None:
-        key = tuple(attributes.items())
-        cells = self._costs.get(key)
+    def _count_cost(self, key: tuple[Any, ...], labels: tuple[str, ...], listed: int, effective: int) -> None:
+        cells = self._costs.get((key, labels))
         if cells is None:
             if len(self._costs) >= MAX_SERIES:
-                key, attributes = (), {semconv.METRIC_OVERFLOW: True}
-                cells = self._costs.get(key)
+                key, labels = (True,), (semconv.METRIC_OVERFLOW,)
+            cells = self._costs.get((key, labels))
             if cells is None:
-                cells = self._costs[key] = (Cell(attributes), Cell(attributes))
+                attributes = {name: value for name, value in zip(labels, key, strict=True) if value is not None}
+                cells = self._costs[key, labels] = (Cell(attributes), Cell(attributes))
         cells[0].total += listed
         cells[1].total += effective
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter import identity, interop, schema, semconv
@@ -36,9 +37,40 @@ _BOOK_ID: Final = _ATTRIBUTE["book_id"]
 _API_TYPES: Final = {"openai_chat": "chat_completions", "openai_responses": "responses"}
 
 
-def dump(value: Any) -> str:
-    """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+"""Compact JSON."""
+
+_dumped: dict[tuple[str, ...], str] = {}
+_MAX_DUMPED: Final = 256
+
+
+def dump_few(values: Iterable[str]) -> str:
+    """Compact JSON of a list of texts of which there are few different ones."""
+    key = tuple(values)
+    known = _dumped.get(key)
+    if known is None:
+        if len(_dumped) >= _MAX_DUMPED:
+            _dumped.clear()
+        known = _dumped[key] = dump(key)
+    return known
+
+
+_contexts: dict[tuple[tuple[str, str], ...], str] = {}
+
+
+def _dump_context(context: Mapping[str, str]) -> str:
+    key = tuple(context.items())
+    known = _contexts.get(key)
+    if known is None:
+        if len(_contexts) >= _MAX_DUMPED:
+            _contexts.clear()
+        known = _contexts[key] = dump(dict(context))
+    return known
+
+
+def _sizes(by_role: Mapping[str, int]) -> str:
+    """Characters by role as JSON."""
+    return "{" + ",".join([f"{dump_few((role,))[1:-1]}:{size}" for role, size in by_role.items()]) + "}"
 
 
 # --- at the start -----------------------------------------------------------------------------------
@@ -66,38 +98,51 @@ def at_start(call: Call) -> dict[str, Any]:
     return attributes
 
 
+_PARAMETERS: Final = tuple(
+    {
+        "temperature": semconv.REQUEST_TEMPERATURE,
+        "top_p": semconv.REQUEST_TOP_P,
+        "top_k": semconv.REQUEST_TOP_K,
+        "seed": semconv.REQUEST_SEED,
+        "frequency_penalty": semconv.REQUEST_FREQUENCY_PENALTY,
+        "presence_penalty": semconv.REQUEST_PRESENCE_PENALTY,
+        "reasoning_level": semconv.REQUEST_REASONING_LEVEL,
+        "output_type": semconv.OUTPUT_TYPE,
+        "previous_response_id": semconv.REQUEST_PREVIOUS_RESPONSE_ID,
+        "embedding_dimensions": semconv.EMBEDDINGS_DIMENSION_COUNT,
+    }.items()
+)
+"""Field of the request view → attribute of the span."""
+_parameters: Final = attrgetter(*(name for name, _ in _PARAMETERS))
+
+
 def span_only(call: Call) -> dict[str, Any]:
     """Parameters of the request that only the span carries."""
     prepared = call.prepared
-    request, dialect = prepared.request, prepared.dialect
-    choices = request.choice_count
+    request, api_type = prepared.request, _API_TYPES.get(prepared.dialect.name)
     told: dict[str, Any] = {
-        semconv.SERVER_PORT: prepared.target.port,
-        semconv.REQUEST_TEMPERATURE: request.temperature,
-        semconv.REQUEST_TOP_P: request.top_p,
-        semconv.REQUEST_TOP_K: request.top_k,
-        semconv.REQUEST_SEED: request.seed,
-        semconv.REQUEST_FREQUENCY_PENALTY: request.frequency_penalty,
-        semconv.REQUEST_PRESENCE_PENALTY: request.presence_penalty,
-        semconv.REQUEST_CHOICE_COUNT: choices if choices != 1 else None,
-        semconv.REQUEST_REASONING_LEVEL: request.reasoning_level,
-        semconv.OUTPUT_TYPE: request.output_type,
-        semconv.REQUEST_PREVIOUS_RESPONSE_ID: request.previous_response_id,
-        semconv.EMBEDDINGS_DIMENSION_COUNT: request.embedding_dimensions,
-        semconv.OPENAI_API_TYPE: _API_TYPES.get(dialect.name),
+        name: value for (_, name), value in zip(_PARAMETERS, _parameters(request), strict=True) if value is not None
     }
+    if prepared.target.port is not None:
+        told[semconv.SERVER_PORT] = prepared.target.port
+    if request.choice_count is not None and request.choice_count != 1:
+        told[semconv.REQUEST_CHOICE_COUNT] = request.choice_count
     if request.encoding_format:
         told[semconv.REQUEST_ENCODING_FORMATS] = [request.encoding_format]
-    if request.service_tier != "auto" and dialect.name in _API_TYPES:
-        told[semconv.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
-    return {name: value for name, value in told.items() if value is not None}
+    if api_type is not None:
+        told[semconv.OPENAI_API_TYPE] = api_type
+        if request.service_tier is not None and request.service_tier != "auto":
+            told[semconv.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
+    return told
 
 
 # --- at the end -------------------------------------------------------------------------------------
 def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
     """What span and event both say of the answer, its usage and its cost."""
-    reading = call.reading
-    attributes: dict[str, Any] = {_STATUS: call.status, _USAGE_SOURCE: outcome.source}
+    reading, cost = call.reading, outcome.cost
+    attributes: dict[str, Any] = {_USAGE_SOURCE: outcome.source}
+    if call.status != "ok":
+        attributes[_STATUS] = call.status
     if reading.response_id:
         attributes[semconv.RESPONSE_ID] = reading.response_id[:_LONGEST]
     if reading.model:
@@ -106,30 +151,15 @@ def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
         attributes[semconv.ERROR_TYPE] = call.error_type
     if call.first_chunk_ns is not None:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - call.start_ns) / 1e9
-    if call.attempts and call.attempts[-1].status is not None:
-        attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = call.attempts[-1].status
     if outcome.source != "unknown":
-        _put_buckets(attributes, outcome.own)
-    _put_cost(attributes, outcome)
-    return attributes
-
-
-def _put_buckets(attributes: dict[str, Any], buckets: Mapping[str, Quantity]) -> None:
-    for bucket, quantity in buckets.items():
-        if quantity:
-            attributes[_BUCKET[bucket]] = quantity if type(quantity) is int else float(quantity)
-
-
-def _put_cost(attributes: dict[str, Any], outcome: Outcome) -> None:
-    cost = outcome.cost
+        for bucket, quantity in outcome.own.items():
+            if quantity:
+                attributes[_BUCKET[bucket]] = quantity if type(quantity) is int else float(quantity)
     if cost is not None:
         attributes[_COST_STATUS] = cost.status
         if cost.effective_pico is not None:
             attributes[_COST] = cost.effective_pico
-        if cost.list_pico is not None:
-            attributes[_LIST_COST] = cost.list_pico
-        if cost.book_id:
-            attributes[_BOOK_ID] = cost.book_id
+    return attributes
 
 
 def put_tokens(attributes: dict[str, Any], outcome: Outcome, *, estimates: bool) -> None:
@@ -184,6 +214,7 @@ def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, 
     """The usage event: every field of the schema that is known."""
     attributes: dict[str, Any] = {
         _ATTRIBUTE["schema_version"]: semconv.SCHEMA_VERSION,
+        _STATUS: call.status,
         **call.attributes,
         **shared,
         _ATTRIBUTE["start"]: call.start_ns,
@@ -198,7 +229,7 @@ def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, 
     _put_answer(attributes, call, outcome)
     _put_provenance(attributes, outcome)
     _put_guard(attributes, call)
-    if call.span is not None and not call.span_is_ours:
+    if call.span is not None and not call.span_is_ours and call.span.get_span_context().is_valid:
         attributes[_ATTRIBUTE["span_scope"]] = interop.scope(call.span)
         attributes[_ATTRIBUTE["span_complete"]] = call.span_complete
     return attributes
@@ -229,7 +260,7 @@ def _put_request(attributes: dict[str, Any], call: Call) -> None:
     if request.tool_count:
         attributes[_ATTRIBUTE["tool_count"]] = request.tool_count
     if request.chars_by_role:
-        attributes[_ATTRIBUTE["input_chars"]] = dump(request.chars_by_role)
+        attributes[_ATTRIBUTE["input_chars"]] = _sizes(request.chars_by_role)
     for name, value in prepared.hashes.items():
         attributes[_ATTRIBUTE[name]] = value
 
@@ -244,13 +275,17 @@ def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> Non
             attributes[_ATTRIBUTE[name]] = value
     reasons = _finish_reasons(call)
     if reasons:
-        attributes[semconv.RESPONSE_FINISH_REASONS] = dump(reasons)
+        attributes[semconv.RESPONSE_FINISH_REASONS] = dump_few(reasons)
     if reading.tool_call_count:
         attributes[_ATTRIBUTE["tool_call_count"]] = reading.tool_call_count
     if call.chunk_count:
         attributes[_ATTRIBUTE["chunk_count"]] = call.chunk_count
-    if call.attempts and call.attempts[-1].request_id:
-        attributes[_ATTRIBUTE["request_id"]] = call.attempts[-1].request_id
+    if call.attempts:
+        last = call.attempts[-1]
+        if last.status is not None:
+            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = last.status
+        if last.request_id:
+            attributes[_ATTRIBUTE["request_id"]] = last.request_id
     if len(call.attempts) > 1:
         attributes[_ATTRIBUTE["attempts"]] = dump([_attempt(attempt) for attempt in call.attempts])
 
@@ -280,10 +315,14 @@ def _put_provenance(attributes: dict[str, Any], outcome: Outcome) -> None:
     cost = outcome.cost
     if cost is None:
         return
+    if cost.list_pico is not None:
+        attributes[_LIST_COST] = cost.list_pico
+    if cost.book_id:
+        attributes[_BOOK_ID] = cost.book_id
     if cost.reasons:
-        attributes[_ATTRIBUTE["cost_reasons"]] = dump(cost.reasons)
+        attributes[_ATTRIBUTE["cost_reasons"]] = dump_few(cost.reasons)
     if outcome.context:
-        attributes[_ATTRIBUTE["price_context"]] = dump(dict(outcome.context))
+        attributes[_ATTRIBUTE["price_context"]] = _dump_context(outcome.context)
     lines = cost.lines
     if lines:
         attributes[_ATTRIBUTE["cost_lines"]] = cost_lines(lines)
@@ -326,22 +365,37 @@ def _put_guard(attributes: dict[str, Any], call: Call) -> None:
 
 
 # --- labels of the cost counters --------------------------------------------------------------------
-_COST_LABELS: Final = tuple(f.attribute for f in schema.ATTRIBUTION if f.label)
+_OWNER_LABELS: Final = tuple(f.attribute for f in schema.ATTRIBUTION if f.label)
+
+COST_LABELS: Final = (
+    *_OWNER_LABELS,
+    semconv.PROVIDER_NAME,
+    semconv.OPERATION_NAME,
+    semconv.RESPONSE_MODEL,
+    _ATTRIBUTE["account"],
+    _ATTRIBUTE["tier"],
+    _COST_STATUS,
+    _STATUS,
+    _USAGE_SOURCE,
+)
+"""Attributes of the cost counters: the fields of the schema that may be labels."""
 
 
-def cost_labels(call: Call, outcome: Outcome) -> dict[str, Any]:
-    """Attributes of the cost counters: the fields of the schema that may be labels."""
-    attributes = {name: call.attributes[name] for name in _COST_LABELS if name in call.attributes}
-    attributes[semconv.PROVIDER_NAME] = call.prepared.target.provider
-    attributes[semconv.OPERATION_NAME] = call.prepared.dialect.operation
-    if outcome.model:
-        attributes[semconv.RESPONSE_MODEL] = outcome.model[:_LONGEST]
-    if call.prepared.target.account:
-        attributes[_ATTRIBUTE["account"]] = call.prepared.target.account
-    if call.reading.service_tier:
-        attributes[_ATTRIBUTE["tier"]] = call.reading.service_tier
-    if outcome.cost is not None:
-        attributes[_COST_STATUS] = outcome.cost.status
-    attributes[_STATUS] = call.status
-    attributes[_USAGE_SOURCE] = outcome.source
-    return attributes
+def cost_key(call: Call, outcome: Outcome) -> tuple[Any, ...]:
+    """Values of `COST_LABELS`, in their order; None is absent. Empty for a call without a cost."""
+    cost = outcome.cost
+    if cost is None or cost.effective_pico is None:
+        return ()
+    prepared = call.prepared
+    get = call.attributes.get
+    return (
+        *[get(name) for name in _OWNER_LABELS],
+        prepared.target.provider,
+        prepared.dialect.operation,
+        outcome.model,
+        prepared.target.account,
+        call.reading.service_tier,
+        cost.status,
+        call.status,
+        outcome.source,
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from genai_meter import pricing, semconv
 from genai_meter.pricing import Cost
 from genai_meter.safety import guarded
-from genai_meter.usage import OUTPUT_BUCKETS, Quantity, Usage, UsageSource
+from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
 
 if TYPE_CHECKING:
     from genai_meter.call import Call
@@ -20,8 +20,19 @@ CHARS_PER_TOKEN: Final = 4
 
 _OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
 
+
+def _kind_of(bucket: str) -> str:
+    if bucket in _OUTPUT:
+        return "reasoning" if bucket == "output_reasoning" else "output"
+    return next((prefix for prefix in ("cache_read", "cache_write") if bucket.startswith(prefix)), "input")
+
+
+_KIND: Final = {bucket: _kind_of(bucket) for bucket in INPUT_BUCKETS + OUTPUT_BUCKETS}
+"""Token bucket → the inclusive counts it belongs to."""
+
 USAGE_UNKNOWN: Final = "usage_unknown"
 OUTPUT_ESTIMATED: Final = "output_estimated"
+PRICING_FAILED: Final = "pricing_failed"
 USAGE_ESTIMATED: Final = "usage_estimated"
 
 
@@ -72,6 +83,8 @@ def settle(call: Call) -> Outcome:
     outcome.estimated_output = _tokens(reading.output_chars)
     guarded(_read_usage, call, outcome)
     guarded(_read_price, call, outcome)
+    if outcome.cost is None and (outcome.usages or call.status == "ok"):
+        outcome.cost = Cost("unpriced", reasons=(PRICING_FAILED,))
     if reading.reported_cost_usd is not None:
         outcome.reported_pico = _pico(reading.reported_cost_usd)
     return outcome
@@ -121,22 +134,35 @@ def _estimate_output(usage: Usage, outcome: Outcome) -> None:
 
 def _total(usages: list[Usage], outcome: Outcome) -> None:
     outcome.usages = usages
-    own = outcome.own
+    own, model = outcome.own, outcome.model
+    gross_in = gross_out = read = written = reasoned = 0
     for usage in usages:
-        outcome.input_tokens += usage.input_tokens
-        outcome.output_tokens += usage.output_tokens
-        for bucket, quantity in usage.buckets.items():
-            if bucket.startswith("cache_read"):
-                outcome.cache_read_tokens += int(quantity)
-            elif bucket.startswith("cache_write"):
-                outcome.cache_write_tokens += int(quantity)
-            elif bucket == "output_reasoning":
-                outcome.reasoning_tokens += int(quantity)
-        if usage.model is None or usage.model == outcome.model:
-            for bucket, quantity in usage.buckets.items():
+        buckets = usage.buckets
+        for bucket, quantity in buckets.items():
+            kind = _KIND.get(bucket)
+            if kind is None:
+                continue
+            count = int(quantity)
+            if kind == "output":
+                gross_out += count
+            elif kind == "reasoning":
+                gross_out += count
+                reasoned += count
+            else:
+                gross_in += count
+                if kind == "cache_read":
+                    read += count
+                elif kind == "cache_write":
+                    written += count
+        if usage.model is not None and usage.model != model:
+            outcome.others.append(usage)
+        elif own:
+            for bucket, quantity in buckets.items():
                 own[bucket] = own.get(bucket, 0) + quantity
         else:
-            outcome.others.append(usage)
+            own.update(buckets)
+    outcome.input_tokens, outcome.output_tokens = gross_in, gross_out
+    outcome.cache_read_tokens, outcome.cache_write_tokens, outcome.reasoning_tokens = read, written, reasoned
 
 
 # --- price ------------------------------------------------------------------------------------------
