@@ -98,7 +98,7 @@ class Limits(_Section):
     """One HTTP request when inflated; over gRPC `body_bytes` bounds both."""
 
     queue_requests: PositiveInt = 1024
-    """Requests under way; beyond it producers are told to send again (429, RESOURCE_EXHAUSTED)."""
+    """Requests under way; beyond it producers are told to send again (429, UNAVAILABLE)."""
 
     queue_bytes: PositiveInt = 256 * 1024 * 1024
     """Bytes of the requests under way, inflated."""

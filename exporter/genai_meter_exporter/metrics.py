@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from typing import Final
@@ -18,11 +19,12 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Exemplar as SampleExemplar
 from prometheus_client.samples import Sample
-from prometheus_client.utils import floatToGoString
+from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnknownVariableType]
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.counters import Counters, Snapshot
+from genai_meter_exporter.receive.raw import SIGNALS
 from genai_meter_exporter.series import Family, Histogram
 
 PREFIX: Final = "genai_meter_"
@@ -37,6 +39,8 @@ class LiveFacts:
         self.syncs = 0
         self.rejected = 0
         """Requests and records refused since the start: garbage, too large, or no room."""
+        self.ignored: Counter[str] = Counter()
+        """Signal → records received since the start that are no usage."""
         self.book_id = ""
         self.book_time: float | None = None
         """Date of the price book's data, Unix seconds."""
@@ -135,6 +139,12 @@ class MeterCollector(Collector):
         yield CounterMetricFamily(
             PREFIX + "store_syncs", "Commits synced to disk; one precedes every acknowledgement.", self._facts.syncs
         )
+        ignored = CounterMetricFamily(
+            PREFIX + "ingest_ignored", "Records received since the start that are no usage.", labels=("signal",)
+        )
+        for signal in SIGNALS:
+            ignored.add_metric((signal,), self._facts.ignored[signal])
+        yield ignored
         folded = GaugeMetricFamily(
             PREFIX + "series_folded", "Label sets folded into `other` since the start.", labels=("family",)
         )

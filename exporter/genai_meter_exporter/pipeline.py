@@ -100,12 +100,19 @@ class Pipeline:
             raise Busy
         self._requests += 1
         self._bytes += len(body)
+        # Shielded: a producer that goes away does not undo what it sent, and its room is free when it is done.
+        return await asyncio.shield(asyncio.ensure_future(self._accept(signal, body, parse)))
+
+    async def _accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
         try:
             loop = asyncio.get_running_loop()
             batch = await loop.run_in_executor(self._reader, _read, signal, body, parse)
-            if not (batch.size or batch.parents or batch.ignored):
-                return Accepted()
-            await asyncio.wrap_future(self._submit(batch))
+            self._facts.ignored.update(batch.ignored)
+            if batch.size:
+                await asyncio.wrap_future(self._submit(batch))
+            elif batch.parents:
+                # Nothing to make durable: no need to wait.
+                self._submit(batch)
         finally:
             self._requests -= 1
             self._bytes -= len(body)
@@ -133,6 +140,8 @@ class Pipeline:
 
     def _submit(self, batch: Batch | None) -> Future[Tally]:
         job = _Job(batch, Future())
+        # Whoever waits may give up; the writer's result must still find its future.
+        job.done.set_running_or_notify_cancel()
         self._jobs.put(job)
         return job.done
 
@@ -159,6 +168,10 @@ class Pipeline:
 
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all that waits; every producer learns its end."""
+        if all(job.batch is not None and not job.batch.size for job in jobs):
+            for job in jobs:
+                self._store.learn(job.batch.parents if job.batch else ())
+            return
         try:
             tallies = self._transaction([job.batch or Batch() for job in jobs])
         except StoreError as error:
@@ -185,7 +198,7 @@ class Pipeline:
         self._review()
         shown = self._counters.shown()
         written = self._store.write(batches, shown, time.time_ns())
-        if not shown and not any(batch.size or batch.ignored for batch in batches):
+        if not shown and not any(batch.size for batch in batches):
             self._store.probe()
         with self._counters.lock:
             self._store.commit()

@@ -56,7 +56,6 @@ WORKFLOW_COST: Final = Family("workflow_cost_usd", ("team", "workflow"), "Effect
 CREDIT: Final = Family("credit_usd", _WHO, "Corrections that lowered a cost: ledger = cost - credit.", "pico_usd")
 UNPRICED: Final = Family("unpriced_requests", ("provider", "model"), "Calls with usage but without a price.")
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
-IGNORED: Final = Family("ingest_ignored", ("signal",), "Records that are no usage, by signal.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
 LEDGER_COST: Final = Family(
     "ledger_cost_usd", (), "Charges to the ledger; its sum is this less the credits.", "pico_usd", held=False
@@ -75,7 +74,6 @@ FAMILIES: Final = (
     CREDIT,
     UNPRICED,
     INGEST,
-    IGNORED,
     LEDGER_EVENTS,
     LEDGER_COST,
     LEDGER_CREDIT,

@@ -112,11 +112,11 @@ def price_context(values: dict[str, Any]) -> dict[str, str]:
     """Price dimensions: as sent, or from the fields that imply them."""
     sent = values.get("price_context")
     if sent:
-        context = orjson.loads(sent)
-        if not isinstance(context, dict):
-            raise Unreadable("genai_meter.price.context is no JSON object")
-        return {str(name): str(value) for name, value in context.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    context = {}
+        try:
+            return {str(name): str(value) for name, value in orjson.loads(sent).items()}
+        except AttributeError:
+            raise Unreadable("genai_meter.price.context is no JSON object") from None
+    context: dict[str, str] = {}
     for name, field in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
         if field in values:
             context[name] = values[field]

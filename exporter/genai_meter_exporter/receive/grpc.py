@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import grpc
@@ -13,54 +12,21 @@ from genai_meter_exporter.receive import answers, protobuf
 from genai_meter_exporter.receive.raw import Garbage, Signal
 from genai_meter_exporter.store.base import StoreError
 
-_METHODS: Final[dict[str, Signal]] = {
-    "/opentelemetry.proto.collector.logs.v1.LogsService/Export": "logs",
-    "/opentelemetry.proto.collector.trace.v1.TraceService/Export": "traces",
-    "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": "metrics",
+_SERVICES: Final[dict[str, Signal]] = {
+    "opentelemetry.proto.collector.logs.v1.LogsService": "logs",
+    "opentelemetry.proto.collector.trace.v1.TraceService": "traces",
+    "opentelemetry.proto.collector.metrics.v1.MetricsService": "metrics",
 }
 
 _DETAILS: Final = "grpc-status-details-bin"
 
-
-class OtlpGrpc(grpc.GenericRpcHandler):
-    """The three export services."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._handlers = {method: self._handler(signal) for method, signal in _METHODS.items()}
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        """The handler of a method; None is answered as unimplemented."""
-        return self._handlers.get(handler_call_details.method)
-
-    def _handler(self, signal: Signal) -> grpc.RpcMethodHandler[Any, Any]:
-        async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-            return await self._export(signal, body, context)
-
-        behaviour: Callable[..., Awaitable[bytes]] = export
-        return grpc.unary_unary_rpc_method_handler(behaviour)  # pyright: ignore[reportArgumentType]
-
-    async def _export(self, signal: Signal, body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
-        try:
-            return answers.accepted(signal, await self._pipeline.accept(signal, body, protobuf.parse))
-        except Garbage as error:
-            code, message, retry = grpc.StatusCode.INVALID_ARGUMENT, str(error), False
-        except Busy:
-            code, message, retry = grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send again later", True
-        except StoreError as error:
-            code, message, retry = grpc.StatusCode.UNAVAILABLE, str(error), True
-        self._pipeline.reject()
-        if retry:
-            # RESOURCE_EXHAUSTED is retryable only with these details.
-            number: int = code.value[0]
-            context.set_trailing_metadata(((_DETAILS, answers.status(number, message, retry=True)),))
-        await context.abort(code, message)
-        raise AssertionError("abort raises")
+_grpc: Any = grpc
+"""The stubs leave the types of raw handlers unknown."""
 
 
 def server(pipeline: Pipeline, max_body: int) -> grpc.aio.Server:
     """A server without ports."""
-    made = grpc.aio.server(
+    made = _grpc.aio.server(
         options=(
             # Checked on what was received and, by gRPC itself, on what it inflates to.
             ("grpc.max_receive_message_length", max_body),
@@ -68,5 +34,30 @@ def server(pipeline: Pipeline, max_body: int) -> grpc.aio.Server:
             ("grpc.so_reuseport", 0),
         )
     )
-    made.add_generic_rpc_handlers((OtlpGrpc(pipeline),))
+    made.add_generic_rpc_handlers(
+        tuple(
+            _grpc.method_handlers_generic_handler(service, {"Export": _handler(pipeline, signal)})
+            for service, signal in _SERVICES.items()
+        )
+    )
     return made
+
+
+def _handler(pipeline: Pipeline, signal: Signal) -> Any:
+    async def export(body: bytes, context: grpc.aio.ServicerContext[bytes, bytes]) -> bytes:
+        try:
+            return answers.accepted(signal, await pipeline.accept(signal, body, protobuf.parse))
+        except Garbage as error:
+            code, message = grpc.StatusCode.INVALID_ARGUMENT, str(error)
+        except Busy:
+            code, message = grpc.StatusCode.UNAVAILABLE, "the queue is full: send again later"
+        except StoreError as error:
+            code, message = grpc.StatusCode.UNAVAILABLE, str(error)
+        pipeline.reject()
+        if code is grpc.StatusCode.UNAVAILABLE:
+            number: int = code.value[0]
+            context.set_trailing_metadata(((_DETAILS, answers.status(number, message, retry=True)),))
+        await context.abort(code, message)
+        raise AssertionError("abort raises")
+
+    return _grpc.unary_unary_rpc_method_handler(export)

@@ -16,6 +16,8 @@ from genai_meter_exporter.receive.raw import Attributes, Garbage, Parsed, Raw, S
 _ERROR: Final = 2
 """STATUS_CODE_ERROR."""
 
+_EMPTY: Final[dict[str, Any]] = {}
+
 _ID_LENGTHS: Final = (0, 8, 16)
 
 
@@ -37,7 +39,7 @@ def _logs(request: Any) -> Parsed:
     parsed = Parsed("logs")
     for resource, scope, record in _walk(request, "resourceLogs", "scopeLogs", "logRecords"):
         pairs = _list(record, "attributes")
-        name = record.get("eventName") or _old_event_name(pairs)
+        name = _text(record, "eventName") or _old_event_name(pairs)
         if name not in EVENTS:
             parsed.ignored += 1
             continue
@@ -68,11 +70,10 @@ def _traces(request: Any) -> Parsed:
         if not attributes:
             parsed.ignored += 1
             continue
-        status = span.get("status") or {}
         parsed.records.append(
             Raw(
                 "traces",
-                span.get("name") or "",
+                _text(span, "name"),
                 attributes,
                 resource,
                 scope,
@@ -81,7 +82,7 @@ def _traces(request: Any) -> Parsed:
                 parent,
                 _int(span.get("startTimeUnixNano")),
                 _int(span.get("endTimeUnixNano")),
-                status.get("code") == _ERROR,
+                _child(span, "status").get("code") == _ERROR,
             )
         )
     return parsed
@@ -96,11 +97,23 @@ def _walk(request: Any, resources: str, scopes: str, records: str) -> Iterator[t
     if not isinstance(request, dict):
         raise TypeError("the body is no object")
     for group in _list(request, resources):
-        resource = _attributes(_list(group.get("resource") or {}, "attributes"), WANTED_RESOURCE)
+        resource = _attributes(_list(_child(group, "resource"), "attributes"), WANTED_RESOURCE)
         for scoped in _list(group, scopes):
-            scope: str = (scoped.get("scope") or {}).get("name") or ""
+            scope = _text(_child(scoped, "scope"), "name")
             for record in _list(scoped, records):
                 yield resource, scope, record
+
+
+def _child(parent: Any, key: str) -> Any:
+    """An object below; one without fields when there is none."""
+    return parent.get(key) or _EMPTY
+
+
+def _text(parent: Any, key: str) -> str:
+    value = parent.get(key) or ""
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is no text")
+    return value
 
 
 def _list(parent: Any, key: str) -> list[Any]:
@@ -161,7 +174,7 @@ def _id(value: Any) -> bytes:
 def _old_event_name(pairs: Iterable[Any]) -> str:
     for pair in pairs:
         if pair.get("key") == EVENT_NAME_ATTRIBUTE:
-            return (pair.get("value") or {}).get("stringValue") or ""
+            return _text(_child(pair, "value"), "stringValue")
     return ""
 
 

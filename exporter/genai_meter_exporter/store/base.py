@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -86,6 +86,10 @@ class Store(Protocol):
 
     def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
+        """The way up from spans that are no usage (trace id + span id, parent span id); kept in memory only."""
         ...
 
     def commit(self) -> None:

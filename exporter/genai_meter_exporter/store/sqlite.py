@@ -112,6 +112,10 @@ class SqliteStore:
             self._undo(now_ns)
             raise
 
+    def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
+        """The way up from spans that are no usage (trace id + span id, parent span id); kept in memory only."""
+        self._index.learn_parents(parents)
+
     def commit(self) -> None:
         """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
         try:
@@ -155,7 +159,7 @@ class SqliteStore:
     def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         placing = Placing(self._db, self._index, now_ns)
         tallies = placing.place(batches)
-        deltas = self._deltas(placing, batches)
+        deltas = self._deltas(placing)
         self._db.executemany(_UPSERT_ROLLUP, _rollup_rows(placing))
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
         self._outcomes([o for batch in batches for o in batch.outcomes])
@@ -178,7 +182,7 @@ class SqliteStore:
         self._index.expire(now_ns)
         return Written(tallies, deltas)
 
-    def _deltas(self, placing: Placing, batches: Sequence[Batch]) -> Deltas:
+    def _deltas(self, placing: Placing) -> Deltas:
         deltas = Deltas()
         for (_, dimensions), what in placing.added.items():
             series.add_cell(deltas, self._bounds, dimensions, what)
@@ -186,9 +190,6 @@ class SqliteStore:
             series.replace_cell(deltas, self._bounds, old, new)
         for values, dimensions in placing.observed:
             series.observe(deltas, self._bounds, values, dimensions)
-        for batch in batches:
-            for signal, ignored in batch.ignored.items():
-                deltas.add(series.IGNORED.name, (signal,), ignored)
         return deltas
 
     def _quarantine(self, records: Iterable[Quarantined], now_ns: int) -> None:
