@@ -1,0 +1,95 @@
+"""A whole run: the replay server, two processes of the driver (plugin off and on), the report."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.traffic.describe import first_difference
+from tests.traffic.judge import Verdict, judge
+from tests.traffic.recordings import Exchange, files, load
+from tests.traffic.report import Report
+from tests.traffic.server import Replay
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+FORMS: Final = "sync,async,hidden"
+EXPLAINED: Final = 12
+"""So many differing exchanges are driven again to show where they differ."""
+
+
+def run(place: Path, *, forms: str = FORMS, providers: str | None = None) -> Report:
+    """Drive every exchange found at `place`."""
+    found = files(place)
+    if not found:
+        raise SystemExit(f"no traffic files (*.jsonl.gz) in {place}")
+    exchanges = load(found)
+    with Replay(exchanges) as server, tempfile.TemporaryDirectory() as scratch:
+        narrowed = ["--forms", forms, *(["--providers", providers] if providers else [])]
+        seen = _drive(server.url, found, narrowed, Path(scratch))
+        verdicts = _judge(exchanges, forms, *seen)
+        differing = [v for v in verdicts if v.problems.keys() & {"values", "broken"}][:EXPLAINED]
+        if differing:
+            ids = Path(scratch, "ids")
+            ids.write_text("\n".join({verdict.exchange.id for verdict in differing}))
+            _explain(differing, *_drive(server.url, found, ["--forms", forms, "--only", str(ids)], Path(scratch)))
+    return Report(verdicts, seen[1]["end", ""]["end"])
+
+
+Lines = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+def _drive(url: str, found: Sequence[Path], narrowed: Sequence[str], scratch: Path) -> tuple[Lines, Lines]:
+    """Run the driver without and with the plugin, side by side; its lines by (id, form)."""
+    running: list[tuple[subprocess.Popen[bytes], Path]] = []
+    for mode in ("off", "on"):
+        out = scratch / f"{mode}.jsonl"
+        command = [sys.executable, "-m", "tests.traffic.driver", "--url", url, "--out", str(out), *narrowed]
+        if mode == "on":
+            command.append("--plugin")
+        running.append((subprocess.Popen([*command, *map(str, found)], cwd=ROOT, env=_environment()), out))
+    lines: list[Lines] = []
+    for process, out in running:
+        if process.wait() != 0:
+            raise SystemExit(f"the driver failed: {process.args}")
+        lines.append(_read(out))
+    return lines[0], lines[1]
+
+
+def _environment() -> dict[str, str]:
+    """Of the driver: nothing of the user's OpenTelemetry or plugin settings, nothing of proxies."""
+    kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("OTEL_", "GENAI_METER_"))}
+    kept = {k: v for k, v in kept.items() if not k.upper().endswith("_PROXY")}
+    return {**kept, "PYTHONPATH": str(ROOT)}
+
+
+def _read(out: Path) -> Lines:
+    lines: dict[tuple[str, str], Mapping[str, Any]] = {}
+    with out.open() as written:
+        for text in written:
+            line = json.loads(text)
+            lines[("end", "") if "end" in line else (line["id"], line["form"])] = line
+    return lines
+
+
+def _judge(exchanges: Sequence[Exchange], forms: str, without: Lines, with_plugin: Lines) -> list[Verdict]:
+    return [
+        judge(exchange, form, without[exchange.id, form], with_plugin[exchange.id, form])
+        for form in forms.split(",")
+        for exchange in exchanges
+        if (exchange.id, form) in with_plugin
+    ]
+
+
+def _explain(verdicts: Sequence[Verdict], without: Lines, with_plugin: Lines) -> None:
+    """Add to each difference the place where it is."""
+    for verdict in verdicts:
+        key = (verdict.exchange.id, verdict.form)
+        place = first_difference(without[key]["items"], with_plugin[key]["items"])
+        for problem in verdict.problems.keys() & {"values", "broken"}:
+            verdict.problems[problem] += f": {place}"
