@@ -332,7 +332,7 @@ def trust() -> Row:
                 "Label values beyond their bound: their figures are under `other`.",
                 "lines",
                 "short",
-                [Query("sum by (family) (genai_meter_series_folded)", "{{family}}")],
+                [Query("sum by (family) (genai_meter_series_folded) or vector(0)")],
                 NO_EXPORTER,
                 width=4,
             ),

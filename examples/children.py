@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -21,7 +22,10 @@ class DidNotHappen(RuntimeError):
 
 
 def free_port(preferred: int = 0) -> int:
-    """The preferred port of 127.0.0.1 when nobody listens there, else one that is free now."""
+    """The preferred port of 127.0.0.1 when nobody listens there, else one that is free now.
+
+    For programs that cannot take port 0; another process may be quicker to take it.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
@@ -74,6 +78,15 @@ class Child:
         """The last lines that it wrote."""
         written = self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
         return "\n".join(f"  {self.name}: {line}" for line in written)
+
+    def printed(self, pattern: str, timeout: float) -> str:
+        """The first group of `pattern` in its output, once that is there."""
+
+        def find() -> str | None:
+            found = re.search(pattern, self.log.read_text(encoding="utf-8", errors="replace"), re.MULTILINE)
+            return found[1] if found else None
+
+        return wait_for(f"{self.name} prints {pattern}", find, timeout, self)
 
     def wait(self, timeout: float) -> int:
         """Its exit code, once it ends by itself; DidNotHappen after `timeout` seconds."""

@@ -1,0 +1,67 @@
+"""`make demo`, once: what it prints, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from examples.tools import ToolMissing, need
+
+ROOT = Path(__file__).parent.parent
+
+
+def left_running(directory: str) -> list[str]:
+    """Command lines of processes that name the demo's directory."""
+    found: list[str] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        except OSError:
+            continue
+        if directory in command:
+            found.append(command)
+    return found
+
+
+@pytest.mark.timeout(150)
+def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path: Path) -> None:
+    try:
+        need("prometheus")
+        need("prometheus-alertmanager")
+    except ToolMissing as error:
+        pytest.skip(str(error))
+    env = {name: value for name, value in os.environ.items() if name not in ("KEEP", "DEMO_REAL")}
+    env["TMPDIR"] = str(tmp_path)
+    began = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "examples.demo"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=140,
+        check=False,
+    )
+    text = done.stdout
+    assert done.returncode == 0, text + done.stderr
+    assert time.monotonic() - began < 100
+
+    for tenant, model in (("acme", "gpt-4.1-mini"), ("globex", "claude-opus-4-1"), ("initech", "claude-sonnet-4-5")):
+        assert re.search(rf"^ +{tenant} +{re.escape(model)}\S* +\d", text, re.MULTILINE)
+    assert re.search(r"No price: openai/acme-house-model-1, 2 calls", text)
+    assert re.search(r"\$ genai-meter prices explain [0-9a-f-]{32,36}", text)
+    assert "genai-prices" in text, "the price source of the explained call"
+    assert re.search(r"FIRING GenAIMeterHourlySpendSpike \(critical\)", text)
+    assert re.search(r"FIRING GenAIMeterUnpricedModel \(warning\)", text)
+    assert "Time scale 60" in text
+    assert re.search(r"Exemplar +[\d.]+ s, trace [0-9a-f]{32}", text)
+    assert "dashboards/llm-spend-overview.json" in text
+
+    assert left_running(str(tmp_path)) == []
+    assert list(tmp_path.iterdir()) == []
