@@ -30,14 +30,10 @@ class Instruments:
         meter = metrics.get_meter("floor")
 
         def seconds(name: str) -> Histogram:
-            return meter.create_histogram(
-                name, "s", explicit_bucket_boundaries_advisory=semconv.DURATION_BOUNDARIES
-            )
+            return meter.create_histogram(name, "s", explicit_bucket_boundaries_advisory=semconv.DURATION_BOUNDARIES)
 
         def tokens(name: str) -> Histogram:
-            return meter.create_histogram(
-                name, "{token}", explicit_bucket_boundaries_advisory=semconv.TOKEN_BOUNDARIES
-            )
+            return meter.create_histogram(name, "{token}", explicit_bucket_boundaries_advisory=semconv.TOKEN_BOUNDARIES)
 
         self.cost = meter.create_counter(semconv.METRIC_COST, "USD")
         self.list_cost = meter.create_counter(semconv.METRIC_LIST_COST, "USD")

@@ -11,6 +11,7 @@ from typing import Any, Final, TypeAlias
 import anthropic
 import httpx2
 import openai
+
 from examples.provider import anthropic_messages, openai_chat
 from examples.provider.wire import Memory, Reply, Request
 
@@ -20,7 +21,7 @@ QUESTION: Final = "Which shelves are still empty, and where should the next deli
 TURNS: Final = 60
 """Messages of the long conversation, of about two kilobytes each."""
 CHUNKS: Final = 24
-LONG_STREAM: Final = 424
+LONG_STREAM: Final = 1024
 
 Run: TypeAlias = Callable[[int], None]
 """Makes that many calls."""
@@ -111,6 +112,12 @@ def chat(turns: int = 1) -> Run:
             client.chat.completions.create(model=MODEL, messages=asked, max_tokens=100, temperature=0.2)
 
     return run
+
+
+def parsed_chunks(chunks: int) -> list[Any]:
+    """The chunks of a stream as the client hands them out."""
+    client = chat_client(chat_stream(chunks))
+    return list(client.chat.completions.create(model=MODEL, messages=messages(), stream=True))
 
 
 def streamed(chunks: int) -> Run:

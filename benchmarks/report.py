@@ -1,0 +1,160 @@
+"""The goals, and the table that says how far each one is away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+FLOOR_RATIO: Final = 1.25
+CHUNK_SECONDS: Final = 2e-6
+PRICE_SECONDS: Final = 1e-6
+LOAD_SECONDS: Final = 10e-3
+START_SECONDS: Final = 25e-3
+LEFT_BLOCKS: Final = 2_000
+"""Allocated blocks that tens of thousands of calls may leave behind: caches that fill, nothing per call."""
+LEFT_BYTES: Final = 4_000_000
+STREAM_BYTES: Final = 1_024
+"""How much more an open stream may hold near its end than after its first chunk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """One line of the goals."""
+
+    what: str
+    goal: str
+    measured: str
+    met: bool
+
+
+def micro(seconds: float, digits: int = 1) -> str:
+    return f"{seconds * 1e6:.{digits}f} µs"
+
+
+def milli(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
+def goals(results: Mapping[str, Any]) -> list[Goal]:
+    """Every goal with what was measured."""
+    return [*_call_goals(results["calls"]), *_other_goals(results), *_memory_goals(results["memory"])]
+
+
+def _call_goals(reports: list[Any]) -> Iterator[Goal]:
+    for report in reports:
+        ratio = report["cases"]["chat"]["ours"] / report["cases"]["chat"]["floor"]
+        what = f"added CPU per chat call, `GENAI_METER_SEMCONV={report['semconv']}`"
+        yield Goal(what, f"≤ {FLOOR_RATIO} × floor", f"{ratio:.2f} ×", ratio <= FLOOR_RATIO)
+    chunk = sorted(report["chunk"]["ours"] for report in reports)[len(reports) // 2]
+    yield Goal("added CPU per streamed chunk", f"≤ {micro(CHUNK_SECONDS, 0)}", micro(chunk, 2), chunk <= CHUNK_SECONDS)
+    price = min(report["price"]["price"] for report in reports)
+    yield Goal("price of one call, warm", f"< {micro(PRICE_SECONDS, 0)}", micro(price, 2), price < PRICE_SECONDS)
+
+
+def _other_goals(results: Mapping[str, Any]) -> Iterator[Goal]:
+    load = results["book"]["load"]
+    yield Goal("book load", f"< {milli(LOAD_SECONDS)}", milli(load), load < LOAD_SECONDS)
+    added = results["startup"]["added"]
+    yield Goal(
+        "start-up added to `python -c pass`, no client library imported",
+        f"< {milli(START_SECONDS)}",
+        f"{milli(added)} of {milli(results['startup']['with'])}",
+        added < START_SECONDS,
+    )
+
+
+def _memory_goals(memory: Mapping[str, Any]) -> Iterator[Goal]:
+    many = memory["many"]
+    met = many["blocks"] <= LEFT_BLOCKS and many["resident"] <= LEFT_BYTES
+    yield Goal(
+        f"memory left by {many['calls']:,} calls (after the first fifth)",
+        f"≤ {LEFT_BLOCKS:,} blocks, ≤ {LEFT_BYTES / 1e6:.0f} MB",
+        f"{many['blocks']:,} blocks, {many['resident'] / 1e6:.1f} MB",
+        met,
+    )
+    ours, bare = (memory["near_end"][name] - memory["open"][name] for name in ("ours", "bare"))
+    growth = ours - bare
+    yield Goal("growth of an open stream", f"≤ {STREAM_BYTES:,} B", f"{growth:,} B", growth <= STREAM_BYTES)
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table, first column left, the others right."""
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
+
+
+def render(results: Mapping[str, Any], machine: str, command: str) -> str:
+    """`RESULTS.md`, whole."""
+    parts = [
+        "# What metering costs",
+        f"`{command}` on {machine}.",
+        "CPU time of the process, real client libraries over a transport in the process, OpenTelemetry SDK with batch"
+        " processors and exporters that drop. *Floor*: a wrapper that passes everything on, a span written by hand,"
+        " the same instruments by their plain synchronous calls, one log record of 20 attributes. All variants take"
+        " turns in one process; figures are medians of what they add to the bare call beside them. Times differ"
+        " between machines and with what else runs; the ratios are what counts.",
+        "## Goals",
+        table(["what", "goal", "measured", ""], [[g.what, g.goal, g.measured, _mark(g)] for g in goals(results)]),
+        "## Added CPU per call",
+        _cases(results["calls"]),
+        "*seam*: reading the request and the answer, retries and ways out, without the price; *price*: rate card"
+        " before the call and price after it; *emission*: span, metrics, usage event; ± is half the distance between"
+        " the quartiles.",
+        "## Added CPU per chunk",
+        _chunks(results["calls"]),
+        "## Memory",
+        _memory(results["memory"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _mark(goal: Goal) -> str:
+    return "met" if goal.met else "**missed**"
+
+
+def _cases(reports: list[Any]) -> str:
+    head = ["call", "semconv", "bare", "floor", "ours", "ours ÷ floor", "seam", "price", "emission"]
+    rows: list[list[str]] = []
+    for report in reports:
+        price = report["price"]["price"] + report["price"]["rate_card"]
+        for name, case in report["cases"].items():
+            seam = case["seam"] - report["price"]["rate_card"]
+            emission = case["ours"] - seam - price
+            rows.append(
+                [
+                    name,
+                    report["semconv"],
+                    micro(case["bare"], 0),
+                    f"{micro(case['floor'], 0)} ± {case['floor_spread'] * 1e6:.0f}",
+                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
+                    f"{case['ours'] / case['floor']:.2f}",
+                    micro(seam, 0),
+                    micro(price),
+                    micro(emission, 0),
+                ]
+            )
+    return table(head, rows)
+
+
+def _chunks(reports: list[Any]) -> str:
+    rows = [[report["semconv"], *(micro(report["chunk"][name], 2) for name in ("floor", "ours"))] for report in reports]
+    return table(["semconv", "floor", "ours"], rows)
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    names = {
+        "call": "most held by one chat call",
+        "stream": "most held by one streamed call",
+        "open": "held by an open stream, after its first chunk",
+        "near_end": "held by an open stream, near its end",
+    }
+    rows = [
+        [text, *(f"{memory[key][name]:,} B" for name in ("bare", "floor", "ours")), _ratio(memory[key])]
+        for key, text in names.items()
+    ]
+    return table(["memory (tracemalloc)", "bare", "floor", "ours", "ours ÷ floor"], rows)
+
+
+def _ratio(figures: Mapping[str, int]) -> str:
+    return f"{figures['ours'] / figures['floor']:.2f}"
