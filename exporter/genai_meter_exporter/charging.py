@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from genai_meter import pricing
@@ -17,9 +17,7 @@ from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
 from genai_meter.safety import swallow
 
-from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, UsageRecord, usage_json
-
-_TOO_LARGE: Final = "the cost exceeds what one event may cost"
+from genai_meter_exporter.normalise.record import Batch, Quarantined, Unreadable, UsageRecord, usage_json
 
 
 class PriceError(Exception):
@@ -49,20 +47,19 @@ def charge(batch: Batch) -> None:
     """Set the cost columns of every record; one that cannot be charged goes to the quarantine."""
     kept: list[UsageRecord] = []
     for record in batch.records:
-        _keep_application_figures(record.values)
-        if record.given_cost:
-            _given(record.values)
-        else:
-            try:
+        try:
+            _keep_application_figures(record.values)
+            if record.given_cost:
+                _given(record.values)
+            else:
                 _price(record)
-            except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
-                swallow("charging.price", error)
-                _quarantine(batch, record, f"pricing failed: {type(error).__name__}")
-                continue
-        if _fits(record.values):
-            kept.append(record)
+        except Unreadable as error:
+            _quarantine(batch, record, str(error))
+        except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
+            swallow("charging.price", error)
+            _quarantine(batch, record, f"pricing failed: {type(error).__name__}")
         else:
-            _quarantine(batch, record, _TOO_LARGE)
+            kept.append(record)
     batch.records = kept
 
 
@@ -93,16 +90,14 @@ def _price(record: UsageRecord) -> None:
         values["start"],
         record.context,
     )
+    if max(cost.list_pico or 0, cost.effective_pico or 0) > MAX_INT:
+        raise Unreadable("the cost exceeds what one event may cost")
     values["cost_status"] = cost.status
     values["cost_reasons"] = _json(cost.reasons) if cost.reasons else None
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["cost_lines"] = _json([asdict(line) for line in cost.lines]) if cost.lines else None
     values["book_id"] = cost.book_id or None
-
-
-def _fits(values: dict[str, Any]) -> bool:
-    return all(values.get(name) is None or 0 <= values[name] <= MAX_INT for name in ("cost", "list_cost", "app_cost"))
 
 
 def _json(value: Iterable[Any]) -> str:

@@ -57,6 +57,9 @@ CREDIT: Final = Family("credit_usd", _WHO, "Corrections that lowered a cost: led
 UNPRICED: Final = Family("unpriced_requests", ("provider", "model"), "Calls with usage but without a price.")
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
+LEDGER_WITHDRAWN: Final = Family(
+    "ledger_events_withdrawn", (), "Calls taken out again, charged twice under different names.", held=False
+)
 LEDGER_COST: Final = Family(
     "ledger_cost_usd", (), "Charges to the ledger; its sum is this less the credits.", "pico_usd", held=False
 )
@@ -75,6 +78,7 @@ FAMILIES: Final = (
     UNPRICED,
     INGEST,
     LEDGER_EVENTS,
+    LEDGER_WITHDRAWN,
     LEDGER_COST,
     LEDGER_CREDIT,
     PRICED_COST,
@@ -199,10 +203,20 @@ def replace_cell(deltas: Deltas, bounds: Bounds, old: tuple[Cell, Measures], new
             1,
         )
         lowered = was[COST]
-    if lowered:
-        who = tuple(before[_AT[name]] for name in _WHO)
-        deltas.add(CREDIT.name, bounds.fold(CREDIT.name, CREDIT.labels, who), lowered)
-        deltas.add(LEDGER_CREDIT.name, (), lowered)
+    _credit(deltas, bounds, before, lowered)
+
+
+def withdraw_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
+    """A charge for a call that had been charged already."""
+    deltas.add(LEDGER_WITHDRAWN.name, (), 1)
+    _credit(deltas, bounds, dimensions, what[COST])
+
+
+def _credit(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], amount: int) -> None:
+    if amount:
+        who = tuple(dimensions[_AT[name]] for name in _WHO)
+        deltas.add(CREDIT.name, bounds.fold(CREDIT.name, CREDIT.labels, who), amount)
+        deltas.add(LEDGER_CREDIT.name, (), amount)
 
 
 def observe(deltas: Deltas, bounds: Bounds, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ class Charge:
         "end",
         "facts",
         "family",
+        "gone",
         "linked",
         "operation",
         "producers",
@@ -46,6 +47,7 @@ class Charge:
         self.producers: set[str] = {record.producer}
         self.spans: list[tuple[bytes, bytes]] = []
         self.linked: list[bytes] = []
+        self.gone = False
         self.seen = seen
 
 
@@ -103,20 +105,40 @@ class LinkingIndex:
             charge.start, charge.end = record.values["start"], record.values["end"]
             self._by_call[charge.call_id] = charge
 
-    def find(self, record: UsageRecord) -> tuple[Charge, str] | None:
-        """The charge that this record is another account of, and the rule that says so."""
+    def find(self, record: UsageRecord, charge: Charge | None = None) -> tuple[Charge, str] | None:
+        """The charge that this record is another account of, and the rule that says so.
+
+        With `charge`, to which the record has just been joined: another charge that is the same call too.
+        """
+        taken = charge.producers if charge else {record.producer}
         if record.span_id:
-            for charge in self._by_span.get(record.trace_id + record.span_id, ()):
-                if record.producer not in charge.producers:
-                    return charge, "same_span"
+            for other in self._by_span.get(record.trace_id + record.span_id, ()):
+                if other is not charge and taken.isdisjoint(other.producers):
+                    return other, "same_span"
         response_id = record.values.get("response_id")
-        if response_id and (found := self._same_response(record, response_id)):
+        if response_id and (found := self._same_response(record, response_id, charge, taken)):
             return found, "response_id"
         if record.span_id:
-            for charge in self._by_trace.get(record.trace_id, ()):
-                if self._same_by_ancestry(charge, record):
-                    return charge, "ancestor"
+            for other in self._by_trace.get(record.trace_id, ()):
+                if other is not charge and taken.isdisjoint(other.producers) and self._same_by_ancestry(other, record):
+                    return other, "ancestor"
         return None
+
+    def absorb(self, charge: Charge, other: Charge) -> None:
+        """Two charges turned out to be one call: `other` is part of `charge` from now on."""
+        del self._by_call[other.call_id]
+        charge.producers |= other.producers
+        charge.linked += [other.call_id, *other.linked]
+        if other.response_id:
+            _remove(self._by_response, other.response_id, other)
+            if not charge.response_id:
+                charge.response_id, charge.family = other.response_id, other.family
+                self._by_response.setdefault(other.response_id, []).append(charge)
+        for trace_id, span_id in other.spans:
+            _remove(self._by_span, trace_id + span_id, other)
+            _remove(self._by_trace, trace_id, other)
+            self._put_span(charge, trace_id, span_id)
+        other.gone = True
 
     def expire(self, now: int) -> None:
         """Forget charges first seen more than the window ago."""
@@ -124,6 +146,8 @@ class LinkingIndex:
         queue = self._queue
         while queue and queue[0].seen < horizon:
             charge = queue.popleft()
+            if charge.gone:
+                continue
             self._by_call.pop(charge.call_id, None)
             if charge.response_id:
                 _remove(self._by_response, charge.response_id, charge)
@@ -132,14 +156,16 @@ class LinkingIndex:
                 _remove(self._by_trace, trace_id, charge)
                 self._parents.pop(trace_id + span_id, None)
 
-    def _same_response(self, record: UsageRecord, response_id: str) -> Charge | None:
+    def _same_response(
+        self, record: UsageRecord, response_id: str, joined: Charge | None, taken: set[str]
+    ) -> Charge | None:
         """The nearest in time among those with equal ids: local servers repeat theirs."""
         start: int = record.values["start"]
         family, facts = _family(record.values), _facts(record.values)
         best: Charge | None = None
         best_distance: tuple[bool, int] | None = None
         for charge in self._by_response.get(response_id, ()):
-            if record.producer in charge.producers or abs(charge.start - start) > self._window:
+            if charge is joined or not taken.isdisjoint(charge.producers) or abs(charge.start - start) > self._window:
                 continue
             if family and charge.family and family != charge.family:
                 continue
@@ -153,7 +179,7 @@ class LinkingIndex:
 
     def _same_by_ancestry(self, charge: Charge, record: UsageRecord) -> bool:
         values = record.values
-        if record.producer in charge.producers or charge.operation != values.get("operation"):
+        if charge.operation != values.get("operation"):
             return False
         response_id = values.get("response_id")
         if response_id and charge.response_id and response_id != charge.response_id:
@@ -183,13 +209,15 @@ class LinkingIndex:
     def _add_span(self, charge: Charge, record: UsageRecord) -> None:
         if not record.span_id:
             return
-        span = record.trace_id, record.span_id
         if record.parent_span_id:
             self._parents[record.trace_id + record.span_id] = record.parent_span_id
-        if span not in charge.spans:
-            charge.spans.append(span)
-            self._by_span.setdefault(record.trace_id + record.span_id, []).append(charge)
-            self._by_trace.setdefault(record.trace_id, []).append(charge)
+        self._put_span(charge, record.trace_id, record.span_id)
+
+    def _put_span(self, charge: Charge, trace_id: bytes, span_id: bytes) -> None:
+        if (trace_id, span_id) not in charge.spans:
+            charge.spans.append((trace_id, span_id))
+            self._by_span.setdefault(trace_id + span_id, []).append(charge)
+            self._by_trace.setdefault(trace_id, []).append(charge)
 
 
 Facts = tuple[str | None, str | None, int | None, int | None]

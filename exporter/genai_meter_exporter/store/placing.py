@@ -38,6 +38,8 @@ class Placing:
         """New calls."""
         self.replaced: list[tuple[tuple[Cell, Measures], tuple[Cell, Measures]]] = []
         """Charges that a better record has taken over: (old, new)."""
+        self.withdrawn: list[tuple[Cell, Measures]] = []
+        """Charges for calls that had been charged already."""
         self.observed: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         """New calls, for the histograms."""
 
@@ -62,9 +64,7 @@ class Placing:
                 tally.duplicate += 1
             elif rank < record.rank:
                 tally.linked += 1
-                self._link(record, key, "call_id")
-                if charge := self._index.charge_of(key):
-                    self._index.join(charge, record)
+                self._link(record, key, "call_id", self._index.charge_of(key))
             else:
                 tally.linked += 1
                 self._replace(record, key, "call_id", self._index.charge_of(key))
@@ -82,8 +82,7 @@ class Placing:
         if record.rank < charge.rank:
             self._replace(record, charge.call_id, rule, charge)
         else:
-            self._link(record, charge.call_id, rule)
-            self._index.join(charge, record)
+            self._link(record, charge.call_id, rule, charge)
 
     def _look_up(self, keys: Sequence[bytes]) -> None:
         for start in range(0, len(keys), _CHUNK):
@@ -113,11 +112,35 @@ class Placing:
         self._ranks[record.key] = record.rank
         self._pending.append(tuple(map(values.get, COLUMNS)))
 
-    def _link(self, record: UsageRecord, charge: bytes, rule: str) -> None:
+    def _link(self, record: UsageRecord, call_id: bytes, rule: str, charge: Charge | None) -> None:
         """Keep the record beside the charge it repeats."""
         self._flush()
-        self._insert_linked(record.key, record.source, charge, rule, rows.linked_json(record))
-        self._db.execute(_ADD_LINK, (record.key.hex(), charge))
+        self._insert_linked(record.key, record.source, call_id, rule, rows.linked_json(record))
+        self._db.execute(_ADD_LINK, (record.key.hex(), call_id))
+        if charge is not None:
+            self._index.join(charge, record)
+            self._unite(charge, record)
+
+    def _unite(self, charge: Charge, record: UsageRecord) -> None:
+        """A record that belongs to two charges shows that they are one call: the worse of them is withdrawn."""
+        found = self._index.find(record, charge)
+        if found is None:
+            return
+        other, rule = found
+        if other.rank < charge.rank:
+            charge, other = other, charge
+        self._flush()
+        old = dict(self._db.execute("SELECT * FROM usage WHERE call_id = ?", (other.call_id,)).fetchone())
+        self._db.execute("DELETE FROM usage WHERE call_id = ?", (other.call_id,))
+        self._insert_linked(other.call_id, old["source"], charge.call_id, rule, rows.stored_json(old))
+        self._db.execute("UPDATE linked SET charge = ? WHERE charge = ?", (charge.call_id, other.call_id))
+        for link in (*rows.links(old), other.call_id.hex()):
+            self._db.execute(_ADD_LINK, (link, charge.call_id))
+        self._ranks.pop(other.call_id, None)
+        before = cells.cell(old), cells.measures(old)
+        cells.add(self.rollup, before[0], cells.negative(before[1]))
+        self.withdrawn.append(before)
+        self._index.absorb(charge, other)
 
     def _replace(self, record: UsageRecord, old_key: bytes, rule: str, charge: Charge | None) -> None:
         """The better record becomes the charge; the one it replaces is linked to it."""
@@ -139,6 +162,7 @@ class Placing:
         self.replaced.append((before, after))
         if charge is not None:
             self._index.join(charge, record)
+            self._unite(charge, record)
 
     def _insert_linked(self, key: bytes, source: str, charge: bytes, rule: str, text: str) -> None:
         self._db.execute(_INSERT_LINKED, (key, source, charge, rule, self._now, text))

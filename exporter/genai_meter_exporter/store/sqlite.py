@@ -7,7 +7,7 @@ import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -68,6 +68,7 @@ class SqliteStore:
         window_ns: int = 600_000_000_000,
         quarantine_rows: int = 10_000,
         busy_seconds: float = 5.0,
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._path = path
         self._bounds = bounds
@@ -75,6 +76,7 @@ class SqliteStore:
         self._window_ns = window_ns
         self._quarantine_rows = quarantine_rows
         self._busy_seconds = busy_seconds
+        self._clock = clock
         self._index = LinkingIndex(window_ns)
         self._lock: int | None = None
         self.syncs = 0
@@ -92,7 +94,7 @@ class SqliteStore:
             self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._db.execute("PRAGMA cache_size = -65536")
             migrate(self._db, str(self._path))
-            self._rebuild_index(time.time_ns())
+            self._rebuild_index(self._clock())
             return self._restore()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the store {self._path} cannot be opened: {error}") from error
@@ -121,7 +123,7 @@ class SqliteStore:
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._undo(time.time_ns())
+            self._undo(self._clock())
             raise StoreError(f"the store cannot commit: {error}") from error
         if self._synchronous == "FULL":
             # In WAL mode FULL syncs the log before COMMIT returns; NORMAL syncs at checkpoints only.
@@ -130,9 +132,9 @@ class SqliteStore:
     def probe(self) -> None:
         """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
         try:
-            self._db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (time.time_ns(),))
+            self._db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (self._clock(),))
         except sqlite3.Error as error:
-            self._undo(time.time_ns())
+            self._undo(self._clock())
             raise StoreError(f"the store cannot commit: {error}") from error
 
     def top(self, dimension: str, limit: int) -> list[str]:
@@ -188,6 +190,8 @@ class SqliteStore:
             series.add_cell(deltas, self._bounds, dimensions, what)
         for old, new in placing.replaced:
             series.replace_cell(deltas, self._bounds, old, new)
+        for (_, dimensions), what in placing.withdrawn:
+            series.withdraw_cell(deltas, self._bounds, dimensions, what)
         for values, dimensions in placing.observed:
             series.observe(deltas, self._bounds, values, dimensions)
         return deltas
