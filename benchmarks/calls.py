@@ -141,15 +141,16 @@ def per_chunk(rounds: int, floor: Floor) -> dict[str, float]:
     The chunks are parsed beforehand: parsing costs a hundred times what is looked for, and is the same in
     every variant.
     """
-    parse = openai.Stream.__stream__
+    stream: Any = openai.Stream
+    parse = stream.__stream__
     figures: list[dict[str, list[float]]] = []
     for chunks in (wire.CHUNKS, wire.LONG_STREAM):
         parsed = wire.parsed_chunks(chunks)
-        openai.Stream.__stream__ = lambda _stream, parsed=parsed: (chunk for chunk in parsed)
+        stream.__stream__ = lambda _self, parsed=parsed: (chunk for chunk in parsed)
         try:
             figures.append(measure(wire.streamed(chunks), 4, rounds, floor))
         finally:
-            openai.Stream.__stream__ = parse
+            stream.__stream__ = parse
     short, long = figures
     between = wire.LONG_STREAM - wire.CHUNKS
     slopes = {name: (statistics.median(long[name]) - statistics.median(short[name])) / between for name in VARIANTS}
