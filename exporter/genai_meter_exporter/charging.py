@@ -17,7 +17,7 @@ from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
 from genai_meter.safety import swallow
 
-from genai_meter_exporter.normalise.record import Batch, Quarantined, Unreadable, UsageRecord, usage_json
+from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, Unreadable, UsageRecord, usage_json
 
 
 class PriceError(Exception):
