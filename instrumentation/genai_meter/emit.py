@@ -13,6 +13,7 @@ import threading
 import time
 from contextvars import Token
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from opentelemetry import _logs, trace
@@ -20,7 +21,7 @@ from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider
-from opentelemetry.trace import SpanKind, StatusCode, Tracer, TracerProvider
+from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
 from genai_meter import __version__, attribution, environment, interop, records, semconv, settle
 from genai_meter.metrics import Instruments, Measured
@@ -123,6 +124,8 @@ def _open_span(call: Call) -> None:
     if foreign is not None:
         call.span, call.context = foreign, context
         foreign.set_attribute(interop.CLAIMED, call.attributes[interop.CLAIMED])
+        if foreign.is_recording():
+            interop.before_end(foreign, partial(_enrich_early, call, foreign))
         return
     model = call.attributes.get(semconv.REQUEST_MODEL)
     operation = call.prepared.dialect.operation
@@ -203,17 +206,29 @@ def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
     if span is None:
         return
     if not call.span_is_ours:
+        interop.release(span)
         if span.is_recording():
-            told = {**call.attributes, **records.span_at_end(call, outcome, shared)}
-            span.set_attributes(interop.missing(span, told))
-        else:
-            call.span_complete = not span.get_span_context().trace_flags.sampled
+            _enrich(call, span, outcome, shared)
+            call.span_complete = True
         return
     if span.is_recording():
         span.set_attributes(records.span_at_end(call, outcome, shared))
         if call.status == "error":
             span.set_status(StatusCode.ERROR)
     span.end(call.end_ns)
+
+
+def _enrich(call: Call, span: Span, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+    """Add to the span of another instrumentation what it lacks."""
+    told = {**call.attributes, **records.span_at_end(call, outcome, shared)}
+    span.set_attributes(interop.missing(span, told))
+
+
+def _enrich_early(call: Call, span: Span) -> None:
+    """Another instrumentation ends its span now; what it carries is what has been read so far."""
+    outcome = settle.settle(call)
+    _enrich(call, span, outcome, records.at_end(call, outcome))
+    call.span_complete = outcome.source == "provider"
 
 
 def _measure(call: Call, outcome: Outcome) -> None:

@@ -8,13 +8,15 @@ workflow's or the application's own span becomes the parent of ours.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
 
 from genai_meter import identity, schema, semconv
+from genai_meter.safety import guarded
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
@@ -41,6 +43,7 @@ _KINDS: Final = {
 }
 """What OpenInference's and OpenLLMetry's own attributes call the kinds of the conventions."""
 
+_END: Final = "end"
 _OURS: Final = "genai_meter."
 
 CLAIMED: Final = schema.BY_NAME["call_id"].attribute
@@ -103,6 +106,24 @@ def _announced(call: Call, context: Context, kind: str) -> bool:
         return False
     told.attributes[CLAIMED] = identity.text(call.call_id)
     return True
+
+
+def before_end(span: Span, enrich: Callable[[], None]) -> None:
+    """Run `enrich` when another instrumentation ends its span, which may be before we know the call's end."""
+    end = span.end
+
+    def ending(end_time: int | None = None) -> None:
+        release(span)
+        guarded(enrich)
+        end(end_time)
+
+    setattr(span, _END, ending)
+
+
+def release(span: Span) -> None:
+    """Undo `before_end`: the span's class has its `end` back."""
+    with contextlib.suppress(AttributeError):
+        delattr(span, _END)
 
 
 def scope(span: Span) -> str:

@@ -175,7 +175,7 @@ def _read_price(call: Call, outcome: Outcome) -> None:
         context = {**context, "region": prepared.target.region}
     outcome.context = context
     if not outcome.usages:
-        if call.status != "ok":
+        if call.status not in ("ok", None):
             return
         if prepared.dialect.operation in semconv.INFERENCE_OPERATIONS:
             outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))

@@ -70,6 +70,8 @@ class Seam:
         self._patch(asynchronous, "_process_response", _process_response)
         self._patch(sync, "request", self._request)
         self._patch(asynchronous, "request", self._request_async)
+        self._patch_overrides(sync, self._request)
+        self._patch_overrides(asynchronous, self._request_async)
 
     def remove(self) -> None:
         """Put every original back. Where another one has wrapped our patch, it stays and lets pass."""
@@ -85,6 +87,12 @@ class Seam:
             ours = make(original)
             self._originals.append((owner, name, original, ours))
             setattr(owner, name, ours)
+
+    def _patch_overrides(self, base: type, make: Callable[[Any], Any]) -> None:
+        """Another instrumentation may have put its own `request` on a client class, around the unpatched one."""
+        for owner in _subclasses(base):
+            if "request" in vars(owner):
+                self._patch(owner, "request", lambda override: make(_bound(override)))
 
     def _request(self, original: Callable[..., Any]) -> Callable[..., Any]:
         layer = self._layer
@@ -146,7 +154,7 @@ class Seam:
         """What the SDK is about to do, when it is a call that is metered."""
         options = kwargs["options"] if "options" in kwargs else args[1]
         dialect = dialects.for_path(options.method, options.url)
-        if dialect is None or lifecycle.is_nested(dialect):
+        if dialect is None or lifecycle.is_nested(dialect) or _exchange_of(options) is not None:
             return None
         body = body_of(options)
         request = dialect.request(body)
@@ -157,6 +165,19 @@ class Seam:
         call = lifecycle.prepare(target_of(client, self.package, options.url), dialect, request, body)
         assert self._copy is not None
         return Exchange(call, self._copy(options))
+
+
+def _subclasses(base: type) -> list[type]:
+    return [found for owner in base.__subclasses__() for found in (owner, *_subclasses(owner))]
+
+
+def _bound(override: Any) -> Callable[..., Any]:
+    """A class attribute that may be a wrapper with a mind of its own about binding, as a plain function."""
+
+    def request(client: Any, *args: Any, **kwargs: Any) -> Any:
+        return override.__get__(client, type(client))(*args, **kwargs)
+
+    return request
 
 
 def unsupported(module: ModuleType) -> str | None:
