@@ -116,11 +116,10 @@ class Exchange:
         """Take the question for usage back when the host refused it; True when the request goes out once more."""
         if self._unasked is None or not injection.refused(self.call.prepared.target, error):
             return False
-        attempt = self.call.attempts[-1]
-        attempt.status, attempt.error_type = 400, type(error).__qualname__
         self._options.json_data, self._options.extra_json = self._unasked
         self._unasked = None
         self.call.injected_usage = False
+        guarded(lifecycle.attempt_refused, self.call, error)
         return True
 
     # --- on the way

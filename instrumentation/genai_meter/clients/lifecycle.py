@@ -135,12 +135,21 @@ def settle_read(call: Call, end_ns: int | None = None, *, in_finalizer: bool = F
     settle(call, "ok" if error_type is None else "error", error_type, end_ns, in_finalizer=in_finalizer)
 
 
-def settle_error(call: Call, error: BaseException) -> None:
-    """End a call that ended in an exception the caller sees."""
+def attempt_refused(call: Call, error: BaseException) -> None:
+    """The last attempt was answered by an error that the caller sees, or would have seen."""
     status = getattr(error, "status_code", None)
-    if isinstance(status, int) and call.attempts and call.attempts[-1].status is None:
+    if not call.attempts or not isinstance(status, int):
+        return
+    attempt = call.attempts[-1]
+    attempt.error_type = type(error).__qualname__
+    if attempt.status is None:
         response = getattr(error, "response", None)
         answered(call, status, request_id_of(getattr(response, "headers", None)))
+
+
+def settle_error(call: Call, error: BaseException) -> None:
+    """End a call that ended in an exception the caller sees."""
+    attempt_refused(call, error)
     if is_cancellation(error):
         # A coroutine that is thrown away ends inside a finalizer.
         settle(call, "cancelled", type(error).__qualname__, in_finalizer=isinstance(error, GeneratorExit))

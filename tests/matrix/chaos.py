@@ -1,0 +1,55 @@
+"""Breaks the meter on purpose."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NoReturn
+
+RECORDING: Final = (
+    ("genai_meter.emit", "open_span"),
+    ("genai_meter.emit", "activate"),
+    ("genai_meter.emit", "deactivate"),
+    ("genai_meter.emit", "finish"),
+    ("genai_meter.guard", "decide"),
+    ("genai_meter.guard", "decide_async"),
+    ("genai_meter.attribution", "current"),
+    ("genai_meter.pricing", "rate_card"),
+    ("genai_meter.clients.lifecycle", "answered"),
+    ("genai_meter.clients.lifecycle", "attempt_failed"),
+    ("genai_meter.clients.lifecycle", "begin_attempt"),
+    ("genai_meter.clients.lifecycle", "settle"),
+    ("genai_meter.clients.raw", "observe"),
+    ("genai_meter.clients.raw", "read_buffered"),
+    ("genai_meter.clients.streams", "listen"),
+)
+"""Everything that happens after a call was prepared."""
+
+
+def install(mode: str) -> None:
+    """Break what the mode wants broken."""
+    if mode == "chaos1":
+        _break("genai_meter.dialects", "for_path")
+    elif mode == "chaos2":
+        for module, name in RECORDING:
+            _break(module, name)
+        _break_methods()
+
+
+def _raise(*_args: Any, **_kwargs: Any) -> NoReturn:
+    raise RuntimeError("chaos")
+
+
+def _break(module: str, name: str) -> None:
+    found = __import__(module, fromlist=[name])
+    assert callable(getattr(found, name))
+    setattr(found, name, _raise)
+
+
+def _break_methods() -> None:
+    from genai_meter.clients.endings import Ending
+    from genai_meter.dialects.base import Dialect
+
+    for name in ("exhausted", "failed", "closed", "watch"):
+        setattr(Ending, name, _raise)
+    for dialect in [*Dialect.__subclasses__(), *(c for d in Dialect.__subclasses__() for c in d.__subclasses__())]:
+        for name in ("response", "chunk", "headers", "usages"):
+            setattr(dialect, name, _raise)

@@ -1,0 +1,162 @@
+"""Runs every scenario in one process: `python -m tests.matrix.child MODE FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import importlib
+import inspect
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from opentelemetry import _logs, trace
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from examples.provider import Provider
+
+from . import chaos
+from .scenario import SCENARIOS, NotThere, Scenario, Stage
+from .view import view
+
+
+class Telemetry:
+    """Global providers with exporters that keep everything, and an ear at the logs."""
+
+    def __init__(self) -> None:
+        self.spans, self.events = InMemorySpanExporter(), InMemoryLogRecordExporter()
+        tracers, loggers = TracerProvider(), LoggerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+        loggers.add_log_record_processor(SimpleLogRecordProcessor(self.events))
+        trace.set_tracer_provider(tracers)
+        _logs.set_logger_provider(loggers)
+        self.complaints: list[str] = []
+        for name in ("opentelemetry", "genai_meter"):
+            logging.getLogger(name).addHandler(_Ear(self.complaints))
+
+    def clear(self) -> None:
+        """Forget what was seen."""
+        self.spans.clear()
+        self.events.clear()
+        self.complaints.clear()
+
+    def seen(self) -> dict[str, Any]:
+        """What was emitted since the last `clear`."""
+        return {
+            "spans": [span.context.span_id for span in self.spans.get_finished_spans() if span.context is not None],
+            "records": [_record(item.log_record) for item in self.events.get_finished_logs()],
+            "complaints": list(self.complaints),
+        }
+
+
+class _Ear(logging.Handler):
+    def __init__(self, kept: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.kept = kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.kept.append(record.getMessage())
+
+
+def _record(record: Any) -> dict[str, Any]:
+    told = dict(record.attributes)
+    return {
+        "status": told.get("genai_meter.status"),
+        "source": told.get("genai_meter.usage.source"),
+        "input": told.get("gen_ai.usage.input_tokens", 0),
+        "output": told.get("gen_ai.usage.output_tokens", 0),
+        "attempts": told.get("genai_meter.attempts.count"),
+        "provider": told.get("gen_ai.provider.name"),
+        "span": record.span_id,
+    }
+
+
+def reported(usage: dict[str, Any] | None) -> list[int] | None:
+    """Gross input and output tokens of the provider's own usage object."""
+    if usage is None or usage.get("type") == "duration":
+        return None
+    if "prompt_tokens" in usage:
+        return [usage["prompt_tokens"], usage.get("completion_tokens", 0)]
+    cached = usage.get("cache_read_input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
+    return [usage["input_tokens"] + cached, usage["output_tokens"]]
+
+
+def sent(provider: Provider) -> list[Any]:
+    """The bodies the server was sent, without what we add to them."""
+    bodies: list[Any] = []
+    for served in provider.served:
+        body = dict(served.request)
+        options = {key: value for key, value in dict(body.get("stream_options") or {}).items() if key != "include_usage"}
+        body.pop("stream_options", None)
+        bodies.append({"path": served.path, "body": view(body), "options": options})
+    return sorted(bodies, key=json.dumps)
+
+
+def play(scenario: Scenario, stage: Stage) -> Any:
+    """Run one scenario: its value, or what it raised."""
+    try:
+        if inspect.iscoroutinefunction(scenario.run):
+            return view(asyncio.run(scenario.run(stage)))
+        return view(scenario.run(stage))
+    except NotThere:
+        return "n/a"
+    except Exception as error:  # noqa: BLE001 - what the caller would see
+        return view(error)
+
+
+def run(scenario: Scenario, stage: Stage, telemetry: Telemetry) -> dict[str, Any]:
+    """Run one scenario and note everything about it."""
+    provider = stage.provider
+    provider.reset()
+    # The libraries are half a million objects: collecting them each time takes minutes.
+    gc.freeze()
+    telemetry.clear()
+    value = play(scenario, stage)
+    gc.collect()
+    result = {
+        "value": value,
+        "sent": sent(provider),
+        "attempts": [[a.method, view(a.path), a.status] for a in provider.attempts],
+        "reported": [reported(served.usage) for served in provider.served],
+    }
+    if "genai_meter" in sys.modules:
+        from genai_meter import emit, safety
+
+        emit.flush()
+        result["errors"] = dict(safety.internal_errors)
+        safety.internal_errors.clear()
+    return {**result, **telemetry.seen()}
+
+
+def main(mode: str, file: Path) -> None:
+    """Run every scenario in `mode` and write the results to `file`."""
+    # Old libraries on a newer Python; the same in every mode.
+    warnings.simplefilter("ignore")
+    telemetry = Telemetry()
+    if mode != "off":
+        from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
+
+        OpenAIInstrumentor().instrument(skip_dep_check=True)
+        AnthropicInstrumentor().instrument(skip_dep_check=True)
+    libraries = {name: importlib.import_module(name) for name in ("openai", "anthropic")}
+    logging.getLogger("asyncio").disabled = True
+    for part in ("openai_calls", "openai_streams", "openai_async", "anthropic_calls"):
+        importlib.import_module(f"tests.matrix.{part}")
+    chaos.install(mode)
+    results: dict[str, Any] = {}
+    with Provider() as provider:
+        for scenario in SCENARIOS:
+            stage = Stage(provider, libraries[scenario.library])
+            results[f"{scenario.library}: {scenario.name}"] = run(scenario, stage, telemetry)
+    file.write_text(json.dumps(results))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

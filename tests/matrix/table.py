@@ -1,0 +1,109 @@
+"""Runs an environment in every mode and says, scenario by scenario, what is not as it should be."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from .environments import ROOT, Environment
+from .scenario import SCENARIOS, Scenario
+
+MODES: Final = ("off", "on", "chaos1", "chaos2")
+
+
+def play(environment: Environment, mode: str, directory: Path) -> dict[str, Any]:
+    """The results of one mode in one environment."""
+    file = directory / f"{environment.name}-{mode}.json"
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "instrumentation")])
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("GENAI_METER_", "OTEL_", "OPENAI_", "ANTHROPIC_"))}
+    subprocess.run(
+        [str(environment.python()), "-m", "tests.matrix.child", mode, str(file)],
+        check=True,
+        cwd=ROOT,
+        env={**variables, "PYTHONPATH": paths},
+        timeout=240,
+    )
+    return json.loads(file.read_text())
+
+
+def judge(scenario: Scenario, by_mode: Mapping[str, Any]) -> list[str]:
+    """What is wrong with one scenario; empty when nothing is."""
+    off, on = by_mode["off"], by_mode["on"]
+    wrong = [
+        f"{mode}: the caller sees another {part}: {difference(off[part], by_mode[mode][part])}"
+        for mode in MODES[1:]
+        for part in ("value", "sent", "attempts")
+        if not (scenario.resent and part == "attempts") and off[part] != by_mode[mode][part]
+    ]
+    if off["value"] != "n/a":
+        wrong += _judge_records(scenario, on)
+        if scenario.statuses and not by_mode["chaos1"]["errors"]:
+            wrong.append("chaos1: nothing was broken")
+        if scenario.statuses and not by_mode["chaos2"]["errors"]:
+            wrong.append("chaos2: nothing was broken")
+    return wrong
+
+
+def _judge_records(scenario: Scenario, on: Any) -> Iterable[str]:
+    """What is wrong with what was metered."""
+    records = on["records"]
+    statuses, wanted = sorted(record["status"] for record in records), sorted(scenario.statuses)
+    if len(statuses) != len(wanted) or any(a not in b.split("|") for a, b in zip(statuses, wanted, strict=True)):
+        yield f"on: ended {statuses}, not {wanted}"
+        return
+    if on["errors"] or on["complaints"]:
+        yield f"on: {on['errors']} {on['complaints']}"
+    spans = sorted(record["span"] for record in records)
+    if len(set(spans)) != len(records) or not set(spans) <= set(on["spans"]):
+        yield f"on: {len(set(spans))} spans for {len(records)} calls"
+    if len(on["spans"]) != len(set(on["spans"])):
+        yield "on: a span ended twice"
+    if [record["attempts"] for record in records] != [scenario.attempts] * len(records) and not scenario.resent:
+        yield f"on: attempts {[record['attempts'] for record in records]}, not {scenario.attempts}"
+    if scenario.exact:
+        told = sorted(usage for usage in on["reported"] if usage is not None)
+        read = sorted([record["input"], record["output"]] for record in records if record["source"] == "provider")
+        if told != read:
+            yield f"on: usage {read}, reported {told}"
+
+
+def difference(one: Any, other: Any, path: str = "") -> str:
+    """The first place where two values differ."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in [*one, *(key for key in other if key not in one)]:
+            if key not in one or key not in other or one[key] != other[key]:
+                return difference(one.get(key, "(absent)"), other.get(key, "(absent)"), f"{path}.{key}")
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+            if a != b:
+                return difference(a, b, f"{path}[{index}]")
+    return f"{path or 'value'}: {str(one)[:300]} / {str(other)[:300]}"
+
+
+def verdicts(by_mode: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:
+    """`ok`, `n/a` or `FAIL` for every scenario, with what is wrong."""
+    result: dict[str, tuple[str, list[str]]] = {}
+    for scenario in SCENARIOS:
+        name = f"{scenario.library}: {scenario.name}"
+        results = {mode: by_mode[mode][name] for mode in by_mode}
+        wrong = judge(scenario, results)
+        result[name] = ("FAIL" if wrong else "n/a" if results["off"]["value"] == "n/a" else "ok", wrong)
+    return result
+
+
+def table(columns: Mapping[str, Mapping[str, tuple[str, list[str]]]]) -> str:
+    """Scenarios down, environments across."""
+    names = [f"{scenario.library}: {scenario.name}" for scenario in SCENARIOS]
+    width, widths = max(map(len, names)), [max(len(head), 4) for head in columns]
+    lines = [" " * width + "  " + "  ".join(head.ljust(w) for head, w in zip(columns, widths, strict=True))]
+    for name in names:
+        cells = [column[name][0].ljust(w) for column, w in zip(columns.values(), widths, strict=True)]
+        lines.append(f"{name.ljust(width)}  {'  '.join(cells)}".rstrip())
+    for head, column in columns.items():
+        counts = [sum(1 for verdict, _ in column.values() if verdict == kind) for kind in ("ok", "n/a", "FAIL")]
+        lines.append(f"{head}: {counts[0]} ok, {counts[1]} n/a, {counts[2]} FAIL")
+    return "\n".join(lines)
