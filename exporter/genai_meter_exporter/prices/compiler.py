@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter.pricing import book
 
-from genai_meter_exporter.prices.marked import read, sequence
+from genai_meter_exporter.prices.marked import read
 from genai_meter_exporter.prices.overlay_yaml import OverlayInvalid, check
+from genai_meter_exporter.prices.shapes import sequence
 
 if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, Provider

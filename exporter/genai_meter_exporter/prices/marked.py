@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -42,16 +42,6 @@ class Marked:
     def problem(self, path: Path, message: str) -> None:
         """Note something wrong at a path."""
         self.problems.append(Problem(self.file, self.line(path), dotted(path), message))
-
-
-def mapping(value: object) -> dict[str, Any] | None:
-    """The value when it is a mapping."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
-
-
-def sequence(value: object) -> list[Any] | None:
-    """The value when it is a list."""
-    return cast("list[Any]", value) if isinstance(value, list) else None
 
 
 def dotted(path: Path) -> str:

@@ -13,8 +13,9 @@ from typing import Any, Final
 from genai_meter.pricing import names, overlay, units
 from genai_meter.pricing.windows import WEEKDAYS, minutes_of_day, zone
 
-from genai_meter_exporter.prices.marked import Marked, Path, Problem, mapping, read, sequence
+from genai_meter_exporter.prices.marked import Marked, Path, Problem, read
 from genai_meter_exporter.prices.overlap import clashes
+from genai_meter_exporter.prices.shapes import mapping, sequence
 
 SCHEMA: Final = "pricebook-overlay/1"
 
