@@ -23,9 +23,9 @@ _NOTHING: Final[Mapping[str, str]] = {}
 
 _bound: object = None
 """Tracer provider given explicitly; None is the global one."""
-_seen: object = None
-_resource: Mapping[str, str] = _NOTHING
-"""Defaults in the resource of the tracer provider last seen."""
+_seen: tuple[object, object] = (None, None)
+_default_values: Mapping[str, str] = _NOTHING
+"""Defaults under the provider and the settings last seen."""
 
 
 def baggage_key(name: str) -> str:
@@ -42,15 +42,14 @@ def use_provider(provider: object) -> None:
 
 def _defaults() -> Mapping[str, str]:
     """Defaults of the process: the environment's, over those of the resource (`genai_meter.team` …)."""
-    global _seen, _resource
-    provider = _bound or trace.get_tracer_provider()
-    if provider is not _seen:
-        _seen = provider
+    global _seen, _default_values
+    provider, settings = _bound or trace.get_tracer_provider(), environment.settings()
+    if _seen[0] is not provider or _seen[1] is not settings:
         attributes = getattr(getattr(provider, "resource", None), "attributes", _NOTHING)
         told = {f.name: attributes.get(f.attribute) for f in schema.ATTRIBUTION}
-        _resource = {name: environment.clean(value) for name, value in told.items() if value is not None}
-    configured = environment.settings().attribution
-    return {**_resource, **configured} if _resource else configured
+        told.update(settings.attribution)
+        _default_values, _seen = cleaned(told), (provider, settings)
+    return _default_values
 
 
 # --- reading ----------------------------------------------------------------------------------------
