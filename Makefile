@@ -64,15 +64,15 @@ drill: env ## kill -9 of the exporter under load, twenty times
 
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON
-	@$(BIN)/genai-meter dashboards
+	@$(BIN)/python -m dashboards
 
 .PHONY: rules
 rules: env tools ## check the alert rules and run their unit tests
 	@$(BIN)/python -m pytest -rs tests/test_rules.py
 
 .PHONY: prices
-prices: env ## compile the price book again
-	@$(BIN)/genai-meter prices compile
+prices: env ## compile the price book anew from genai-prices and the facts
+	@$(BIN)/python -m genai_meter_exporter.prices
 
 .PHONY: tools
 tools: env ## fetch what Debian packages (Prometheus, promtool, Alertmanager) into .tools

@@ -11,7 +11,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -135,6 +135,13 @@ def price_seconds(repeats: int = 20_000) -> dict[str, float]:
     return {name: seconds - loop for name, seconds in best.items()}
 
 
+def _giver(items: list[Any]) -> Callable[[Any], Iterator[Any]]:
+    def give(_stream: Any) -> Iterator[Any]:
+        yield from items
+
+    return give
+
+
 def per_chunk(rounds: int, floor: Floor) -> dict[str, float]:
     """CPU that one more chunk of a stream costs: two lengths, one slope.
 
@@ -145,8 +152,7 @@ def per_chunk(rounds: int, floor: Floor) -> dict[str, float]:
     parse = stream.__stream__
     figures: list[dict[str, list[float]]] = []
     for chunks in (wire.CHUNKS, wire.LONG_STREAM):
-        parsed = wire.parsed_chunks(chunks)
-        stream.__stream__ = lambda _self, parsed=parsed: (chunk for chunk in parsed)
+        stream.__stream__ = _giver(wire.parsed_chunks(chunks))
         try:
             figures.append(measure(wire.streamed(chunks), 4, rounds, floor))
         finally:

@@ -20,7 +20,8 @@ from benchmarks.calls import bare, floor_installed, ours_installed
 from benchmarks.floor import Floor
 from benchmarks.telemetry import Telemetry
 
-STREAMS: Final = 12
+STREAMS: Final = 8
+CHUNKS: Final = 150
 TENANTS: Final = 50
 
 
@@ -44,7 +45,7 @@ def peak_of_call(run: wire.Run) -> int:
 
 def open_streams(telemetry: Telemetry) -> tuple[int, int]:
     """Bytes held for one open stream: after its first chunk, and near its end."""
-    client = wire.chat_client(wire.chat_stream(wire.LONG_STREAM))
+    client = wire.chat_client(wire.chat_stream(CHUNKS))
 
     def begin() -> Iterator[Any]:
         stream = client.chat.completions.create(
@@ -62,7 +63,7 @@ def open_streams(telemetry: Telemetry) -> tuple[int, int]:
     gc.collect()
     early = tracemalloc.get_traced_memory()[0] - before
     for stream in streams:
-        for _ in range(wire.LONG_STREAM - 10):
+        for _ in range(CHUNKS - 10):
             next(stream)
     gc.collect()
     late = tracemalloc.get_traced_memory()[0] - before

@@ -68,7 +68,9 @@ def test_the_wheel_holds_what_the_code_reads(wheel: Path) -> None:
     ):
         assert expected in names
     assert [name for name in names if name.startswith("genai_meter/pricing/") and "book" in name and ".json" in name]
-    assert [name for name in names if name.startswith("genai_meter_exporter/alert_rules/") and name.endswith(".yml")]
+    assert [
+        name for name in names if name.startswith("genai_meter_exporter/alert_rules/") and name.endswith(".rules.yaml")
+    ]
     assert [name for name in names if name.startswith("genai_meter_exporter/alert_rules/runbooks/")]
     assert [name for name in names if name.startswith("genai_meter_exporter/dashboards/") and name.endswith(".json")]
     assert [name for name in names if "__pycache__" in name or name.startswith(("tests/", "examples/"))] == []
@@ -96,7 +98,7 @@ def test_without_extras_the_command_prices_and_names_the_extra_for_the_rest(bare
         "api_flavor": "chat",
         "at": "2025-10-01T12:00:00Z",
         "context": {},
-        "raw": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100},
+        "raw": {"usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}},
     }
     done = run([bare / "genai-meter", "prices", "calc"], tmp_path, json.dumps(question) + "\n")
     assert done.returncode == 0, done.stderr

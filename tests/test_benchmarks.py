@@ -1,0 +1,82 @@
+"""The short form of `make bench`: every part runs, and nothing is far from its goal.
+
+The goals themselves are for a quiet machine; here they have room for one that runs a test suite.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks import report
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def measured(module: str, *arguments: object) -> Any:
+    done = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_start_up_imports_no_client_library_and_adds_little() -> None:
+    assert measured("startup", 5)["added"] < 4 * report.START_SECONDS
+
+
+def test_the_book_loads_fast() -> None:
+    assert measured("book")["load"] < 5 * report.LOAD_SECONDS
+
+
+def test_calls_stay_near_the_floor() -> None:
+    found = measured("calls", 6)
+    assert found["semconv"] == "both"
+    chat = found["cases"]["chat"]
+    assert 0 < chat["seam"] < chat["ours"] < 3 * chat["floor"]
+    assert found["chunk"]["ours"] < 5 * report.CHUNK_SECONDS
+    assert found["price"]["price"] < 5 * report.PRICE_SECONDS
+
+
+def test_calls_and_streams_leave_nothing_behind() -> None:
+    found = measured("memory", 2_000)
+    assert found["many"]["blocks"] <= report.LEFT_BLOCKS
+    growth = {name: found["near_end"][name] - found["open"][name] for name in ("bare", "ours")}
+    assert growth["ours"] - growth["bare"] <= report.STREAM_BYTES
+
+
+def test_a_missed_goal_is_named() -> None:
+    case = {"bare": 1e-3, "floor": 1e-4, "ours": 2e-4, "seam": 2e-5}
+    case |= {f"{name}_spread": 1e-6 for name in ("floor", "ours", "seam")}
+    calls = {
+        "semconv": "both",
+        "cases": {"chat": case},
+        "chunk": {"floor": 1e-7, "ours": 1e-6},
+        "price": {"price": 5e-7, "rate_card": 3e-7},
+    }
+    bytes_held = {"bare": 1000, "floor": 2000, "ours": 2000}
+    results = {
+        "calls": [calls],
+        "book": {"load": 0.009},
+        "startup": {"with": 0.2, "added": 0.026},
+        "memory": {
+            **dict.fromkeys(("call", "stream", "open", "near_end"), bytes_held),
+            "many": {"calls": 50_000, "blocks": 100, "resident": 0},
+        },
+    }
+    missed = [goal.what for goal in report.goals(results) if not goal.met]
+    assert missed == [
+        "added CPU per chat call, `GENAI_METER_SEMCONV=both`",
+        "start-up added to `python -c pass`, no client library imported",
+    ]
+    text = report.render(results, "one core", "make bench")
+    assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 20 µs | 0.8 µs | 180 µs |" in text
+    assert text.count("**missed**") == len(missed)
