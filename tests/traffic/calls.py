@@ -81,7 +81,8 @@ def _openai(exchange: Exchange) -> Call:
     path = exchange.bare_path
     end = next((end for end in sorted(OPENAI_METHODS, key=len, reverse=True) if path.endswith(end)), None)
     ours = exchange.provider == "openai"
-    if exchange.method != "POST" or end is None or "/threads" in path:
+    native = exchange.provider == "ollama" and path.startswith("/api/")
+    if exchange.method != "POST" or end is None or native or "/threads" in path:
         if not ours:
             raise NotReplayable("no client yet")
         return _generic("openai", exchange)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from tests.traffic import known
 from tests.traffic.judge import Verdict
 
 COLUMNS: Final = (
@@ -19,10 +20,6 @@ COLUMNS: Final = (
     "broken",
     "spans ended once",
 )
-KNOWN: Final[Mapping[str, str]] = {
-    "openai-chat-c3be12a1bb2d": "4 output tokens of which 3 reasoning and 4 audio: a hand-made answer",
-}
-"""Id of an exchange → why its usage cannot equal the truth file's. Everything else is a failure."""
 SHOWN: Final = 40
 
 
@@ -36,9 +33,7 @@ class Report:
     @property
     def failures(self) -> list[Verdict]:
         """Verdicts with a problem that is not known."""
-        return [
-            v for v in self.verdicts if v.problems and not (set(v.problems) == {"usage"} and v.exchange.id in KNOWN)
-        ]
+        return [v for v in self.verdicts if any(known.reason(v.exchange.id, problem) is None for problem in v.problems)]
 
     @property
     def good(self) -> bool:
@@ -61,8 +56,10 @@ class Report:
         for (provider, reason), n in sorted(skipped.items()):
             yield f"not driven: {provider}: {n} ({reason})"
         for verdict in self.verdicts:
-            if verdict.form == "sync" and verdict.problems and verdict.exchange.id in KNOWN:
-                yield f"known: {verdict.exchange.id}: {verdict.problems['usage']}: {KNOWN[verdict.exchange.id]}"
+            for problem, text in verdict.problems.items():
+                why = known.reason(verdict.exchange.id, problem)
+                if why is not None and verdict.form == "sync":
+                    yield f"known: {verdict.exchange.id}: {problem}: {text}: {why}"
         for verdict in self.failures[:SHOWN]:
             for problem, text in verdict.problems.items():
                 yield f"DIFFERS: {verdict.exchange.id} ({verdict.form}): {problem}: {text}"

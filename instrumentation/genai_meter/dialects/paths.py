@@ -47,6 +47,7 @@ SUFFIXES: Final = {
     "images/generations": "openai_images",
     "images/edits": "openai_images",
     "images/variations": "openai_images",
+    "v1/images": "openai_images",
     "audio/speech": "openai_speech",
     "audio/transcriptions": "openai_transcriptions",
     "audio/translations": "openai_translations",

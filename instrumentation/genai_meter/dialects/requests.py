@@ -65,7 +65,7 @@ def strings(body: Mapping[str, Json], key: str) -> tuple[str, ...] | None:
     return None if several is None else tuple(v for v in several if type(v) is str)
 
 
-def chars(value: Json, depth: int = 3) -> int:
+def chars(value: Json, depth: int = 4) -> int:
     """Characters of text in a message's content: a string, or parts that have `text`, `content` or `output`."""
     kind = value.__class__
     if kind is str:
