@@ -19,7 +19,7 @@ RECORDING: Final = (
     ("genai_meter.clients.lifecycle", "settle"),
     ("genai_meter.clients.raw", "observe"),
     ("genai_meter.clients.raw", "read_buffered"),
-    ("genai_meter.clients.streams", "listen"),
+    ("genai_meter.clients.raw", "listen"),
 )
 """Everything that happens after a call was prepared."""
 
@@ -48,7 +48,7 @@ def _break_methods() -> None:
     from genai_meter.clients.endings import Ending
     from genai_meter.dialects.base import Dialect
 
-    for name in ("exhausted", "failed", "closed", "watch"):
+    for name in ("exhausted", "failed", "closed", "watch", "give_way"):
         setattr(Ending, name, _raise)
     for dialect in [*Dialect.__subclasses__(), *(c for d in Dialect.__subclasses__() for c in d.__subclasses__())]:
         for name in ("response", "chunk", "headers", "usages"):

@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from .openai_calls import CHAT, WAV, answer_format
-from .scenario import MODEL, Stage, attempt, find, scenario, trouble
+from .scenario import MODEL, Stage, accepts, attempt, find, scenario, trouble
 from .view import kind, stream
 
 USAGE: Any = {"stream_options": {"include_usage": True}}
@@ -338,13 +338,13 @@ def completions(stage: Stage) -> Any:
 
 @scenario("openai", "image: stream")
 def image(stage: Stage) -> Any:
-    method = stage.client().images.generate
+    method = accepts(stage.client().images.generate, "stream")
     return read(method(model="gpt-image-1.5", prompt="a shelf", stream=True))
 
 
 @scenario("openai", "transcription: stream")
 def transcription(stage: Stage) -> Any:
-    method = stage.client().audio.transcriptions.create
+    method = accepts(stage.client().audio.transcriptions.create, "stream")
     return read(method(model="gpt-4o-transcribe", file=("a.wav", WAV), stream=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -105,6 +106,13 @@ def find(root: Any, *paths: str) -> Any:
             continue
         return found
     raise NotThere(paths[0])
+
+
+def accepts(method: Any, parameter: str) -> Any:
+    """The method, when it has the parameter."""
+    if parameter not in inspect.signature(method).parameters:
+        raise NotThere(parameter)
+    return method
 
 
 def trouble(name: str) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from genai_meter.safety import guarded
 class Ending:
     """The ways out of one stream. Holds the call, never the stream or its iterator."""
 
-    __slots__ = ("busy", "call", "last_ns", "successor")
+    __slots__ = ("busy", "call", "last_ns", "released", "successor")
 
     def __init__(self, call: Call) -> None:
         self.call = call
@@ -39,8 +39,10 @@ class Ending:
         """The reader is inside `__next__`: what closes the response now is the end itself."""
         self.last_ns = time.time_ns()
         """When the caller took the last item; until then, when the stream was handed over."""
+        self.released = False
+        """The stream is dropped; its response may live on."""
         self.successor: Ending | None = None
-        """What watches from now on, when a raw response was parsed into a stream."""
+        """What watches instead: a raw response was parsed into a stream, or is read past it."""
 
     def take(self, item: Any) -> bool:
         """Note one item on its way to the caller; True when it must not reach the caller. Never raises."""
@@ -69,20 +71,49 @@ class Ending:
 
     def closed(self) -> None:
         """The response was closed."""
-        ending = self.successor or self
-        # Closed by the finalizer of a dropped stream, it is not open any more.
-        if not ending.busy and ending in _open:
+        ending = self.latest()
+        if ending.busy or ending not in _open:
+            return
+        if ending.released:
+            # By the finalizer of a dropped stream, not by the caller.
+            ending._finalized("abandoned")
+        else:
             ending._early("closed_early")
 
-    def dropped(self, _reference: object = None) -> None:
-        """The last reference to the stream is gone. Runs inside the garbage collector."""
-        self._finalized("abandoned")
-
-    def watch(self, stream: object) -> None:
-        """Notice when `stream` is dropped."""
-        _open[self] = weakref.ref(stream, self.dropped)
+    def watch(self, response: object, stream: object = None) -> None:
+        """Notice when `response` can be read no more; `stream` is what the caller reads it by."""
+        references = [weakref.ref(response, self._dropped)]
+        if stream is not None:
+            references.append(weakref.ref(stream, self._release))
+        _open[self] = references
         emit.expect_drops()
         _at_exit()
+
+    def give_way(self, successor: Ending) -> None:
+        """Let `successor` watch from now on."""
+        self.successor = successor
+        references = _open.pop(self, None)
+        if references is not None and successor not in _open:
+            _open[successor] = references
+
+    def latest(self) -> Ending:
+        """What watches now."""
+        ending = self
+        while ending.successor is not None:
+            ending = ending.successor
+        return ending
+
+    def abandon(self) -> None:
+        """The last reference to the response is gone, or the process ends."""
+        self._finalized("abandoned")
+
+    def _dropped(self, _reference: object) -> None:
+        # Inside the garbage collector.
+        self.latest().abandon()
+
+    def _release(self, _reference: object) -> None:
+        # Inside the garbage collector.
+        self.released = True
 
     def leave(self) -> None:
         """Watch no longer."""
@@ -102,8 +133,8 @@ class Ending:
             self._early(status, self.last_ns, in_finalizer=True)
 
 
-_open: Final[dict[Ending, weakref.ref[Any]]] = {}
-"""Streams that have not ended, each with the reference that notices its drop."""
+_open: Final[dict[Ending, list[weakref.ref[Any]]]] = {}
+"""What has not ended, each with the references that notice its drop."""
 
 _registered = False
 
@@ -111,7 +142,7 @@ _registered = False
 def settle_open() -> None:
     """At the end of the process: whatever is open has been abandoned."""
     for ending in list(_open):
-        guarded(ending.dropped)
+        guarded(ending.abandon)
     emit.flush()
 
 

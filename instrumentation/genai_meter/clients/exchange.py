@@ -178,7 +178,7 @@ class Exchange:
             guarded(raw.read_buffered, call, response)
             lifecycle.settle_read(call)
         else:
-            self._body = raw.observe(result, response, call)
+            self._body = raw.observe(response, call)
 
 
 def raw_mode(options: Any) -> str | None:

@@ -2,19 +2,28 @@
 
 A body that is already there is read once, when the call returns. A body that is still on the wire is
 seen as the caller reads it, in whichever of the many ways: all end in the byte stream of the response.
+So does a second stream that is made over the response of the first one (`anthropic` before 0.49).
 """
 
 from __future__ import annotations
 
 import json
 import time
-from typing import Any, Final
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import wrapt
 
 from genai_meter.call import Call
 from genai_meter.clients import lifecycle
 from genai_meter.clients.endings import Ending
-from genai_meter.clients.streams import listen
+from genai_meter.clients.observers import AsyncObserver, SyncObserver
 from genai_meter.safety import guarded, swallow
+
+if TYPE_CHECKING:
+    Proxy = wrapt.ObjectProxy[Any]
+else:
+    Proxy = wrapt.ObjectProxy
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Longest body kept until its end; the usage of a longer one stays unknown."""
@@ -37,12 +46,17 @@ def read_buffered(call: Call, response: Any) -> None:
         call.prepared.dialect.response(call.reading, json.loads(response.content))
 
 
-def observe(result: Any, response: Any, call: Call) -> Ending:
+def observe(response: Any, call: Call) -> Ending:
     """Watch a body that the caller has yet to read."""
-    body = Bytes(call, response)
-    body.watch(result)
-    listen(response, body, reads=True)
+    body = Bytes(call, response.headers, response.__class__)
+    body.watch(response)
+    listen(response, body)
     return body
+
+
+def listen(response: Any, ending: Ending) -> None:
+    """Notice when `response` is closed, and what is read from it past the observed stream."""
+    response.stream = Body(response.stream, ending, response.headers, response.__class__)
 
 
 class Bytes(Ending):
@@ -50,14 +64,13 @@ class Bytes(Ending):
 
     __slots__ = ("_encoding", "_events", "_json", "_kept", "_kept_size", "_response_class")
 
-    def __init__(self, call: Call, response: Any) -> None:
+    def __init__(self, call: Call, headers: Any, response_class: Any) -> None:
         super().__init__(call)
-        headers = response.headers
         content_type = headers.get("content-type", "")
         self._json = is_json(content_type)
         self._events = "event-stream" in content_type
         self._encoding: str = headers.get("content-encoding", "identity")
-        self._response_class: Any = response.__class__
+        self._response_class = response_class
         self._kept: list[bytes] = []
         self._kept_size = 0
 
@@ -116,3 +129,46 @@ class Bytes(Ending):
         elif self._events:
             for line in data.split(b"\n"):
                 self._take_line(line)
+
+
+class Body(Proxy):
+    """The byte stream below an HTTP response, with an ear at `close` and at the bytes.
+
+    The response itself is left alone: wrapped methods on it would make it a cycle, and unpicklable.
+    """
+
+    def __init__(self, wrapped: Any, ending: Ending, headers: Any, response_class: Any) -> None:
+        super().__init__(wrapped)
+        self._self_ending = ending
+        self._self_headers = headers
+        self._self_response_class = response_class
+
+    def _self_reader(self) -> Ending | None:
+        """Who reads the bytes that are asked for now; None when the parsed chunks are watched already."""
+        ending = self._self_ending.latest()
+        if isinstance(ending, Bytes):
+            return ending
+        if ending.busy:
+            return None
+        # Past the stream we watch: by another stream over the same response, or by the caller.
+        reader = Bytes(ending.call, self._self_headers, self._self_response_class)
+        ending.give_way(reader)
+        return reader
+
+    def __iter__(self) -> Iterator[bytes]:
+        source = iter(self.__wrapped__)
+        reader = guarded(self._self_reader)
+        return source if reader is None else SyncObserver(source, reader)
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        source = aiter(self.__wrapped__)
+        reader = guarded(self._self_reader)
+        return source if reader is None else AsyncObserver(source, reader)
+
+    def close(self) -> Any:
+        guarded(self._self_ending.closed)
+        return self.__wrapped__.close()
+
+    async def aclose(self) -> Any:
+        guarded(self._self_ending.closed)
+        return await self.__wrapped__.aclose()

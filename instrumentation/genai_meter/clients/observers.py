@@ -1,0 +1,78 @@
+"""What stands in the place of an iterator that is watched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from genai_meter.clients.endings import Ending
+from genai_meter.safety import guarded
+
+
+class Observer:
+    """Stands in the place of an iterator: sees every item, hands on all but the hidden one.
+
+    A class and no generator: a generator that was never started runs no code when it is closed.
+    """
+
+    __slots__ = ("_ending", "_source")
+
+    def __init__(self, source: Any, ending: Ending) -> None:
+        self._source = source
+        self._ending = ending
+
+    def __getattr__(self, name: str) -> Any:
+        # What stands here otherwise is a generator: `close`, `aclose` and the like are its own.
+        return getattr(self._source, name)
+
+
+class SyncObserver(Observer):
+    """In the place of an iterator."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        ending = self._ending
+        while True:
+            ending.busy = True
+            try:
+                item = self._source.__next__()
+            except StopIteration:
+                guarded(ending.exhausted)
+                raise
+            except BaseException as error:
+                guarded(ending.failed, error)
+                raise
+            finally:
+                ending.busy = False
+            if not ending.take(item):
+                return item
+
+
+class AsyncObserver(Observer):
+    """In the place of an asynchronous iterator."""
+
+    __slots__ = ()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        ending = self._ending
+        while True:
+            ending.busy = True
+            try:
+                item = await self._source.__anext__()
+            except StopAsyncIteration:
+                guarded(ending.exhausted)
+                raise
+            except BaseException as error:
+                guarded(ending.failed, error)
+                raise
+            finally:
+                ending.busy = False
+            if not ending.take(item):
+                return item
