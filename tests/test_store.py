@@ -388,6 +388,16 @@ def test_a_better_record_with_an_owner_moves_the_charge(ledger: Ledger) -> None:
     assert ledger.counters[series.TENANT_COST.name, ("acme",)] == 3_500_000_000
 
 
+def test_a_late_call_finds_its_twin_after_a_restart(ledger: Ledger) -> None:
+    long_ago = NOW - 300 * MINUTE
+    event = usage_event(start_ns=long_ago, response_id="chatcmpl-1")
+    ledger.send(event)
+    ledger.reopen()
+    span = foreign_span(response_id="chatcmpl-1", start_ns=long_ago, end_ns=long_ago + MINUTE)
+    assert ledger.send(span) == Tally(linked=1)
+    one_charge(ledger, event)
+
+
 def test_the_window_ends(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db", window_ns=10 * MINUTE)
     ledger.send(usage_event(response_id="chatcmpl-1"), now=NOW)

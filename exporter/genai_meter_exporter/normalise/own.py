@@ -152,7 +152,7 @@ def _models(text: str) -> list[Usage]:
 
 def _quantity(name: str, value: Any) -> Any:
     try:
-        return read.quantity(value)
+        return read.quantity(value) if "seconds" in name else read.integer(value)
     except ValueError as error:
         raise Unreadable(f"{name} {error}") from None
 

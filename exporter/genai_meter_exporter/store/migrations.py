@@ -34,6 +34,8 @@ _MONEY: Final = ", ".join(f"{name}_micro INTEGER NOT NULL, {name}_pico INTEGER N
 
 _VERSION_1: Final = (
     f"CREATE TABLE usage (call_id BLOB PRIMARY KEY, {_LEDGER}, {_EXTRA}) WITHOUT ROWID",
+    # What the linking index is rebuilt from: what came lately, however old the calls are.
+    "CREATE INDEX usage_recorded ON usage (recorded_at)",
     # The other records of a call: kept, never added.
     """CREATE TABLE linked (
         call_id BLOB NOT NULL, source TEXT NOT NULL, charge BLOB NOT NULL, rule TEXT NOT NULL,

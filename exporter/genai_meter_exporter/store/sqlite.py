@@ -16,7 +16,6 @@ import orjson
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
-from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined
 from genai_meter_exporter.series import Deltas, SeriesKey
 from genai_meter_exporter.store import linking, rows
@@ -229,17 +228,20 @@ class SqliteStore:
     def _rebuild_index(self, now_ns: int) -> None:
         self._index = LinkingIndex(self._window_ns)
         horizon = now_ns - self._window_ns
-        since = time_prefix(max(horizon - self._window_ns, 0))
         linked: dict[bytes, list[linking.UsageRecord]] = {}
-        for row in self._db.execute("SELECT charge, record FROM linked WHERE charge >= ?", (since,)):
+        for row in self._db.execute(
+            "SELECT linked.charge, linked.record FROM linked JOIN usage ON usage.call_id = linked.charge "
+            "WHERE usage.recorded_at >= ?",
+            (horizon,),
+        ):
             values = orjson.loads(row["record"])
             linked.setdefault(row["charge"], []).append(rows.record_of(values, bytes.fromhex(values["call_id"])))
+        charges = self._db.execute("SELECT * FROM usage WHERE recorded_at >= ? ORDER BY recorded_at", (horizon,))
         linking.restore(
             self._index,
             (
-                (rows.record_of(row, row["call_id"]), row["recorded_at"], linked.get(row["call_id"], []))
-                for row in self.rows(since)
-                if row["recorded_at"] >= horizon
+                (rows.record_of(dict(row), row["call_id"]), row["recorded_at"], linked.get(row["call_id"], []))
+                for row in charges
             ),
         )
 
