@@ -134,7 +134,7 @@ def _providers_of(book: Book, model: str) -> list[str]:
 
 
 def _explain(options: argparse.Namespace) -> int:
-    from genai_meter_exporter.prices import update
+    from genai_meter_exporter.prices import shelf
     from genai_meter_exporter.prices.explain import NoEvent, explain
 
     resolver = _resolver(options)
@@ -143,7 +143,7 @@ def _explain(options: argparse.Namespace) -> int:
     except (NoEvent, ValueError, KeyError, OSError) as error:
         print(f"genai-meter prices explain: {error}", file=sys.stderr)
         return 1
-    print("\n".join(explain(resolver, event, [SHIPPED, *update.archives(update.books_directory())])))
+    print("\n".join(explain(resolver, event, [SHIPPED, *shelf.archives(shelf.books_directory())])))
     return 0
 
 
@@ -190,7 +190,7 @@ def _print_differences(lines: Iterable[str]) -> None:
 
 
 def _update(options: argparse.Namespace) -> int:
-    from genai_meter_exporter.prices import compiler, update
+    from genai_meter_exporter.prices import compiler, shelf, update
     from genai_meter_exporter.prices.diff import differences
     from genai_meter_exporter.prices.overlay_yaml import OverlayInvalid
 
@@ -209,7 +209,7 @@ def _update(options: argparse.Namespace) -> int:
     if not options.yes:
         print("nothing activated; say --yes to use these prices")
         return 1
-    path = update.activate(book, content, options.dir or update.books_directory())
+    path = update.activate(book, content, options.dir or shelf.books_directory())
     print(f"activated: {path}\napplications and the exporter use it with {BOOK_VARIABLE}={path}")
     return 0
 

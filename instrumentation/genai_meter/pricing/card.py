@@ -53,41 +53,56 @@ class Rates:
         rates = (*self.listed.values(), *self.effective.values())
         return sorted({step for rate in rates for step, _ in rate.steps[1:]})
 
-    def bucket(self, bucket: str, input_tokens: int) -> BucketRate | None:
-        """The rate of a bucket when the whole input has this size; None without a price."""
-        listed, effective = _chosen(self.listed, bucket), _chosen(self.effective, bucket)
-        if listed is None or effective is None:
-            return None
-        list_price, list_ids = _scaled(listed[1].at(input_tokens), self.list_factors, bucket)
-        # What a provider adds to its list price it adds to a negotiated one as well.
-        price, _ = _scaled(effective[1].at(input_tokens), self.list_factors, bucket)
-        price, ids = _scaled(price, self.effective_factors, bucket)
-        own_ids = () if effective[1] is listed[1] else (effective[1].step_id(input_tokens),)
-        floor, floor_id = self.floors.get(bucket, (Fraction(0), ""))
-        return BucketRate(
-            listed=list_price * PICO / listed[1].per,
-            effective=price * PICO / effective[1].per,
-            text=units.decimal_text(list_price),
-            per=listed[1].per,
-            entries=(listed[1].step_id(input_tokens), *list_ids, *own_ids, *ids, *((floor_id,) if floor_id else ())),
-            assumed=bucket in units.MODALITY_SENSITIVE and not _has_modality(listed[0]),
-            floor=floor,
-        )
+    def table(self, input_tokens: int) -> dict[str, BucketRate]:
+        """Bucket → rate when the whole input has this size; a bucket without a price is not in it."""
+        made: dict[tuple[object, ...], BucketRate] = {}
+        table: dict[str, BucketRate] = {}
+        for bucket, fallbacks in units.FALLBACKS.items():
+            listed = next((unit for unit in fallbacks if unit in self.listed), None)
+            effective = next((unit for unit in fallbacks if unit in self.effective), None)
+            if listed is None or effective is None:
+                continue
+            raised = tuple(entry for entry in self.list_factors if bucket in entry.units)
+            lowered = tuple(entry for entry in self.effective_factors if bucket in entry.units)
+            assumed = bucket in units.MODALITY_SENSITIVE and not units.has_modality(listed)
+            key = (listed, effective, assumed, self.floors.get(bucket), *map(id, raised), None, *map(id, lowered))
+            if key not in made:
+                rates = (self.listed[listed], self.effective[effective])
+                made[key] = _bucket_rate(rates, (raised, lowered), self.floors.get(bucket), assumed, input_tokens)
+            table[bucket] = made[key]
+        return table
 
 
-def _chosen(rates: Mapping[str, Rate], bucket: str) -> tuple[str, Rate] | None:
-    return next(((unit, rates[unit]) for unit in units.FALLBACKS[bucket] if unit in rates), None)
+def _bucket_rate(
+    rates: tuple[Rate, Rate],
+    factors: tuple[Sequence[Entry], Sequence[Entry]],
+    floor: tuple[Fraction, str] | None,
+    assumed: bool,
+    input_tokens: int,
+) -> BucketRate:
+    (listed, effective), (raised, lowered) = rates, factors
+    surcharge = _product(raised)
+    list_price = listed.at(input_tokens) * surcharge
+    # What a provider adds to its list price it adds to a negotiated one as well.
+    price = effective.at(input_tokens) * surcharge * _product(lowered)
+    own = () if effective is listed else (effective.step_id(input_tokens),)
+    labels = (*(e.label for e in raised), *own, *(e.label for e in lowered), *((floor[1],) if floor else ()))
+    return BucketRate(
+        listed=list_price * PICO / listed.per,
+        effective=price * PICO / effective.per,
+        text=units.decimal_text(list_price),
+        per=listed.per,
+        entries=(listed.step_id(input_tokens), *labels),
+        assumed=assumed,
+        floor=floor[0] if floor else Fraction(0),
+    )
 
 
-def _scaled(price: Fraction, factors: Sequence[Entry], bucket: str) -> tuple[Fraction, list[str]]:
-    applied = [entry for entry in factors if bucket in entry.units]
-    for entry in applied:
-        price *= Fraction(0) if entry.kind == "commitment" else entry.multiplier
-    return price, [entry.label for entry in applied]
-
-
-def _has_modality(unit: str) -> bool:
-    return any(key == "modality" for key, _ in units.DIMENSIONS[unit])
+def _product(factors: Sequence[Entry]) -> Fraction:
+    product = Fraction(1)
+    for entry in factors:
+        product *= 0 if entry.kind == "commitment" else entry.multiplier
+    return product
 
 
 class _Table(NamedTuple):
@@ -239,11 +254,7 @@ class RateCard:
 
 
 def _table(rates: Rates, above: int) -> _Table:
-    priced: dict[str, BucketRate] = {}
-    for bucket in units.DIMENSIONS:
-        rate = rates.bucket(bucket, above + 1)
-        if rate is not None:
-            priced[bucket] = rate
+    priced = rates.table(above + 1)
     plain = {
         bucket: rate
         for bucket, rate in priced.items()

@@ -92,6 +92,11 @@ MODALITY_SENSITIVE: Final = frozenset(
 assert frozenset(BUCKETS) <= frozenset(DIMENSIONS)
 
 
+def has_modality(unit: str) -> bool:
+    """Whether a unit is of one modality only."""
+    return any(key == "modality" for key, _ in DIMENSIONS[unit])
+
+
 def decimal_text(value: Fraction) -> str:
     """A terminating fraction as plain decimal text, without trailing zeros."""
     sign, numerator, denominator = ("-" if value < 0 else ""), abs(value.numerator), value.denominator
