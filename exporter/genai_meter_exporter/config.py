@@ -26,7 +26,7 @@ class Listen(_Section):
     """Address of all three listeners. Anything but loopback opens them to the network without authentication."""
 
     grpc_port: int = Field(default=4327, ge=0, le=65535)
-    """OTLP/gRPC. One above a collector's own 4317 by ten, so that both live on one host."""
+    """OTLP/gRPC. Ten above a collector's own 4317, so that both live on one host."""
 
     http_port: int = Field(default=4328, ge=0, le=65535)
     """OTLP/HTTP: protobuf and JSON, gzip and deflate."""
@@ -150,6 +150,8 @@ def load(path: Path | None) -> Config:
         raise ConfigError(f"{path}: {_yaml_reason(error)}") from None
     if data is None:
         return Config()
+    if repeated := _repeated(root):
+        raise ConfigError(f"{path}, line {repeated[0]}: {repeated[1]} is there twice; keep one of them")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
@@ -193,6 +195,20 @@ def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
     return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
 
 
+def _repeated(node: yaml.Node | None) -> tuple[int, str] | None:
+    """Line and name of the first key that a mapping has twice; YAML's reader would take the last silently."""
+    if not isinstance(node, yaml.MappingNode):
+        return None
+    seen: set[str] = set()
+    for key, value in node.value:
+        if key.value in seen:
+            return key.start_mark.line + 1, key.value
+        seen.add(key.value)
+        if found := _repeated(value):
+            return found
+    return None
+
+
 def _line(node: yaml.Node | None, location: list[str]) -> int:
     """The line of a field's key, or of the nearest parent that is there."""
     line = node.start_mark.line + 1 if node is not None else 1
@@ -213,3 +229,32 @@ def _known(location: list[str]) -> list[str]:
     for part in location:
         model = model.model_fields[part].annotation
     return list(model.model_fields)
+
+
+def reference() -> str:
+    """The table of docs/exporter.md."""
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for name, section in Config.model_fields.items():
+        model: Any = section.annotation
+        for key, field in model.model_fields.items():
+            default = field.get_default(call_default_factory=True)
+            schema = model.model_json_schema()["properties"][key]
+            lines.append(f"| `{name}.{key}` | {_type(schema)} | `{_shown(default)}` | {field.description} |")
+    return "\n".join(lines) + "\n"
+
+
+def _type(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if "anyOf" in schema:
+        return _type(schema["anyOf"][0])
+    names = {"string": "text", "object": "map of text to integer"}
+    return names.get(schema["type"], schema["type"])
+
+
+def _shown(default: Any) -> str:
+    return "none" if default is None else yaml.safe_dump(default, default_flow_style=True).removesuffix("...\n").strip()
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

@@ -248,13 +248,15 @@ class SqliteStore:
     def _restore(self) -> Restored:
         restored = Restored()
         for row in self._db.execute("SELECT family, labels, hi, lo, shown FROM counter"):
+            family = row["family"].partition(":")[0]
+            if family not in series.LABELS:
+                continue
             labels = tuple(orjson.loads(row["labels"]))
             key = row["family"], labels
             restored.values[key] = row["hi"] * _MICRO + row["lo"]
             if row["shown"]:
                 restored.shown.add(key)
-            family = row["family"].partition(":")[0]
-            self._bounds.restore(family, series.LABELS.get(family, ()), labels)
+            self._bounds.restore(family, series.LABELS[family], labels)
         for row in self._db.execute("SELECT * FROM last_event"):
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         return restored

@@ -1,0 +1,113 @@
+"""The exporter's configuration: every key works and is documented, every mistake is named with its line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from genai_meter_exporter import config
+from genai_meter_exporter.config import Config, ConfigError, load
+
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "exporter.md"
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    """A configuration file."""
+    file = tmp_path / "genai-meter.yaml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_nothing_is_the_default(tmp_path: Path) -> None:
+    assert load(None) == load(written(tmp_path, "")) == load(written(tmp_path, "# empty\n")) == Config()
+    listen = Config().listen
+    assert (listen.host, listen.grpc_port, listen.http_port, listen.metrics_port) == ("127.0.0.1", 4327, 4328, 4329)
+    assert Config().store.synchronous == "FULL"
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    text = (
+        "store: {synchronous: NORMAL, busy_seconds: 1}\nlabels:\n  limits: {tenant: 5}\nprices: {overlay: ours.json}\n"
+    )
+    file = written(tmp_path, text)
+    found = load(file)
+    assert (found.store.synchronous, found.store.busy_seconds, found.labels.limits) == ("NORMAL", 1.0, {"tenant": 5})
+    assert config.overlay(found, file) == tmp_path / "ours.json"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "listen:\n  host: 127.0.0.1\n  port: 4317\n",
+            "line 3: listen.port is unknown; remove it or use one of: host, grpc_port, http_port, metrics_port",
+        ),
+        ("listn: {}\n", "line 1: listn is unknown; remove it or use one of: listen, store, linking, labels, metrics"),
+        (
+            "store:\n  path: x.db\n  synchronous: OFF\n",
+            "line 3: store.synchronous: Input should be 'FULL' or 'NORMAL'; got False",
+        ),
+        ("limits:\n\n  body_bytes: -1\n", "line 3: limits.body_bytes: Input should be greater than 0; got -1"),
+        ("limits: {body_bytes: '16'}\n", "line 1: limits.body_bytes: Input should be a valid integer; got '16'"),
+        ("listen: {http_port: 70000}\n", "line 1: listen.http_port: Input should be less than or equal to 65535"),
+        ("labels:\n  limits:\n    tenant: many\n", "line 3: labels.limits.tenant: Input should be a valid integer"),
+        ("store: 3\n", "line 1: store: Input should be a valid dictionary or instance of StoreSection; got 3"),
+        ("- a\n", "line 1: the file: Input should be a valid dictionary"),
+        ("store:\n  path: a\n bad\n", "line 3: no YAML: "),
+        ("store: {}\nlisten: {}\nstore: {}\n", "line 3: store is there twice; keep one of them"),
+    ],
+)
+def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, text: str, message: str) -> None:
+    file = written(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert message in str(caught.value)
+    assert str(file) in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, "listen: {host: 1}\nstore: {path: 2}\n"))
+    assert [line.partition(", ")[2].partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "line 1",
+        "line 2",
+    ]
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "nothing.yaml")
+
+
+def test_serve_ends_with_the_mistake(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from genai_meter_exporter.cli import main; raise SystemExit(main())", "serve"]
+    for text, expected in (
+        ("sotre: {}\n", "line 1: sotre is unknown"),
+        ("prices: {overlay: nothing.json}\n", "nothing.json cannot be used"),
+    ):
+        done = subprocess.run(
+            [*command, "--config", str(written(tmp_path, text)), "--data-dir", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert expected in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    assert config.data_directory(None) == tmp_path / "genai-meter"
+    assert config.data_directory("here") == Path("here")
+    assert config.store_path(Config(), "here") == Path("here/ledger.db")
+
+
+def test_every_key_is_documented_and_the_table_is_in_the_docs() -> None:
+    table = config.reference()
+    assert table.count("\n") == 2 + sum(len(f.annotation.model_fields) for f in Config.model_fields.values())  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+    assert "| None |" not in table
+    assert table in DOCS.read_text(encoding="utf-8"), "run `python -m genai_meter_exporter.config` and paste its table"
