@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from ast import literal_eval
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -277,10 +278,11 @@ def test_defaults_from_the_resource_of_the_provider() -> None:
         trace.set_tracer_provider(TracerProvider(resource=Resource({"genai_meter.team": "core", "user.id": "u"})))
         print(dict(current_attribution()))
     """
-    assert _python(code, GENAI_METER_TENANT="acme") == str({"team": "core", "user": "u", "tenant": "acme"})
-    assert _python(code, GENAI_METER_TEAM="search") == str({"team": "search", "user": "u"})
-    hashed = _python(code, GENAI_METER_HASH_USER="true", GENAI_METER_HASH_KEY="k:0123456789abcdef")
-    assert hashed.startswith("{'team': 'core', 'user': 'k:")
+    told = literal_eval(_python(code, GENAI_METER_TENANT="acme"))
+    assert told == {"team": "core", "user": "u", "tenant": "acme"}
+    assert literal_eval(_python(code, GENAI_METER_TEAM="search")) == {"team": "search", "user": "u"}
+    hashed = literal_eval(_python(code, GENAI_METER_HASH_USER="true", GENAI_METER_HASH_KEY="k:0123456789abcdef"))
+    assert hashed["user"].startswith("k:")
 
 
 def test_reading_it_is_cheap_when_nothing_changed() -> None:

@@ -172,7 +172,7 @@ def put_tokens(attributes: dict[str, Any], outcome: Outcome, *, estimates: bool)
             attributes[semconv.USAGE_CACHE_READ_INPUT_TOKENS] = outcome.cache_read_tokens
         if outcome.cache_write_tokens:
             attributes[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = outcome.cache_write_tokens
-    if outcome.exact_output or estimates:
+    if (outcome.exact_output or estimates) and (outcome.output_tokens or outcome.generates):
         attributes[semconv.USAGE_OUTPUT_TOKENS] = outcome.output_tokens
         if outcome.reasoning_tokens:
             attributes[semconv.USAGE_REASONING_OUTPUT_TOKENS] = outcome.reasoning_tokens

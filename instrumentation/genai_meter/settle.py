@@ -42,6 +42,8 @@ class Outcome:
 
     model: str | None
     """Served, or asked for when no answer named one."""
+    generates: bool = True
+    """The operation has output tokens: it is an inference."""
     usages: list[Usage] = field(default_factory=list[Usage])
     own: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
     """Buckets of `model`."""
@@ -78,7 +80,8 @@ class Outcome:
 def settle(call: Call) -> Outcome:
     """Usage, price and estimates of a finished call. Tokens and cost fail independently."""
     request, reading = call.prepared.request, call.reading
-    outcome = Outcome(reading.model or request.model)
+    operation = call.prepared.dialect.operation
+    outcome = Outcome(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
     outcome.estimated_input = _tokens(sum(request.chars_by_role.values()))
     outcome.estimated_output = _tokens(reading.output_chars)
     guarded(_read_usage, call, outcome)
@@ -110,7 +113,7 @@ def _read_usage(call: Call, outcome: Outcome) -> None:
         outcome.exact_input = outcome.exact_output = True
         if reading.fidelity == "partial":
             _estimate_output(usages[0], outcome)
-    elif reading.output_chars and call.prepared.dialect.operation in semconv.INFERENCE_OPERATIONS:
+    elif reading.output_chars and outcome.generates:
         # The answer began and its count never came: it is billed all the same.
         usages = [Usage({"input": outcome.estimated_input, "output": outcome.estimated_output})]
         outcome.source = "estimated"
@@ -177,7 +180,7 @@ def _read_price(call: Call, outcome: Outcome) -> None:
     if not outcome.usages:
         if call.status not in ("ok", None):
             return
-        if prepared.dialect.operation in semconv.INFERENCE_OPERATIONS:
+        if outcome.generates:
             outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))
             return
     cost = pricing.price(prepared.target.provider, outcome.model or "", outcome.usages, call.start_ns, context)

@@ -1,0 +1,600 @@
+"""What leaves the process for one call: whole spans and whole usage events."""
+
+from __future__ import annotations
+
+import gc
+import json
+import subprocess
+import sys
+import textwrap
+import threading
+from decimal import Decimal
+from typing import Any
+
+import genai_meter
+import pytest
+from emission_kit import CALL_ID_TEXT, START_NS, Telemetry, call, minted, telemetry
+from genai_meter import attribute, emit, pricing, record_cost
+from genai_meter.call import Attempt, Call
+from opentelemetry import context, trace
+from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.trace import SpanKind, StatusCode
+
+END_NS = START_NS + 1_500_000_000
+
+CHAT = {
+    "model": "gpt-4o",
+    "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello there"}],
+    "temperature": 0.5,
+    "max_tokens": 100,
+    "n": 1,
+}
+CHAT_ANSWER = {
+    "id": "chatcmpl-1",
+    "model": "gpt-4o-2024-08-06",
+    "service_tier": "default",
+    "system_fingerprint": "fp_1",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi there"}}],
+    "usage": {
+        "prompt_tokens": 100,
+        "completion_tokens": 20,
+        "total_tokens": 120,
+        "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens_details": {"reasoning_tokens": 5},
+    },
+}
+# 60 × 2.5, 40 × 1.25 and 20 × 10 USD a million.
+CHAT_PICO = 150_000_000 + 50_000_000 + 200_000_000
+
+MESSAGES = {
+    "model": "claude-sonnet-4-5",
+    "max_tokens": 50,
+    "stream": True,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
+MESSAGE_START = {
+    "type": "message_start",
+    "message": {
+        "id": "msg_1",
+        "model": "claude-sonnet-4-5-20250929",
+        "usage": {"input_tokens": 100, "output_tokens": 1, "service_tier": "standard"},
+    },
+}
+
+
+def _delta(text: str) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+
+
+def _book() -> str:
+    card = pricing.rate_card("openai", "gpt-4o", START_NS, {})
+    assert card is not None
+    return card.book_id
+
+
+def _one(pipeline: Telemetry) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Attributes of the one span and of the one event, which belong together."""
+    (span,) = pipeline.spans
+    (event,) = pipeline.events
+    assert span.context is not None
+    assert (event.name, event.severity) == ("genai_meter.usage", 9)
+    assert (event.trace_id, event.span_id) == (span.context.trace_id, span.context.span_id)
+    return dict(span.attributes or {}), event.attributes
+
+
+def test_a_buffered_chat() -> None:
+    with telemetry() as pipeline, attribute(tenant="acme", feature="search", user="u-1"):
+        emit.finish(call("openai_chat", CHAT, answer=CHAT_ANSWER), "ok")
+    span, event = _one(pipeline)
+    (finished,) = pipeline.spans
+    assert (finished.name, finished.kind, finished.parent) == ("chat gpt-4o", SpanKind.CLIENT, None)
+    assert (finished.start_time, finished.end_time) == (START_NS, END_NS)
+    assert (finished.status.status_code, finished.status.description) == (StatusCode.UNSET, None)
+    assert finished.instrumentation_scope is not None
+    assert (finished.instrumentation_scope.name, finished.instrumentation_scope.version) == (
+        "genai_meter",
+        genai_meter.__version__,
+    )
+    shared = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.request.max_tokens": 100,
+        "server.address": "api.openai.com",
+        "gen_ai.response.id": "chatcmpl-1",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 20,
+        "gen_ai.usage.cache_read.input_tokens": 40,
+        "gen_ai.usage.reasoning.output_tokens": 5,
+        "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.chat",
+        "genai_meter.tenant": "acme",
+        "genai_meter.feature": "search",
+        "user.id": "u-1",
+        "genai_meter.usage.source": "provider",
+        "genai_meter.usage.input": 60,
+        "genai_meter.usage.cache_read": 40,
+        "genai_meter.usage.output": 15,
+        "genai_meter.usage.output_reasoning": 5,
+        "genai_meter.cost.status": "exact",
+        "genai_meter.cost.effective": CHAT_PICO,
+    }
+    assert span == {
+        **shared,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.response.finish_reasons": ("stop",),
+        "openai.api.type": "chat_completions",
+        "openai.response.service_tier": "default",
+        "openai.response.system_fingerprint": "fp_1",
+        "gen_ai.usage.cost.amount": 0.0004,
+        "gen_ai.usage.cost.currency": "USD",
+        "gen_ai.usage.cost.source": "local",
+    }
+    lines = json.loads(event.pop("genai_meter.cost.lines"))
+    assert event == {
+        **shared,
+        "genai_meter.schema_version": "1",
+        "genai_meter.start": START_NS,
+        "genai_meter.end": END_NS,
+        "genai_meter.status": "ok",
+        "genai_meter.sdk": "test.Client",
+        "genai_meter.request.messages": 2,
+        "genai_meter.request.chars": '{"system":9,"user":11}',
+        "genai_meter.request.id": "req-1",
+        "http.response.status_code": 200,
+        "genai_meter.attempts.count": 1,
+        "gen_ai.response.finish_reasons": '["stop"]',
+        "genai_meter.tier": "default",
+        "genai_meter.estimate.input_tokens": 5,
+        "genai_meter.estimate.output_tokens": 2,
+        "genai_meter.context_window.ratio": 120 / 128_000,
+        "genai_meter.cost.list": CHAT_PICO,
+        "genai_meter.cost.book": _book(),
+        "genai_meter.price.context": '{"service_tier":"default"}',
+    }
+    assert [
+        (line["bucket"], line["quantity"], line["rate"], line["per"], line["effective_pico"])
+        for line in sorted(lines, key=lambda line: line["bucket"])
+    ] == [
+        ("cache_read", 40, "1.25", 1_000_000, 50_000_000),
+        ("input", 60, "2.5", 1_000_000, 150_000_000),
+        ("output", 15, "10", 1_000_000, 150_000_000),
+        ("output_reasoning", 5, "10", 1_000_000, 50_000_000),
+    ]
+    assert all(line["model"] == "gpt-4o-2024-08-06" and line["entries"] for line in lines)
+
+
+def test_a_stream_read_to_its_end() -> None:
+    chunks = [
+        MESSAGE_START,
+        _delta("Hi there"),
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 25}},
+        {"type": "message_stop"},
+    ]
+    with telemetry() as pipeline:
+        made = call("anthropic_messages", MESSAGES, provider="anthropic", host="api.anthropic.com", chunks=chunks)
+        emit.finish(made, "ok")
+    span, event = _one(pipeline)
+    # 100 × 3 and 25 × 15 USD a million.
+    assert span == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "claude-sonnet-4-5",
+        "gen_ai.request.stream": True,
+        "gen_ai.request.max_tokens": 50,
+        "server.address": "api.anthropic.com",
+        "gen_ai.response.id": "msg_1",
+        "gen_ai.response.model": "claude-sonnet-4-5-20250929",
+        "gen_ai.response.finish_reasons": ("end_turn",),
+        "gen_ai.response.time_to_first_chunk": 0.5,
+        "gen_ai.usage.input_tokens": 100,
+        "gen_ai.usage.output_tokens": 25,
+        "gen_ai.usage.cost.amount": 0.000675,
+        "gen_ai.usage.cost.currency": "USD",
+        "gen_ai.usage.cost.source": "local",
+        "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "anthropic.message",
+        "genai_meter.usage.source": "provider",
+        "genai_meter.usage.input": 100,
+        "genai_meter.usage.output": 25,
+        "genai_meter.cost.status": "exact",
+        "genai_meter.cost.effective": 675_000_000,
+    }
+    assert event["genai_meter.response.chunks"] == 4
+    assert event["gen_ai.response.time_to_first_chunk"] == 0.5
+    assert event["genai_meter.estimate.output_tokens"] == 2
+
+
+def test_an_aborted_message_knows_its_input_and_says_that_the_output_is_a_guess() -> None:
+    chunks = [MESSAGE_START, _delta("x" * 41)]
+    with telemetry() as pipeline:
+        made = call("anthropic_messages", MESSAGES, provider="anthropic", host="api.anthropic.com", chunks=chunks)
+        emit.finish(made, "closed_early")
+    span, event = _one(pipeline)
+    assert span["gen_ai.usage.input_tokens"] == 100
+    assert "gen_ai.usage.output_tokens" not in span
+    assert span["gen_ai.response.finish_reasons"] == ("error",)
+    assert span["genai_meter.status"] == "closed_early"
+    assert pipeline.spans[0].status.status_code is StatusCode.UNSET
+    for told in (span, event):
+        assert told["genai_meter.usage.source"] == "estimated"
+        assert (told["genai_meter.usage.input"], told["genai_meter.usage.output"]) == (100, 11)
+        assert told["genai_meter.cost.status"] == "estimated"
+        assert told["genai_meter.cost.effective"] == 300_000_000 + 11 * 15_000_000
+    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 11)
+    assert event["genai_meter.cost.reasons"] == '["output_estimated"]'
+    assert event["genai_meter.estimate.output_tokens"] == 11
+
+
+def test_a_chat_cut_off_before_its_count_is_estimated_whole() -> None:
+    chunk = {"id": "chatcmpl-2", "model": "gpt-4o-2024-08-06", "choices": [{"index": 0, "delta": {"content": "x" * 8}}]}
+    with telemetry() as pipeline:
+        emit.finish(call("openai_chat", {**CHAT, "stream": True}, chunks=[chunk]), "cancelled")
+    span, event = _one(pipeline)
+    assert not [name for name in span if name.startswith("gen_ai.usage.") and name.endswith("_tokens")]
+    assert (event["genai_meter.usage.input"], event["genai_meter.usage.output"]) == (5, 2)
+    assert event["genai_meter.usage.source"] == "estimated"
+    assert event["genai_meter.cost.reasons"] == '["usage_estimated"]'
+    assert event["genai_meter.cost.effective"] == 5 * 2_500_000 + 2 * 10_000_000
+
+
+def test_a_refused_call_after_retries() -> None:
+    attempts = (
+        Attempt(START_NS, START_NS + 250_000_000, 500, "req-1"),
+        Attempt(START_NS + 500_000_000, END_NS, 429, "req-2", "RateLimitError"),
+    )
+    with telemetry() as pipeline:
+        emit.finish(call("openai_chat", CHAT, attempts=attempts), "error", "RateLimitError")
+    span, event = _one(pipeline)
+    assert pipeline.spans[0].status.status_code is StatusCode.ERROR
+    assert pipeline.spans[0].status.description is None
+    assert pipeline.spans[0].events == ()
+    assert span == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.request.max_tokens": 100,
+        "gen_ai.request.temperature": 0.5,
+        "server.address": "api.openai.com",
+        "openai.api.type": "chat_completions",
+        "error.type": "RateLimitError",
+        "http.request.resend_count": 1,
+        "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.chat",
+        "genai_meter.status": "error",
+        "genai_meter.usage.source": "unknown",
+    }
+    assert event["http.response.status_code"] == 429
+    assert event["genai_meter.attempts.count"] == 2
+    assert json.loads(event["genai_meter.attempts"]) == [
+        {"status": 500, "seconds": 0.25, "request_id": "req-1"},
+        {"status": 429, "seconds": 1.0, "request_id": "req-2", "error_type": "RateLimitError"},
+    ]
+    assert not [name for name in event if name.startswith(("genai_meter.cost", "gen_ai.usage"))]
+
+
+def test_an_error_inside_a_stream_that_began_well() -> None:
+    chunks = [MESSAGE_START, {"type": "error", "error": {"type": "overloaded_error", "message": "CANARY"}}]
+    with telemetry() as pipeline:
+        made = call("anthropic_messages", MESSAGES, provider="anthropic", host="h", chunks=chunks)
+        emit.finish(made, "ok")
+    span, event = _one(pipeline)
+    assert span["error.type"] == event["error.type"] == "overloaded_error"
+    assert event["genai_meter.status"] == "error"
+    assert pipeline.spans[0].status.status_code is StatusCode.ERROR
+    assert "CANARY" not in str(span) + str(event)
+
+
+def test_an_unknown_model_is_visible_and_costs_null() -> None:
+    body, answer = {**CHAT, "model": "mystery-1"}, {**CHAT_ANSWER, "model": "mystery-1"}
+    with telemetry() as pipeline:
+        emit.finish(call("openai_chat", body, answer=answer), "ok")
+        span, event = _one(pipeline)
+        (point,) = pipeline.points()["genai_meter.unpriced.calls"]
+    for told in (span, event):
+        assert told["genai_meter.cost.status"] == "unpriced"
+        assert not [name for name in told if name in ("genai_meter.cost.effective", "gen_ai.usage.cost.amount")]
+    assert event["genai_meter.cost.reasons"] == '["unknown_model"]'
+    assert event["genai_meter.usage.input"] == 60
+    assert (point.value, point.attributes["gen_ai.request.model"]) == (1, "mystery-1")
+    assert "genai_meter.cost" not in pipeline.points()
+
+
+def test_embeddings() -> None:
+    body = {"model": "text-embedding-3-small", "input": "hello", "dimensions": 256, "encoding_format": "float"}
+    answer: dict[str, Any] = {
+        "model": "text-embedding-3-small",
+        "data": [],
+        "usage": {"prompt_tokens": 8, "total_tokens": 8},
+    }
+    with telemetry() as pipeline:
+        emit.finish(call("openai_embeddings", body, answer=answer), "ok")
+    span, event = _one(pipeline)
+    assert pipeline.spans[0].name == "embeddings text-embedding-3-small"
+    assert span == {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "text-embedding-3-small",
+        "gen_ai.request.encoding_formats": ("float",),
+        "gen_ai.embeddings.dimension.count": 256,
+        "gen_ai.response.model": "text-embedding-3-small",
+        "gen_ai.usage.input_tokens": 8,
+        "gen_ai.usage.cost.amount": 1.6e-07,
+        "gen_ai.usage.cost.currency": "USD",
+        "gen_ai.usage.cost.source": "local",
+        "server.address": "api.openai.com",
+        "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.embedding",
+        "genai_meter.usage.source": "provider",
+        "genai_meter.usage.input": 8,
+        "genai_meter.cost.status": "exact",
+        "genai_meter.cost.effective": 160_000,
+    }
+    assert "gen_ai.response.id" not in event
+
+
+def test_what_the_provider_says_it_cost_stands_beside_our_price() -> None:
+    with telemetry() as pipeline:
+        made = call("openai_chat", CHAT, answer=CHAT_ANSWER)
+        made.reading.reported_cost_usd = "0.00039"
+        emit.finish(made, "ok")
+    span, event = _one(pipeline)
+    assert (span["gen_ai.usage.cost.amount"], span["gen_ai.usage.cost.source"]) == (0.00039, "provider")
+    assert event["genai_meter.cost.reported"] == 390_000_000
+    assert event["genai_meter.cost.effective"] == CHAT_PICO
+
+
+def test_answers_of_other_models_are_listed_with_their_buckets() -> None:
+    with telemetry() as pipeline:
+        made = call("openai_chat", CHAT, answer=CHAT_ANSWER)
+        made.earlier.append(_reading("gpt-4o-mini-2024-07-18"))
+        emit.finish(made, "ok")
+    span, event = _one(pipeline)
+    own = {"input": 60, "cache_read": 40, "output": 15, "output_reasoning": 5}
+    listed = json.loads(event["genai_meter.usage.models"])
+    assert sorted(listed, key=lambda entry: entry["model"]) == [
+        {"model": "gpt-4o-2024-08-06", "buckets": own},
+        {"model": "gpt-4o-mini-2024-07-18", "buckets": own},
+    ]
+    assert span["gen_ai.usage.input_tokens"] == 200
+    assert event["genai_meter.usage.input"] == 60
+    # gpt-4o-mini: 60 × 0.15, 40 × 0.075, 20 × 0.6 USD a million.
+    assert event["genai_meter.cost.effective"] == CHAT_PICO + 9_000_000 + 3_000_000 + 12_000_000
+
+
+def _reading(model: str) -> Any:
+    made = call("openai_chat", CHAT, answer={**CHAT_ANSWER, "model": model, "id": "chatcmpl-0"})
+    made.open.clear()
+    return made.reading
+
+
+# --- exactly once ------------------------------------------------------------------------------------
+def test_whoever_ends_a_call_first_ends_it() -> None:
+    with telemetry() as pipeline:
+        made = call("openai_chat", CHAT, answer=CHAT_ANSWER)
+        barrier = threading.Barrier(8)
+
+        def end(number: int) -> None:
+            barrier.wait()
+            emit.finish(made, "ok" if number % 2 else "closed_early")
+
+        threads = [threading.Thread(target=end, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        emit.finish(made, "error", "Late")
+    assert len(pipeline.spans) == len(pipeline.events) == 1
+
+
+def test_a_dropped_call_is_ended_by_the_thread_for_it() -> None:
+    with telemetry() as pipeline:
+        emit.expect_drops()
+        made = call("openai_chat", {**CHAT, "stream": True})
+        here = threading.get_ident()
+        emit.finish(made, "abandoned")
+        assert emit.flush()
+        gc.collect()
+    span, event = _one(pipeline)
+    assert span["genai_meter.status"] == event["genai_meter.status"] == "abandoned"
+    assert here == threading.get_ident()
+
+
+def test_a_broken_dialect_costs_the_usage_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            raise RuntimeError("CANARY in an error of ours")
+
+    with telemetry() as pipeline:
+        made = call("openai_chat", CHAT, answer=CHAT_ANSWER)
+        made.reading.usage = Broken()
+        emit.finish(made, "ok")
+    span, event = _one(pipeline)
+    assert span["genai_meter.usage.source"] == "unknown"
+    assert event["gen_ai.response.id"] == "chatcmpl-1"
+    assert "CANARY" not in caplog.text
+
+
+# --- context ------------------------------------------------------------------------------------------
+def test_our_span_is_a_child_of_the_current_one_and_current_for_the_exchange() -> None:
+    with telemetry() as pipeline:
+        tracer = pipeline.tracer_provider.get_tracer("app")
+        with tracer.start_as_current_span("handler") as handler:
+            made = call("openai_chat", CHAT, answer=CHAT_ANSWER)
+            active = emit.activate(made)
+            assert trace.get_current_span() is made.span
+            emit.deactivate(active)
+            assert trace.get_current_span() is handler
+            emit.finish(made, "ok")
+    span = pipeline.spans[0]
+    assert span.parent is not None
+    assert span.parent.span_id == handler.get_span_context().span_id
+
+
+def test_what_became_current_since_is_left_alone() -> None:
+    with telemetry():
+        made = call("openai_chat", CHAT)
+        active = emit.activate(made)
+        token = context.attach(context.set_value("k", "v"))
+        emit.deactivate(active)
+        assert context.get_value("k") == "v"
+        context.detach(token)
+        emit.deactivate(active)
+        assert not trace.get_current_span().get_span_context().is_valid
+        emit.finish(made, "ok")
+
+
+def test_suppressed_instrumentation_makes_no_span_and_the_money_counts() -> None:
+    with telemetry() as pipeline, suppress_instrumentation():
+        emit.finish(call("openai_chat", CHAT, answer=CHAT_ANSWER), "ok")
+    assert pipeline.spans == []
+    (event,) = pipeline.events
+    assert event.span_id == 0
+    assert event.attributes["genai_meter.cost.effective"] == CHAT_PICO
+    assert "genai_meter.span.scope" not in event.attributes
+
+
+def test_a_failing_exporter_pipeline_reaches_nobody() -> None:
+    class Raising:
+        def enabled(self, **_: Any) -> bool:
+            raise RuntimeError("no")
+
+    class Provider:
+        def get_logger(self, *_: Any, **__: Any) -> Raising:
+            return Raising()
+
+    with telemetry() as pipeline:
+        emit.bind(pipeline.tracer_provider, pipeline.meter_provider, Provider())  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        emit.finish(call("openai_chat", CHAT, answer=CHAT_ANSWER), "ok")
+        assert len(pipeline.spans) == 1
+
+
+def test_without_any_sdk_everything_is_a_no_op_and_providers_may_come_later() -> None:
+    code = """
+        import sys
+        sys.path[:0] = ["tests"]
+        import emission_kit as kit
+        from genai_meter import emit
+        from opentelemetry import _logs, metrics, trace
+
+        body = {"model": "gpt-4o", "messages": []}
+        emit.finish(kit.call("openai_chat", body), "ok")
+        pipeline = kit.Telemetry()
+        trace.set_tracer_provider(pipeline.tracer_provider)
+        metrics.set_meter_provider(pipeline.meter_provider)
+        _logs.set_logger_provider(pipeline.logger_provider)
+        emit.finish(kit.call("openai_chat", body), "ok")
+        print(len(pipeline.spans), len(pipeline.events), "gen_ai.client.inference.duration" in pipeline.points())
+    """
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.split(), done.stderr) == (["1", "1", "True"], "")
+
+
+def test_importing_the_package_imports_neither_sdk_nor_client_libraries() -> None:
+    code = """
+        import sys
+        import genai_meter.emit, genai_meter.attribution, genai_meter.api, genai_meter.instrumentor
+        print([name for name in ("opentelemetry.sdk", "openai", "anthropic", "hmac", "difflib") if name in sys.modules])
+    """
+    assert subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True).strip() == "[]"
+
+
+# --- costs that are no call --------------------------------------------------------------------------
+def test_a_cost_that_is_no_call() -> None:
+    with telemetry() as pipeline, attribute(tenant="acme", team="core"):
+        record_cost("0.0025", what="vector_search", quantity=3, unit="query", provider="pinecone", team="search")
+        points = pipeline.points()
+    (event,) = pipeline.events
+    attributes = event.attributes
+    assert (event.name, event.severity, pipeline.spans) == ("genai_meter.cost", 9, [])
+    assert len(attributes.pop("genai_meter.call.id")) == 36
+    assert attributes.pop("genai_meter.start") == attributes.pop("genai_meter.end") == event.timestamp
+    assert attributes == {
+        "genai_meter.schema_version": "1",
+        "genai_meter.status": "ok",
+        "genai_meter.cost.what": "vector_search",
+        "genai_meter.cost.quantity": 3,
+        "genai_meter.cost.unit": "query",
+        "genai_meter.cost.list": 2_500_000_000,
+        "genai_meter.cost.effective": 2_500_000_000,
+        "genai_meter.cost.status": "exact",
+        "gen_ai.provider.name": "pinecone",
+        "genai_meter.tenant": "acme",
+        "genai_meter.team": "search",
+    }
+    (point,) = points["genai_meter.cost"]
+    assert (point.value, point.attributes) == (
+        0.0025,
+        {
+            "genai_meter.cost.what": "vector_search",
+            "gen_ai.provider.name": "pinecone",
+            "genai_meter.tenant": "acme",
+            "genai_meter.team": "search",
+            "genai_meter.status": "ok",
+            "genai_meter.cost.status": "exact",
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("amount", "pico"),
+    [(1, 10**12), (Decimal("0.1"), 10**11), ("1e-12", 1), ("0.0000000000015", 2), ("0.0000000000005", 0), (0, 0)],
+)
+def test_amounts_are_exact(amount: Decimal | str | int, pico: int) -> None:
+    with telemetry() as pipeline:
+        record_cost(amount, what="storage")
+    assert pipeline.events[0].attributes["genai_meter.cost.effective"] == pico
+
+
+@pytest.mark.parametrize("amount", [0.1, True, None, b"1"])
+def test_a_float_is_no_amount(amount: Any) -> None:
+    with pytest.raises(TypeError, match="amount must be a Decimal, decimal text or an int, not"):
+        record_cost(amount, what="storage")
+
+
+@pytest.mark.parametrize("amount", ["-1", "NaN", "Infinity", "one", "", "10000000"])
+def test_an_impossible_amount_is_a_value_error(amount: str) -> None:
+    with pytest.raises(ValueError, match="amount must be"):
+        record_cost(amount, what="storage")
+
+
+def test_a_wrong_owner_or_quantity_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="did you mean 'tenant'"):
+        record_cost(1, what="storage", tenent="acme")
+    with pytest.raises(TypeError, match="quantity must be an int or a Decimal, not float"):
+        record_cost(1, what="storage", quantity=1.5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+def test_the_public_names() -> None:
+    assert genai_meter.__all__ == ["Blocked", "__version__", "attribute", "current_attribution", "record_cost"]
+    assert all(getattr(genai_meter, name) is not None for name in genai_meter.__all__)
+    from importlib.metadata import version
+
+    assert genai_meter.__version__ == version("genai-meter")
+    with pytest.raises(AttributeError):
+        _ = genai_meter.nothing  # type: ignore[attr-defined]  # pyright: ignore
+
+
+def test_many_calls_leave_nothing_behind() -> None:
+    import tracemalloc
+
+    with telemetry() as pipeline:
+
+        def run(times: int) -> None:
+            for _ in range(times):
+                made: Call = call("openai_chat", CHAT, answer=CHAT_ANSWER, call_id=minted())
+                emit.finish(made, "ok")
+            pipeline.clear()
+            gc.collect()
+
+        run(300)
+        tracemalloc.start()
+        run(50)
+        before = tracemalloc.get_traced_memory()[0]
+        run(1000)
+        grown = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+    assert grown < 50_000, f"{grown} bytes after 1,000 calls"
