@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import re
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +52,10 @@ def settled(stage: Stage) -> Stage:
     answered = len(stage.provider.served)
     ledger = "genai_meter_ledger_events_total"
     wait_for("every call is in the ledger", lambda: stage.metric(ledger) == answered or None, 20)
-    scraped = lambda: [s for s in prometheus(stage).query("sum(genai_meter_requests_total)") if s.value == answered]  # noqa: E731
-    wait_for("Prometheus has every call", scraped, 20)
+    # A new series is shown at zero for a second and then scraped: the last one to grow is the agent's.
+    wait_for("Prometheus has the calls", lambda: prometheus(stage).query(f"{ledger} == {answered}"), 20)
+    agent = 'sum(genai_meter_cost_usd_total{feature="agent"}) > 10'
+    wait_for("Prometheus has the cost", lambda: prometheus(stage).query(agent), 20)
     return stage
 
 
@@ -114,6 +118,7 @@ def test_prometheus_shows_what_the_ledger_holds(stage: Stage) -> None:
     expected = {row["tenant"]: float(row["cost_usd"]) for row in rows(stage, "tenant")}
     assert by_tenant == pytest.approx(expected, rel=1e-9)
     assert value(stage, "sum(genai_meter_retries_total)") == 1
+    assert value(stage, "sum(genai_meter_requests_total)") == sum(row["calls"] for row in rows(stage, "tenant"))
 
 
 # --- alerts -----------------------------------------------------------------------------------------
@@ -151,8 +156,9 @@ def test_alerts_fire_for_what_happened_and_reach_alertmanager(stage: Stage) -> N
 def test_exemplar_leads_to_the_call_it_was_taken_from(stage: Stage, histogram: str) -> None:
     expression = f'{histogram}_bucket{{service="assistant"}}'
     exemplars = wait_for("exemplars", lambda: prometheus(stage).exemplars(expression), 20)
-    by = "trace_id,span_id,model,start,end"
-    calls = {(row["trace_id"], row["span_id"]): row for row in rows(stage, by)}
+    with closing(sqlite3.connect(f"file:{stage.ledger}?mode=ro", uri=True)) as ledger:
+        ledger.row_factory = sqlite3.Row
+        calls = {(row["trace_id"], row["span_id"]): row for row in ledger.execute("SELECT * FROM usage")}
     for exemplar in exemplars:
         call = calls[exemplar["labels"]["trace_id"], exemplar["labels"]["span_id"]]
         assert call["model"] == exemplar["series"]["model"]
@@ -185,7 +191,7 @@ def test_dashboard_query_returns_data(stage: Stage, target: dict[str, Any]) -> N
 
 
 def test_every_metric_that_rules_and_dashboards_name_is_exposed(stage: Stage) -> None:
-    exposed = set(re.findall(r"^(genai_meter_\w+)", get(stage.metrics_url).decode(), re.MULTILINE))
+    exposed = set(re.findall(r"^(?:# TYPE )?(genai_meter_\w+)", get(stage.metrics_url).decode(), re.MULTILINE))
     groups = yaml.safe_load((ROOT / "alert_rules" / "genai-meter.rules.yaml").read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
     recorded = {rule["record"] for rule in rules if "record" in rule}

@@ -47,6 +47,8 @@ def main() -> int:
     options = parser.parse_args()
     keep = options.keep or os.environ.get("KEEP", "") not in ("", "0")
     real = options.real or os.environ.get("DEMO_REAL", "") not in ("", "0")
+    # SIGINT too: a shell starts its background jobs with it ignored.
+    signal.signal(signal.SIGINT, _terminated)
     signal.signal(signal.SIGTERM, _terminated)
     report = Report()
     try:
