@@ -37,3 +37,13 @@ def _recorded(variable: str, default: str) -> Path:
     if not path.exists():
         pytest.skip(f"{path} is not on this machine; {variable} can name it elsewhere")
     return path
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests recorded (`record_property("table", text)`), also from xdist's workers."""
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in report.user_properties:
+                if name == "table":
+                    terminalreporter.section(report.nodeid)
+                    terminalreporter.write_line(str(text))

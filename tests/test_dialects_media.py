@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from dialect_kit import answered, buckets, streamed
@@ -73,3 +76,31 @@ def test_realtime() -> None:
         "output_text": 27,
     }
     assert (reading.model, reading.response_id, reading.terminal) == ("rt", "resp_1", True)
+
+
+def test_recorded_sessions(traffic: Path) -> None:
+    """Usage of each answer and transcription of OpenAI's and Azure's recorded sessions."""
+    seen = 0
+    for line in gzip.decompress((traffic / "extra.dev.jsonl.gz").read_bytes()).splitlines():
+        session: dict[str, Any] = json.loads(line)
+        if session["kind"] != "websocket" or session["provider"] not in ("openai", "azure.ai.openai"):
+            continue
+        for truth in session["usage_truth"] or ():
+            event = session["events"][truth["event_index"]]["data"]
+            if event["type"] == "response.created":
+                continue  # told again when done
+            seen += 1
+            [usage] = streamed("openai_realtime", event)[1]
+            told = {
+                "input_tokens": usage.input_tokens,
+                "output_tokens": usage.output_tokens,
+                "cache_read": usage.cache_read_tokens,
+                "reasoning": usage.reasoning_tokens,
+                "audio_in": usage.buckets.get("input_audio", 0) + usage.buckets.get("cache_read_audio", 0),
+                "audio_out": usage.buckets.get("output_audio", 0),
+                "cached_audio": usage.buckets.get("cache_read_audio", 0),
+                "audio_seconds": usage.buckets.get("audio_seconds_in", 0),
+            }
+            assert (session["id"], told) == (session["id"], {name: truth.get(name) or 0 for name in told})
+            assert usage.inferred == ()
+    assert seen == 33

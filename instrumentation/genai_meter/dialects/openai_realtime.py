@@ -1,4 +1,4 @@
-"""Realtime sessions: one `response.done` event is one billed answer."""
+"""Realtime sessions: one `response.done` event is one billed answer, one transcription another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
+from genai_meter.dialects.buckets import quantity
 from genai_meter.dialects.requests import text
 from genai_meter.usage import Usage
 
@@ -34,13 +35,19 @@ class OpenAIRealtime(Dialect):
             status = text(answer, "status")
             if status is not None:
                 reading.finish_reasons = [status]
-            usage = answer.get("usage")
-            if usage is not None:
-                reading.usage = usage
-                reading.fidelity = "final"
-            reading.terminal = True
+            self._end(reading, answer.get("usage") or told.get("usage"))
+        elif kind == "conversation.item.input_audio_transcription.completed":
+            # Billed beside the answers, by the session's transcription model.
+            self._end(reading, told.get("usage"))
         elif kind == "session.created":
             reading.model = text(fields(told.get("session")), "model")
 
     def billed(self, reading: Reading) -> list[Usage]:
-        return openai_usage.usages(reading)
+        seconds = quantity(fields(reading.usage).get("seconds"))
+        return [Usage({"audio_seconds_in": seconds})] if seconds else openai_usage.usages(reading)
+
+    def _end(self, reading: Reading, usage: Json) -> None:
+        if usage is not None:
+            reading.usage = usage
+            reading.fidelity = "final"
+        reading.terminal = True
