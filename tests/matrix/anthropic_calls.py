@@ -1,5 +1,10 @@
 """`anthropic`: everything."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeArgument=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# ruff: noqa: B007, PERF402 - loops as callers write them
+
 from __future__ import annotations
 
 import asyncio

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from examples.provider import Provider
 
 from . import chaos
-from .scenario import SCENARIOS, NotThere, Scenario, Stage
+from .scenario import SCENARIOS, NotThere, Scenario, Stage, declare
 from .view import view
 
 
@@ -93,7 +93,9 @@ def sent(provider: Provider) -> list[Any]:
     bodies: list[Any] = []
     for served in provider.served:
         body = dict(served.request)
-        options = {key: value for key, value in dict(body.get("stream_options") or {}).items() if key != "include_usage"}
+        options = {
+            key: value for key, value in dict(body.get("stream_options") or {}).items() if key != "include_usage"
+        }
         body.pop("stream_options", None)
         bodies.append({"path": served.path, "body": view(body), "options": options})
     return sorted(bodies, key=json.dumps)
@@ -147,8 +149,7 @@ def main(mode: str, file: Path) -> None:
         AnthropicInstrumentor().instrument(skip_dep_check=True)
     libraries = {name: importlib.import_module(name) for name in ("openai", "anthropic")}
     logging.getLogger("asyncio").disabled = True
-    for part in ("openai_calls", "openai_streams", "openai_async", "anthropic_calls"):
-        importlib.import_module(f"tests.matrix.{part}")
+    declare()
     chaos.install(mode)
     results: dict[str, Any] = {}
     with Provider() as provider:

@@ -59,10 +59,13 @@ class Environment:
         uv = shutil.which("uv", path=f"{ROOT}/.tools/bootstrap/bin:{os.environ.get('PATH', '')}")
         if uv is None:
             raise FileNotFoundError("uv is neither in .tools/bootstrap nor on the PATH; `make env` installs it")
-        run = {"check": True, "capture_output": True, "text": True, "env": {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}}
-        subprocess.run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)], **run)
+        variables = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
         python = str(place / "bin" / "python")
-        subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *self.requirements()], **run)
+        for command in (
+            [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
+            [uv, "pip", "install", "--quiet", "--python", python, *self.requirements()],
+        ):
+            subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
 
 
 ENVIRONMENTS: Final = (

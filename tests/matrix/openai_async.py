@@ -1,5 +1,10 @@
 """`openai`: the same again, asynchronously."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeArgument=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# ruff: noqa: B007, PERF401 - loops as callers write them
+
 from __future__ import annotations
 
 import asyncio
@@ -27,7 +32,7 @@ async def read(opened: Any) -> Any:
 async def attempt(function: Callable[[], Awaitable[Any]]) -> Any:
     try:
         return await function()
-    except (Exception, asyncio.CancelledError) as error:
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it raises is the result
         return error
 
 
@@ -122,7 +127,10 @@ async def azure(stage: Stage) -> Any:
     client = stage.library.AsyncAzureOpenAI(
         azure_endpoint=stage.provider.url, api_key="k", api_version="2025-01-01-preview"
     )
-    return [await client.chat.completions.create(**CHAT), await read(await client.chat.completions.create(**CHAT, stream=True))]
+    return [
+        await client.chat.completions.create(**CHAT),
+        await read(await client.chat.completions.create(**CHAT, stream=True)),
+    ]
 
 
 @scenario("openai", "async stream")

@@ -1,5 +1,9 @@
 """`openai`: everything that is no stream, synchronously."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeArgument=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import copy

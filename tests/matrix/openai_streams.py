@@ -1,5 +1,10 @@
 """`openai`: streams, synchronously, and every way out of them."""
 
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false, reportMissingTypeArgument=false
+# pyright: reportPossiblyUnboundVariable=false, reportAttributeAccessIssue=false
+# ruff: noqa: B007, PERF401, PERF402 - loops as callers write them
+
 from __future__ import annotations
 
 import gc
@@ -352,7 +357,11 @@ def transcription(stage: Stage) -> Any:
 def client_post(stage: Stage) -> Any:
     client = stage.client()
     body = {**CHAT, "stream": True}
-    return list(client.post("/chat/completions", body=body, cast_to=object, stream=True, stream_cls=stage.library.Stream[object]))
+    return list(
+        client.post(
+            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=stage.library.Stream[object]
+        )
+    )
 
 
 @scenario("openai", "Azure: stream")

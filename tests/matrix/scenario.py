@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
@@ -53,13 +54,19 @@ def scenario(
     """Declare a scenario: one call that ends `ok` unless told otherwise."""
     ends = statuses or ("ok",)
 
-    def declare(run: Any) -> Any:
+    def register(run: Any) -> Any:
         metered = () if ends == ("not metered",) else ends
         known = all(status == "ok" for status in ends) if exact is None else exact
         SCENARIOS.append(Scenario(library, name, run, metered, known, attempts, resent))
         return run
 
-    return declare
+    return register
+
+
+def declare() -> None:
+    """Import every file of scenarios."""
+    for part in ("openai_calls", "openai_streams", "openai_async", "anthropic_calls"):
+        importlib.import_module(f"tests.matrix.{part}")
 
 
 class Stage:

@@ -7,11 +7,12 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .environments import ROOT, Environment
 from .scenario import SCENARIOS, Scenario
 
+ABSENT: Final = "(absent)"
 MODES: Final = ("off", "on", "chaos1", "chaos2")
 
 
@@ -19,7 +20,9 @@ def play(environment: Environment, mode: str, directory: Path) -> dict[str, Any]
     """The results of one mode in one environment."""
     file = directory / f"{environment.name}-{mode}.json"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "instrumentation")])
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("GENAI_METER_", "OTEL_", "OPENAI_", "ANTHROPIC_"))}
+    variables = {
+        k: v for k, v in os.environ.items() if not k.startswith(("GENAI_METER_", "OTEL_", "OPENAI_", "ANTHROPIC_"))
+    }
     subprocess.run(
         [str(environment.python()), "-m", "tests.matrix.child", mode, str(file)],
         check=True,
@@ -74,14 +77,15 @@ def _judge_records(scenario: Scenario, on: Any) -> Iterable[str]:
 def difference(one: Any, other: Any, path: str = "") -> str:
     """The first place where two values differ."""
     if isinstance(one, dict) and isinstance(other, dict):
-        for key in [*one, *(key for key in other if key not in one)]:
-            if key not in one or key not in other or one[key] != other[key]:
-                return difference(one.get(key, "(absent)"), other.get(key, "(absent)"), f"{path}.{key}")
-    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, (a, b) in enumerate(zip(one, other, strict=True)):
+        these, those = cast(dict[str, Any], one), cast(dict[str, Any], other)
+        for key in [*these, *(key for key in those if key not in these)]:
+            if these.get(key, ABSENT) != those.get(key, ABSENT):
+                return difference(these.get(key, ABSENT), those.get(key, ABSENT), f"{path}.{key}")
+    if isinstance(one, list) and isinstance(other, list):
+        for index, (a, b) in enumerate(zip(cast(list[Any], one), cast(list[Any], other), strict=False)):
             if a != b:
                 return difference(a, b, f"{path}[{index}]")
-    return f"{path or 'value'}: {str(one)[:300]} / {str(other)[:300]}"
+    return f"{path or 'value'}: {repr(one)[:300]} / {repr(other)[:300]}"  # pyright: ignore[reportUnknownArgumentType]
 
 
 def verdicts(by_mode: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:

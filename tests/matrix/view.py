@@ -32,12 +32,14 @@ def view(value: Any) -> Any:
         return {"bytes": view(value.decode("latin-1"))}
     if isinstance(value, BaseException):
         return error(value)
-    if hasattr(value, "model_dump") and hasattr(type(value), "model_fields"):
+    if hasattr(value, "model_dump") and hasattr(value.__class__, "model_fields"):
         return model(value)
     if isinstance(value, Mapping):
-        return {str(key): 0 if key in TIMES and item else view(item) for key, item in value.items()}
+        pairs: dict[Any, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
+        return {str(key): 0 if key in TIMES and item else view(item) for key, item in pairs.items()}
     if isinstance(value, list | tuple):
-        return [view(item) for item in value]
+        items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+        return [view(item) for item in items]
     return {"type": kind(value)}
 
 
