@@ -180,30 +180,22 @@ def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: 
 def replace_cell(deltas: Deltas, bounds: Bounds, old: tuple[Cell, Measures], new: tuple[Cell, Measures]) -> None:
     """A better record took the place of a charge: the difference goes up as a charge or down as a credit.
 
-    Between two sets of labels the whole amount moves: a credit to the old ones, a charge to the new ones.
-    What only counts up and has no credit family (calls, tokens) follows the new record where it is higher.
+    Series by series: where both records count into the same one only the difference is added; between two the whole
+    amount moves, a credit to the old labels, a charge to the new ones. What only counts up and has no credit family
+    (calls, tokens) follows the new record where it is higher.
     """
-    (_, before), was = old
-    (_, after), now = new
-    if before == after:
-        change = tuple(map(int.__sub__, now, was))
-        add_cell(deltas, bounds, after, tuple(max(amount, 0) for amount in change))
-        lowered = max(-change[COST], 0)
-    else:
-        moved = list(now)
-        moved[_M["calls"]] = 0
-        add_cell(deltas, bounds, after, tuple(moved))
-        deltas.add(
-            REQUESTS.name,
-            bounds.fold(
-                REQUESTS.name,
-                REQUESTS.labels,
-                tuple(after[_AT[name]] for name in REQUESTS.labels),
-            ),
-            1,
-        )
-        lowered = was[COST]
-    _credit(deltas, bounds, before, lowered)
+    (_, dimensions), was = old
+    before, after = Deltas(), Deltas()
+    add_cell(before, bounds, dimensions, was)
+    add_cell(after, bounds, new[0][1], new[1])
+    for key, amount in after.values.items():
+        grown = amount - before.values.get(key, 0)
+        if grown > 0 and key[0] != LEDGER_COST.name:
+            deltas.add(*key, grown)
+            if key[0] == COST_USD.name:
+                deltas.add(LEDGER_COST.name, (), grown)
+    costs = ((key, amount) for key, amount in before.values.items() if key[0] == COST_USD.name)
+    _credit(deltas, bounds, dimensions, sum(max(amount - after.values.get(key, 0), 0) for key, amount in costs))
 
 
 def withdraw_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
