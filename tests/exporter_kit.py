@@ -19,6 +19,7 @@ from genai_meter import identity
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Status
 from prometheus_client.parser import text_string_to_metric_families
 
 NOW = 1_795_338_000_000_000_000
@@ -251,7 +252,7 @@ def traces(spans: Sequence[SpanOf], resource: Mapping[str, Any] = RESOURCE) -> E
         )
         made.start_time_unix_nano, made.end_time_unix_nano = span.start_ns, span.end_ns
         if span.failed:
-            made.status.code = 2
+            made.status.code = Status.STATUS_CODE_ERROR
         made.attributes.extend(_pairs(span.attributes))
     return request
 

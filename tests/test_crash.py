@@ -13,6 +13,7 @@ import time
 import urllib.error
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from exporter_kit import NOW, Event, Served, SpanOf, logs, traces, usage_event
@@ -58,7 +59,7 @@ class Producer(threading.Thread):
         self._number += 1
         tokens = self._random.randint(1, 5000)
         identity = (self.seed << 32 | self._number).to_bytes(8, "big")
-        traced = {"trace_id": identity * 2, "span_id": identity} if self._number % 10 == 0 else {}
+        traced: dict[str, Any] = {"trace_id": identity * 2, "span_id": identity} if self._number % 10 == 0 else {}
         return usage_event(
             start_ns=NOW + self._number * 10**9, input_tokens=tokens, tenant=f"t{tokens % 7}", attempt_count=1, **traced
         )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from exporter_kit import NOW, RESOURCE, Event, SpanOf, logs, traces, usage_event
-from genai_meter.usage import Usage
+from genai_meter.usage import Quantity, Usage
 from genai_meter_exporter.normalise import Batch, UsageRecord, normalise
 from genai_meter_exporter.normalise.foreign import Counts, usage
 from genai_meter_exporter.receive import protobuf
@@ -328,7 +328,8 @@ def test_a_span_without_usage_is_a_call_of_unknown_usage() -> None:
 
 @pytest.mark.parametrize("changes", [{"trace_id": b""}, {"span_id": b""}, {"start_ns": 0}])
 def test_a_foreign_record_without_identity_is_quarantined(changes: dict[str, Any]) -> None:
-    batch = of(SpanOf(**{"attributes": CHAT, "trace_id": TRACE, "span_id": SPAN, **changes}))
+    fields: dict[str, Any] = {"attributes": CHAT, "trace_id": TRACE, "span_id": SPAN, **changes}
+    batch = of(SpanOf(**fields))
     assert len(batch.quarantined) == 1
 
 
@@ -349,7 +350,7 @@ CACHED_BESIDE, REASONING_BESIDE = ("cached_beside_input",), ("reasoning_beside_o
     ],
 )
 def test_whether_input_contains_the_cached_tokens(
-    counts: Counts, beside: bool, buckets: dict[str, int], rules: tuple[str, ...]
+    counts: Counts, beside: bool, buckets: dict[str, Quantity], rules: tuple[str, ...]
 ) -> None:
     assert usage(counts, cached_beside=beside) == Usage(buckets, inferred=rules)
 

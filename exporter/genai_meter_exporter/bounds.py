@@ -14,6 +14,8 @@ MAX_LENGTH: Final = 128
 _FOLDED_KEPT: Final = 100_000
 """Folded label sets that are told apart in one family; beyond that the count stands still."""
 
+_ANSWERS_KEPT: Final = 100_000
+
 
 class Bounds:
     """Which label values have series of their own. Used by the writer thread; `hidden` is read by scrapes."""
@@ -25,6 +27,8 @@ class Bounds:
         self._named: dict[str, set[str]] = {}
         self._series: dict[str, set[tuple[str, ...]]] = {}
         self._folded: dict[str, set[int]] = {}
+        self._answers: dict[tuple[str, tuple[str, ...]], tuple[str, ...]] = {}
+        """What `fold` has answered since the last review."""
 
     def restore(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> None:
         """A series of the store: it keeps its place until the next review."""
@@ -45,6 +49,7 @@ class Bounds:
                 break
             chosen.add(value)
         self._named[name] = chosen
+        self._answers.clear()
 
     def limit(self, name: str) -> int:
         """How many values of a label have series of their own."""
@@ -52,6 +57,14 @@ class Bounds:
 
     def fold(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
         """The label values under which this is counted."""
+        answer = self._answers.get((family, labels))
+        if answer is None:
+            if len(self._answers) >= _ANSWERS_KEPT:
+                self._answers.clear()
+            answer = self._answers[family, labels] = self._fold(family, names, labels)
+        return answer
+
+    def _fold(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
         known = self._series.setdefault(family, set())
         if labels in known and not self.hidden(names, labels):
             return labels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from genai_meter.pricing.book import BookError, read_book
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
+from genai_meter.records import cost_lines
 from genai_meter.safety import swallow
 
 from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, Unreadable, UsageRecord, usage_json
@@ -94,9 +94,15 @@ def _price(record: UsageRecord) -> None:
         raise Unreadable("the cost exceeds what one event may cost")
     values["cost_status"] = cost.status
     values["cost_reasons"] = _json(cost.reasons) if cost.reasons else None
+    # Equal book and equal sums make equal lines: those of the application need not be worked out again.
+    if "cost_lines" not in values or (cost.book_id, cost.list_pico, cost.effective_pico) != (
+        values.get("book_id"),
+        values.get("list_cost"),
+        values.get("cost"),
+    ):
+        values["cost_lines"] = cost_lines(cost.lines) if cost.lines else None
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
-    values["cost_lines"] = _json([asdict(line) for line in cost.lines]) if cost.lines else None
     values["book_id"] = cost.book_id or None
 
 

@@ -1,0 +1,118 @@
+"""A store with its counters, and records of several producers, for the ledger's tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from exporter_kit import NOW, Event, SpanOf, logs, traces
+from genai_meter_exporter import series
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cells import DIMENSIONS
+from genai_meter_exporter.charging import charge
+from genai_meter_exporter.normalise import Batch, normalise
+from genai_meter_exporter.receive import protobuf
+from genai_meter_exporter.store import Query
+from genai_meter_exporter.store.base import Restored, Tally
+from genai_meter_exporter.store.reader import SqliteReader
+from genai_meter_exporter.store.sqlite import SqliteStore
+
+
+class Ledger:
+    """A store with its counters, opened and reopened."""
+
+    def __init__(self, path: Path, **options: Any) -> None:
+        self.path = path
+        self._options = options
+        self.counters: dict[series.SeriesKey, int] = {}
+        self.open()
+
+    def open(self) -> Restored:
+        """Open it; the counters are those of the store."""
+        self.store = SqliteStore(self.path, Bounds({}, 1000, 10_000), clock=lambda: NOW, **self._options)
+        restored = self.store.open()
+        self.counters = dict(restored.values)
+        return restored
+
+    def reopen(self) -> None:
+        """Close and open: nothing may have changed."""
+        before = self.counters
+        self.store.close()
+        self.open()
+        assert self.counters == before
+
+    def put(self, *batches: Batch, now: int = NOW) -> list[Tally]:
+        """Write and commit in one transaction."""
+        written = self.store.write(batches, (), now)
+        self.store.commit()
+        for key, amount in written.deltas.values.items():
+            assert amount >= 0
+            self.counters[key] = self.counters.get(key, 0) + amount
+        return written.tallies
+
+    def send(self, *records: Event | SpanOf, now: int = NOW) -> Tally:
+        """Put events and spans, in their order, as one batch."""
+        (tally,) = self.put(batch_of(records), now=now)
+        return tally
+
+    def rows(self) -> dict[bytes, dict[str, Any]]:
+        """The whole ledger."""
+        return {row["call_id"]: dict(row) for row in self.store.rows(b"")}
+
+    def total(self, family: series.Family) -> int:
+        """Sum of a counter family."""
+        return sum(amount for (name, _), amount in self.counters.items() if name == family.name)
+
+    def check(self) -> None:
+        """Counters and roll-ups equal the ledger, row by row."""
+        rows = list(self.rows().values())
+        assert self.total(series.LEDGER_EVENTS) - self.total(series.LEDGER_WITHDRAWN) == len(rows)
+        cost = sum(row["cost"] or 0 for row in rows)
+        assert self.total(series.LEDGER_COST) - self.total(series.LEDGER_CREDIT) == cost
+        assert self.total(series.COST_USD) - self.total(series.CREDIT) == cost
+        reader = SqliteReader(self.path)
+        try:
+            assert reader.totals() == (len(rows), cost)
+            # An odd bound, far outside, makes the report read the rows instead of the roll-ups.
+            by = tuple(name for name in DIMENSIONS)
+            assert reader.report(Query(by)) == reader.report(Query(by, since_ns=1))
+        finally:
+            reader.close()
+
+
+def batch_of(records: Sequence[Event | SpanOf]) -> Batch:
+    """Events and spans as one normalised and priced batch, as they come from their own requests."""
+    joined = Batch()
+    for record in records:
+        if isinstance(record, Event):
+            batch = normalise(protobuf.parse("logs", logs([record]).SerializeToString()))
+        else:
+            batch = normalise(protobuf.parse("traces", traces([record]).SerializeToString()))
+        assert not batch.quarantined, batch.quarantined
+        joined.records += batch.records
+        joined.parents += batch.parents
+    charge(joined)
+    return joined
+
+
+def foreign_span(
+    *, number: int = 1, input_tokens: int | None = 1000, output_tokens: int | None = 100, **changes: Any
+) -> SpanOf:
+    """An inference span of another producer about the same call as `usage_event`."""
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.request.model": "gpt-4o",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+    }
+    if input_tokens is not None:
+        attributes["gen_ai.usage.input_tokens"] = input_tokens
+    if output_tokens is not None:
+        attributes["gen_ai.usage.output_tokens"] = output_tokens
+    if response_id := changes.pop("response_id", None):
+        attributes["gen_ai.response.id"] = response_id
+    attributes |= changes.pop("attributes", {})
+    span = SpanOf(attributes, span_id=number.to_bytes(8, "big"), trace_id=b"\x01" * 16)
+    return replace(span, **changes)
