@@ -58,18 +58,26 @@ def hides(chunk: Any) -> bool:
     Independent of everything that records: when recording breaks, hiding must still work.
     """
     try:
+        if chunk.__dict__["usage"] is None:
+            chunk.__pydantic_fields_set__.discard("usage")
+            return False
+        return not chunk.__dict__["choices"]
+    except (AttributeError, KeyError):
+        return _hides_other(chunk)
+
+
+def _hides_other(chunk: Any) -> bool:
+    """The same for other shapes: plain dicts, pydantic 1, models of a library that does not know the field."""
+    try:
         if type(chunk) is dict:
             return _hides_dict(chunk)  # pyright: ignore[reportUnknownArgumentType]
-        told = chunk.__dict__
-        extra = getattr(chunk, "__pydantic_extra__", None)
+        told, extra = chunk.__dict__, getattr(chunk, "__pydantic_extra__", None)
         usage = told.get("usage") or (extra.get("usage") if extra else None)
         if usage is not None:
             return not told.get("choices")
-        told_fields = getattr(chunk, "__pydantic_fields_set__", None)
-        # pydantic 1 has another name for it.
-        (chunk.__fields_set__ if told_fields is None else told_fields).discard("usage")
+        fields = getattr(chunk, "__pydantic_fields_set__", None)
+        (chunk.__fields_set__ if fields is None else fields).discard("usage")
         if extra:
-            # Where the library's model does not know the field.
             extra.pop("usage", None)
     except Exception:  # noqa: BLE001 - not a shape we know: the chunk is the caller's as it is
         return False

@@ -6,7 +6,7 @@ every chunk on, and the byte stream below the HTTP response, by a proxy that not
 
 from __future__ import annotations
 
-import time
+from time import time_ns
 from typing import Any
 
 from genai_meter.call import Call
@@ -30,13 +30,13 @@ class Chunks(Ending):
 
     def take(self, item: Any) -> bool:
         hidden = self._hide and hides(item)
-        try:
-            self.last_ns = now = time.time_ns()
-            call = self.call
+        call = self.call
+        self.last_ns = now = time_ns()
+        if not hidden:
+            call.chunk_count += 1
             if call.first_chunk_ns is None:
                 call.first_chunk_ns = now
-            if not hidden:
-                call.chunk_count += 1
+        try:
             self._chunk(self._reading, item)
         except Exception as error:  # noqa: BLE001 - whatever happens here, the chunk is the caller's
             swallow("Chunks.take", error)
