@@ -191,11 +191,17 @@ class RateCard:
 
     def lines(self, buckets: Buckets) -> tuple[Line, ...]:
         """One line for each bucket that has a price, rounded half-even once."""
-        rates = self._table(buckets).rates
+        table = self._table(buckets)
+        rates, listed = table.rates, table.listed
+        effective = listed if table.effective is None else table.effective
         lines: list[Line] = []
         for bucket, quantity in (*buckets, *self._fees):
             rate = rates.get(bucket)
             if rate is None or not quantity:
+                continue
+            if type(quantity) is int and quantity > 0 and bucket in listed:
+                amounts = quantity * listed[bucket], quantity * effective[bucket]
+                lines.append(Line(self.model, bucket, quantity, rate.text, rate.per, *amounts, rate.entries))
                 continue
             billed = max(Fraction(quantity), rate.floor)
             lines.append(
