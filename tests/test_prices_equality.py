@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Any
 
+from genai_meter.pricing import RateCard
 from genai_meter.pricing.book import read_book
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.units import DIMENSIONS
@@ -78,11 +79,10 @@ def test_book_equals_genai_prices_over_its_whole_table() -> None:
     for provider, model, at, context in _cases(7):
         at_ns = int(at.timestamp()) * 10**9
         card = resolver.card(provider.id, model.id, at_ns, context)
-        found = getattr(card, "row", "")
-        if found != f"{provider.id}/{model.id}":
+        if not isinstance(card, RateCard) or card.row != f"{provider.id}/{model.id}":
             unpriced += 1
             continue
-        ((_, rates), *_) = card.rates()  # pyright: ignore[reportAttributeAccessIssue]
+        rates = card.rates()[0][1]
         candidates = [bucket for bucket in rates if bucket in THEIR_KEY and bucket != "request"]
         if not candidates:
             unpriced += 1

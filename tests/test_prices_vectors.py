@@ -153,7 +153,9 @@ OWN: list[tuple[str, dict[str, Any], str]] = [
 
 
 def test_own_fixtures_of_every_flavour_are_exact() -> None:
-    records = [{"id": str(i), "at": NOON, "context": {}, **record} for i, (_, record, _) in enumerate(OWN)]
+    records: list[dict[str, Any]] = [
+        {"id": str(i), "at": NOON, "context": {}, **record} for i, (_, record, _) in enumerate(OWN)
+    ]
     results = calc(records)
     assert [(r["cost_usd"], r["status"]) for r in results] == [(usd, status) for usd, _, status in OWN]
     assert [r["id"] for r in results] == [record["id"] for record in records]
