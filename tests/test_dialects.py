@@ -102,7 +102,8 @@ def test_what_is_never_metered(method: str, path: str, word: str) -> None:
 
 
 def test_an_unknown_path_is_neither() -> None:
-    assert (for_path("POST", "/telepathy"), not_metered("POST", "/telepathy")) == (None, None)
+    for path in ("/telepathy", "/my-chain/invoke", "/chat"):
+        assert (for_path("POST", path), not_metered("POST", path)) == (None, None)
 
 
 def test_every_dialect_says_what_it_is() -> None:

@@ -7,7 +7,20 @@ from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import (
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Parameters,
+    by_role,
+    chars,
+    items,
+    lower,
+    read_parameters,
+    size,
+    strings,
+    text,
+)
 from genai_meter.usage import Usage
 
 _INSIDE: Final = frozenset({"message", "fallback_message"})
@@ -16,6 +29,15 @@ _BESIDE: Final = frozenset({"compaction", "advisor_message"})
 """Iterations that are billed and that the top level leaves out."""
 _MIN_THINKING: Final = 1024
 """The smallest thinking budget the API takes."""
+_PARAMETERS: Final[Parameters] = {
+    "model": ("model", TEXT),
+    "stream": ("stream", (bool,)),
+    "max_tokens": ("max_tokens", WHOLE),
+    "service_tier": ("service_tier", TEXT),
+    "temperature": ("temperature", NUMBER),
+    "top_p": ("top_p", NUMBER),
+    "top_k": ("top_k", WHOLE),
+}
 _TOOL_USE: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -27,25 +49,20 @@ class AnthropicMessages(Dialect):
     id_family = "anthropic.message"
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
-        view = RequestView(
-            model=text(body, "model"),
-            stream=body.get("stream") is True,
-            max_tokens=whole(body, "max_tokens"),
-            service_tier=text(body, "service_tier"),
-            temperature=number(body, "temperature"),
-            top_p=number(body, "top_p"),
-            top_k=whole(body, "top_k"),
-            stop_sequences=strings(body, "stop_sequences"),
-            tool_count=size(body, "tools"),
-        )
+        view = RequestView()
+        read_parameters(view, body, _PARAMETERS)
+        if "stop_sequences" in body:
+            view.stop_sequences = strings(body, "stop_sequences")
+        if "tools" in body:
+            view.tool_count = size(body, "tools")
         output = fields(body.get("output_config"))
-        view.reasoning_level = text(output, "effort") or text(fields(body.get("thinking")), "type")
+        if output or "thinking" in body:
+            view.reasoning_level = text(output, "effort") or text(fields(body.get("thinking")), "type")
         if body.get("output_format") is not None or output.get("format") is not None:
             view.output_type = "json"
         for key in ("speed", "inference_geo"):
-            value = text(body, key)
-            if value is not None:
-                view.context[key] = value
+            if key in body and type(body[key]) is str:
+                view.context[key] = body[key]
         system, messages = body.get("system"), items(body, "messages")
         if system is not None:
             view.chars_by_role["system"] = chars(system)
@@ -184,11 +201,25 @@ def _tally(told: Mapping[str, Json]) -> Tally:
     """Buckets of one usage or one iteration: every count of the input is beside the others."""
     result = Tally()
     result.add("input", count(told.get("input_tokens")))
-    result.add("cache_read", count(told.get("cache_read_input_tokens")))
-    written = count(told.get("cache_creation_input_tokens"))
-    ttls = told.get("cache_creation")
-    if ttls is not None and written:
-        by_ttl = fields(ttls)
+    cached = told.get("cache_read_input_tokens")
+    if cached:
+        result.add("cache_read", count(cached))
+    written = told.get("cache_creation_input_tokens")
+    if written:
+        _add_written(result, count(written), told.get("cache_creation"))
+    outgoing = count(told.get("output_tokens"))
+    details = told.get("output_tokens_details")
+    if details is None:
+        result.add("output", outgoing)
+    else:
+        result.output(outgoing, reasoning=count(fields(details).get("thinking_tokens")))
+    return result
+
+
+def _add_written(result: Tally, written: int, ttls: Json) -> None:
+    """Cache writes by lifetime, as far as told."""
+    by_ttl = fields(ttls)
+    if by_ttl:
         short = count(by_ttl.get("ephemeral_5m_input_tokens"))
         long = count(by_ttl.get("ephemeral_1h_input_tokens"))
         if short + long > written:
@@ -198,10 +229,6 @@ def _tally(told: Mapping[str, Json]) -> Tally:
             result.add("cache_write_1h", long)
             written -= short + long
     result.add("cache_write", written)
-    details = told.get("output_tokens_details")
-    thought = count(fields(details).get("thinking_tokens")) if details is not None else 0
-    result.output(count(told.get("output_tokens")), reasoning=thought)
-    return result
 
 
 def _iterations(top: Usage, entries: list[Mapping[str, Json]], served: str | None) -> list[Usage]:

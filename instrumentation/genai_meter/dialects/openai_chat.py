@@ -7,14 +7,44 @@ from typing import Final
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields, read
-from genai_meter.dialects.requests import by_role, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import (
+    NUMBER,
+    TEXT,
+    WHOLE,
+    Parameters,
+    by_role,
+    items,
+    lower,
+    read_parameters,
+    size,
+    strings,
+    text,
+    whole,
+)
 from genai_meter.usage import Usage
 
 PRICED_TIERS: Final = frozenset({"flex", "priority", "scale"})
 """Tiers that change the price when served; `auto` and `default` ask for nothing special."""
 
+PARAMETERS: Final[Parameters] = {
+    "model": ("model", TEXT),
+    "stream": ("stream", (bool,)),
+    "service_tier": ("service_tier", TEXT),
+    "temperature": ("temperature", NUMBER),
+    "top_p": ("top_p", NUMBER),
+    "seed": ("seed", WHOLE),
+    "frequency_penalty": ("frequency_penalty", NUMBER),
+    "presence_penalty": ("presence_penalty", NUMBER),
+    "n": ("choice_count", WHOLE),
+    "reasoning_effort": ("reasoning_level", TEXT),
+}
+"""What OpenAI's generating APIs have in common."""
+
 _RENAMED: Final = ("gpt", "o1", "o3", "o4", "chatgpt", "codex", "ft:gpt", "ft:o")
 """Models that know the bound as `max_completion_tokens`; for all others `max_tokens` is the safe name."""
+
+SAID: Final = ("content", "reasoning_content", "refusal")
+"""Where a message or a delta has generated text."""
 
 MISSING: Final = "error"
 """What the conventions want in the place of a choice that has no finish reason."""
@@ -30,12 +60,12 @@ class OpenAIChat(Dialect):
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
         view = parameters(body)
-        view.max_tokens = whole(body, "max_completion_tokens")
-        if view.max_tokens is None:
-            view.max_tokens = whole(body, "max_tokens")
-        view.choice_count = whole(body, "n")
-        view.reasoning_level = text(body, "reasoning_effort") or text(fields(body.get("reasoning")), "effort")
-        view.output_type = output_type(body)
+        if "max_completion_tokens" in body or "max_tokens" in body:
+            view.max_tokens = whole(body, "max_completion_tokens") or whole(body, "max_tokens")
+        if view.reasoning_level is None and "reasoning" in body:
+            view.reasoning_level = text(fields(body["reasoning"]), "effort")
+        if "response_format" in body or "modalities" in body:
+            view.output_type = output_type(body)
         messages = items(body, "messages")
         if messages is not None:
             view.message_count = len(messages)
@@ -50,9 +80,9 @@ class OpenAIChat(Dialect):
             reason = told.get("finish_reason")
             reading.finish_reasons.append(reason if type(reason) is str else MISSING)
             message = fields(told.get("message"))
-            for key in ("content", "reasoning_content", "refusal"):
+            for key in SAID:
                 said = message.get(key)
-                if type(said) is str:
+                if said is not None and type(said) is str:
                     reading.output_chars += len(said)
             calls = message.get("tool_calls")
             if calls:
@@ -60,9 +90,10 @@ class OpenAIChat(Dialect):
                 for call in calls:
                     arguments = read(read(call, "function"), "arguments")
                     reading.output_chars += len(arguments) if type(arguments) is str else 0
-        if all(reason == MISSING for reason in reading.finish_reasons):
+        if MISSING in reading.finish_reasons and not any(r != MISSING for r in reading.finish_reasons):
             reading.finish_reasons.clear()
-        note_error(reading, answer)
+        if "error" in answer:
+            note_error(reading, answer)
         reading.terminal = True
 
     def chunk(self, reading: Reading, event: Json) -> None:
@@ -110,18 +141,12 @@ class OpenAIChat(Dialect):
 
 def parameters(body: Mapping[str, Json]) -> RequestView:
     """The parameters that OpenAI's generating APIs have in common."""
-    view = RequestView(
-        model=text(body, "model"),
-        stream=body.get("stream") is True,
-        service_tier=text(body, "service_tier"),
-        temperature=number(body, "temperature"),
-        top_p=number(body, "top_p"),
-        seed=whole(body, "seed"),
-        frequency_penalty=number(body, "frequency_penalty"),
-        presence_penalty=number(body, "presence_penalty"),
-        stop_sequences=strings(body, "stop"),
-        tool_count=size(body, "tools"),
-    )
+    view = RequestView()
+    read_parameters(view, body, PARAMETERS)
+    if "stop" in body:
+        view.stop_sequences = strings(body, "stop")
+    if "tools" in body:
+        view.tool_count = size(body, "tools")
     if view.service_tier in PRICED_TIERS:
         view.context["service_tier"] = view.service_tier
     return view
@@ -129,13 +154,18 @@ def parameters(body: Mapping[str, Json]) -> RequestView:
 
 def head(reading: Reading, answer: Mapping[str, Json]) -> None:
     """Id, model, tier and usage: what the whole answer and every chunk carry alike."""
-    if not reading.response_id:
-        reading.response_id = text(answer, "id") or None
-    if not reading.model:
-        reading.model = text(answer, "model") or None
-    openai_usage.served_tier(reading, answer.get("service_tier"))
-    if reading.system_fingerprint is None:
-        reading.system_fingerprint = text(answer, "system_fingerprint")
+    told = answer.get("id")
+    if type(told) is str and told:
+        reading.response_id = told
+    told = answer.get("model")
+    if type(told) is str and told:
+        reading.model = told
+    told = answer.get("service_tier")
+    if told is not None:
+        openai_usage.served_tier(reading, told)
+    told = answer.get("system_fingerprint")
+    if type(told) is str:
+        reading.system_fingerprint = told
     usage = answer.get("usage")
     if usage is not None and fields(usage):
         reading.usage = usage
@@ -177,7 +207,7 @@ def _rare(reading: Reading, delta: Mapping[str, Json]) -> None:
             if type(arguments) is str:
                 reading.output_chars += len(arguments)
         return
-    for key in ("reasoning_content", "refusal"):
+    for key in SAID:
         said = delta.get(key)
         if type(said) is str:
             reading.output_chars += len(said)

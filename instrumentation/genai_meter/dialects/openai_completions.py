@@ -22,7 +22,6 @@ class OpenAICompletions(Dialect):
     def request(self, body: Mapping[str, Json]) -> RequestView:
         view = parameters(body)
         view.max_tokens = whole(body, "max_tokens")
-        view.choice_count = whole(body, "n")
         prompt = body.get("prompt")
         view.message_count = 1
         if prompt.__class__ is list and prompt and prompt[0].__class__ is not int:

@@ -8,11 +8,16 @@ from typing import Final
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields, read
 from genai_meter.dialects.openai_chat import note_error, parameters
-from genai_meter.dialects.requests import by_role, items, lower, text, whole
+from genai_meter.dialects.requests import TEXT, WHOLE, Parameters, by_role, items, lower, read_parameters, text
 from genai_meter.usage import Usage
 
 _END: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 _HEAD: Final = frozenset({"response.created", "response.in_progress", "response.queued"})
+_PARAMETERS: Final[Parameters] = {
+    "max_output_tokens": ("max_tokens", WHOLE),
+    "previous_response_id": ("previous_response_id", TEXT),
+    "background": ("background", (bool,)),
+}
 _PAGE_ACTIONS: Final = frozenset({"open_page", "find_in_page", "find"})
 """Actions of a web search call that open a page: no search, no fee."""
 
@@ -26,14 +31,15 @@ class OpenAIResponses(Dialect):
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
         view = parameters(body)
-        view.max_tokens = whole(body, "max_output_tokens")
-        view.reasoning_level = text(fields(body.get("reasoning")), "effort")
-        view.previous_response_id = text(body, "previous_response_id")
-        conversation = body.get("conversation")
-        view.conversation_id = conversation if type(conversation) is str else text(fields(conversation), "id")
-        view.background = body.get("background") is True
-        wanted = text(fields(fields(body.get("text")).get("format")), "type")
-        view.output_type = "json" if wanted in ("json_object", "json_schema") else wanted if wanted == "text" else None
+        read_parameters(view, body, _PARAMETERS)
+        if "reasoning" in body:
+            view.reasoning_level = text(fields(body["reasoning"]), "effort")
+        if "conversation" in body:
+            conversation = body["conversation"]
+            view.conversation_id = conversation if type(conversation) is str else text(fields(conversation), "id")
+        if "text" in body:
+            wanted = text(fields(fields(body["text"]).get("format")), "type")
+            view.output_type = "json" if wanted in ("json_object", "json_schema") else "text" if wanted else None
         instructions, given = body.get("instructions"), body.get("input")
         sizes = view.chars_by_role
         if type(instructions) is str:

@@ -30,12 +30,9 @@ CACHED: Final = (
     "num_cached_tokens",  # Mistral
     "cached_tokens",  # Together, Moonshot, TGI
 )
-MODALITIES: Final = (
-    (TEXT, "text_tokens"),
-    (AUDIO, "audio_tokens"),
-    (IMAGE, "image_tokens"),
-    (VIDEO, "video_tokens"),
-)
+MODALITIES: Final = {"text_tokens": TEXT, "audio_tokens": AUDIO, "image_tokens": IMAGE, "video_tokens": VIDEO}
+_PREDICTED: Final = frozenset({"accepted_prediction_tokens", "rejected_prediction_tokens"})
+"""Parts of the output that are billed like the rest of it."""
 SEARCHES: Final = (
     ("server_tool_use", "web_search_requests"),
     ("server_tool_use_details", "web_search_requests"),
@@ -54,6 +51,49 @@ XAI_TICK: Final = 10
 def tally(usage: Json) -> Tally | None:
     """The token buckets of one usage object; None when it has no token counts."""
     told = fields(usage)
+    return _plain(told) or _general(told)
+
+
+def _plain(told: Mapping[str, Json]) -> Tally | None:
+    """Nearly every call: totals that add up, cached and reasoning tokens at most. None for all else."""
+    get = told.get
+    total_in, total_out = get("prompt_tokens"), get("completion_tokens")
+    inward, outward = get("prompt_tokens_details"), get("completion_tokens_details")
+    if total_in is None:
+        total_in, total_out = get("input_tokens"), get("output_tokens")
+        inward, outward = get("input_tokens_details"), get("output_tokens_details")
+    if type(total_in) is not int or type(total_out) is not int or total_in < 0 or total_out < 0:
+        return None
+    if inward is None or get("total_tokens") != total_in + total_out:
+        return None
+    cached = reasoning = 0
+    for name, value in fields(inward).items():
+        if value:
+            if name != "cached_tokens" or type(value) is not int or not 0 < value <= total_in:
+                return None
+            cached = value
+    if not cached and any(name in told for name in CACHED):
+        return None
+    if outward is not None:
+        for name, value in fields(outward).items():
+            if value and name not in _PREDICTED:
+                if name != "reasoning_tokens" or type(value) is not int or not 0 < value <= total_out:
+                    return None
+                reasoning = value
+    result = Tally()
+    buckets = result.buckets
+    if cached:
+        buckets["cache_read"] = cached
+    if total_in > cached:
+        buckets["input"] = total_in - cached
+    if reasoning:
+        buckets["output_reasoning"] = reasoning
+    if total_out > reasoning:
+        buckets["output"] = total_out - reasoning
+    return result
+
+
+def _general(told: Mapping[str, Json]) -> Tally | None:
     incoming = told.get("prompt_tokens")
     if incoming is None:
         incoming = told.get("input_tokens")
@@ -66,37 +106,32 @@ def tally(usage: Json) -> Tally | None:
             return None
         incoming = reported  # embeddings and rerank of some providers tell the total only
     total_in, total_out, total = count(incoming), count(outgoing), count(reported)
-    inward, outward = _details(told, INPUT_DETAILS), _details(told, OUTPUT_DETAILS)
-    cached = count(inward.get("cached_tokens")) if inward else 0
-    if not cached:
+    inward = _parts(told, INPUT_DETAILS)
+    outward = _parts(told, OUTPUT_DETAILS)
+    if not inward.cached:
         for name in CACHED:
             if name in told:
-                cached = cached or count(told[name])
-    writes = _writes(inward) if inward else NONE
-    modalities = _modalities(inward) if inward else NONE
-    reasoning = count(outward.get("reasoning_tokens")) if outward else 0
-    out_modalities = _modalities(outward) if outward else NONE
+                inward.cached = inward.cached or count(told[name])
 
     result = Tally()
     if total and total != total_in + total_out:
-        total_in, total_out = _arbitrate(result, total, total_in, total_out, cached, reasoning, modalities)
-    if not writes and not modalities and cached <= total_in:
-        # Nearly every call: no need for the general split.
-        result.add("cache_read", cached)
-        result.add("input", total_in - cached)
-    else:
-        cached_parts = fields(inward.get("cached_tokens_details")) if inward else NONE
+        total_in, total_out = _arbitrate(result, total, total_in, total_out, inward, outward.reasoning)
+    if inward.modalities or inward.written or inward.cached > total_in:
         result.input(
             total_in,
-            cached=cached,
-            writes=writes,
-            modalities=modalities,
-            cached_modalities=_modalities(cached_parts) if cached_parts else NONE,
+            cached=inward.cached,
+            writes=_writes(inward) if inward.written else NONE,
+            modalities=inward.modalities,
+            cached_modalities=_parts(inward.details, ("cached_tokens_details",)).modalities,
         )
-    if reasoning or out_modalities:
-        result.output(total_out, reasoning=reasoning, modalities=out_modalities)
     else:
-        result.add("output", total_out)
+        result.add("cache_read", inward.cached)
+        result.add("input", total_in - inward.cached)
+    if outward.modalities or outward.reasoning > total_out:
+        result.output(total_out, reasoning=outward.reasoning, modalities=outward.modalities)
+    else:
+        result.add("output_reasoning", outward.reasoning)
+        result.add("output", total_out - outward.reasoning)
     return result
 
 
@@ -132,8 +167,8 @@ def evidence(reading: Reading, usage: Json) -> None:
 
 
 def served_tier(reading: Reading, tier: Json) -> None:
-    """Note the tier that served."""
-    if type(tier) is str and tier:
+    """Note the tier that served; `auto` is what was asked for, before it is decided."""
+    if type(tier) is str and tier and tier != "auto":
         reading.service_tier = tier
         reading.context["service_tier"] = tier
 
@@ -147,14 +182,40 @@ def web_searches(usage: Json) -> int:
     return 0
 
 
+class _Parts:
+    """What a `…_details` object tells of its total."""
+
+    __slots__ = ("cached", "details", "modalities", "reasoning", "written")
+
+    def __init__(self) -> None:
+        self.details: Mapping[str, Json] = NONE
+        self.cached = self.written = self.reasoning = 0
+        self.modalities: Mapping[str, int] = NONE
+
+
+def _parts(told: Mapping[str, Json], names: tuple[str, ...]) -> _Parts:
+    """Read the first of `names` that is there, in one pass over its fields."""
+    parts = _Parts()
+    details = next((d for name in names if (d := told.get(name)) is not None), None)
+    if details is None:
+        return parts
+    parts.details = fields(details)
+    for name, value in parts.details.items():
+        if not value:
+            continue
+        if name == "cached_tokens":
+            parts.cached = count(value)
+        elif name == "reasoning_tokens":
+            parts.reasoning = count(value)
+        elif name == "cache_write_tokens":
+            parts.written = count(value)
+        elif name in MODALITIES and (n := count(value)):
+            parts.modalities = {**parts.modalities, MODALITIES[name]: n}
+    return parts
+
+
 def _arbitrate(
-    result: Tally,
-    total: int,
-    total_in: int,
-    total_out: int,
-    cached: int,
-    reasoning: int,
-    modalities: Mapping[str, int],
+    result: Tally, total: int, total_in: int, total_out: int, inward: _Parts, reasoning: int
 ) -> tuple[int, int]:
     """Which part was reported outside its total: `total_tokens` decides, else it is left as told and named."""
     gap = total - total_in - total_out
@@ -162,41 +223,19 @@ def _arbitrate(
         result.rule("total_below_parts")
     elif gap == reasoning:
         return total_in, total_out + reasoning  # xAI chat
-    elif gap == modalities.get(AUDIO, 0):
-        return total_in + gap, total_out  # Mistral Voxtral
-    elif gap == cached:
-        return total_in + cached, total_out
+    elif gap in (inward.modalities.get(AUDIO, 0), inward.cached):
+        return total_in + gap, total_out  # audio: Mistral Voxtral
     else:
         result.rule("total_over_parts")
     return total_in, total_out
 
 
-def _details(told: Mapping[str, Json], names: tuple[str, ...]) -> Mapping[str, Json]:
-    for name in names:
-        details = told.get(name)
-        if details is not None:
-            return fields(details)
-    return NONE
-
-
-def _modalities(details: Mapping[str, Json]) -> Mapping[str, int]:
-    found: dict[str, int] = {}
-    for modality, name in MODALITIES:
-        told = details.get(name)
-        if told and (n := count(told)):
-            found[modality] = n
-    return found
-
-
-def _writes(details: Mapping[str, Json]) -> Mapping[str, int]:
-    told = details.get("cache_write_tokens")
-    written = count(told) if told else 0
-    if not written:
-        return NONE
-    ttls = fields(details.get("cache_write_tokens_details"))
+def _writes(inward: _Parts) -> Mapping[str, int]:
+    """Cache writes by lifetime, as far as told."""
+    ttls = fields(inward.details.get("cache_write_tokens_details"))
     writes = {bucket: n for bucket, name in WRITE_TTLS if (n := count(ttls.get(name)))}
-    rest = written - sum(writes.values())
-    if rest:
-        # More by TTL than written in all is a contradiction; the sum then counts nothing by TTL.
-        writes = {"cache_write": written} if rest < 0 else {**writes, "cache_write": rest}
-    return writes
+    rest = inward.written - sum(writes.values())
+    if rest < 0:
+        # More by lifetime than in all is a contradiction: nothing is known by lifetime.
+        return {"cache_write": inward.written}
+    return {**writes, "cache_write": rest} if rest else writes

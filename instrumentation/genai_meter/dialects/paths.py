@@ -120,6 +120,8 @@ def for_path(method: str, path: str) -> Dialect | None:
         return None
     last = segments[-1]
     name = SUFFIXES.get("/".join(segments[-2:])) or SUFFIXES.get(last)
+    if name in ("bedrock_converse", "bedrock_invoke") and "model" not in segments:
+        return None
     if name is None and ":" in last:
         name = SUFFIXES.get(last[last.rindex(":") :])
     return None if name is None else by_name(name)

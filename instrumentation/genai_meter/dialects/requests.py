@@ -6,9 +6,9 @@ A size costs one `len` a string, whatever its length; a text is never copied, jo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeAlias
 
-from genai_meter.dialects.base import Json, fields
+from genai_meter.dialects.base import Json, RequestView, fields
 
 ROLES: Final = {
     "system": "system",
@@ -22,6 +22,22 @@ ROLES: Final = {
 """Role on the wire → role of `chars_by_role`. The caller controls the first, so the second is bounded."""
 
 OTHER: Final = "other"
+
+
+TEXT: Final = (str,)
+WHOLE: Final = (int,)
+NUMBER: Final = (float, int)
+
+Parameters: TypeAlias = Mapping[str, tuple[str, tuple[type, ...]]]
+"""Name in the body → field of the `RequestView` and the types it may have."""
+
+
+def read_parameters(view: RequestView, body: Mapping[str, Json], known: Parameters) -> None:
+    """Set the fields for the parameters that a body has; bodies are short, tables are long."""
+    for name, value in body.items():
+        entry = known.get(name)
+        if entry is not None and value.__class__ in entry[1]:
+            setattr(view, entry[0], float(value) if entry[1] is NUMBER else value)
 
 
 def text(body: Mapping[str, Json], key: str) -> str | None:
