@@ -16,17 +16,17 @@ _PROVIDERS: Final = {"azure": "azure.ai.openai", "google": "gcp.gemini", "aws": 
 def span(raw: Raw) -> UsageRecord | None:
     """A span of kind LLM or EMBEDDING; None for every other."""
     attributes = raw.attributes
-    operation = _OPERATIONS.get(attributes.get("openinference.span.kind", ""))
+    operation = _OPERATIONS.get(str(attributes.get("openinference.span.kind")))
     if operation is None:
         return None
     values = read.fields({}, raw.resource)
     values["operation"] = operation
     model = attributes.get("llm.model_name") or attributes.get("embedding.model_name")
     if model is not None:
-        values["model"] = read.text(model)
+        values["model"] = read.named_text("llm.model_name", model)
     provider = attributes.get("llm.provider") or attributes.get("llm.system")
     if provider is not None:
-        values["provider"] = _PROVIDERS.get(str(provider), read.text(provider))
+        values["provider"] = _PROVIDERS.get(str(provider), read.named_text("llm.provider", provider))
     producer = (raw.scope or "unnamed") + "/span"
     values.update(
         source=producer,

@@ -76,11 +76,11 @@ def span(raw: Raw) -> UsageRecord | None:
 
 
 def _operation(attributes: Attributes) -> str | None:
-    operation = attributes.get(semconv.OPERATION_NAME)
+    operation = read.named_text(semconv.OPERATION_NAME, attributes.get(semconv.OPERATION_NAME))
     if operation is None:
         if "traceloop.span.kind" in attributes:
             return None
-        operation = _OLD_REQUEST_TYPES.get(attributes.get("llm.request.type", ""))
+        operation = _OLD_REQUEST_TYPES.get(str(attributes.get("llm.request.type")))
         if operation is None and any(name in attributes for name in _INPUT) and semconv.REQUEST_MODEL in attributes:
             operation = "chat"
     return operation if operation in CHARGED else None
@@ -90,10 +90,9 @@ def _record(raw: Raw, operation: str, kind: str, rank: int) -> UsageRecord:
     attributes = raw.attributes
     values = read.fields(attributes, raw.resource)
     values["operation"] = operation
-    provider = values.get("provider") or attributes.get(semconv.SYSTEM)
+    provider = values.get("provider") or read.named_text(semconv.SYSTEM, attributes.get(semconv.SYSTEM))
     if provider is not None:
-        provider = read.text(provider)
-        values["provider"] = _PROVIDERS.get(str(provider), provider)
+        values["provider"] = _PROVIDERS.get(provider, provider)
     producer = (raw.scope or "unnamed") + kind
     values["source"] = producer
     values["source_rank"] = rank
@@ -104,7 +103,7 @@ def _record(raw: Raw, operation: str, kind: str, rank: int) -> UsageRecord:
     values["id_family"] = foreign.id_family(values.get("response_id"))
     tier = _first(attributes, _TIER)
     if tier is not None:
-        values["tier"] = read.text(tier)
+        values["tier"] = read.named_text(_TIER[0], tier)
     _reported_cost(attributes, values)
     usage = foreign.usage(_counts(attributes), cached_beside=raw.scope.startswith(_CACHED_BESIDE))
     usages = [usage] if usage else []

@@ -43,7 +43,7 @@ def cost_event(raw: Raw) -> UsageRecord:
     values = record.values
     if "cost" not in values:
         raise Unreadable("genai_meter.cost.effective is missing")
-    what = read.text(raw.attributes.get(semconv.COST_WHAT) or "cost")
+    what = read.named_text(semconv.COST_WHAT, raw.attributes.get(semconv.COST_WHAT)) or "cost"
     values.setdefault("operation", what)
     line = {"bucket": what, "list_pico": values.get("list_cost", values["cost"]), "effective_pico": values["cost"]}
     for name, attribute in (("quantity", semconv.COST_QUANTITY), ("unit", semconv.COST_UNIT)):

@@ -110,7 +110,17 @@ READERS: Final[Mapping[str, Reader]] = {
 BY_ATTRIBUTE: Final[Mapping[str, tuple[str, Reader]]] = {f.attribute: (f.name, READERS[f.kind]) for f in FIELDS}
 """Attribute → column and reader."""
 
+_OLD_ENVIRONMENT: Final = "deployment.environment"
+
 FROM_RESOURCE: Final[tuple[Field, ...]] = tuple(f for f in FIELDS if f.resource)
+
+
+def named_text(name: str, value: Any) -> str | None:
+    """Text of an attribute that no field's reader reads; raises `Unreadable` naming it."""
+    try:
+        return None if value is None else text(value)
+    except ValueError as error:
+        raise Unreadable(f"{name} {error}") from None
 
 
 def fields(attributes: Attributes, resource: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +140,7 @@ def fields(attributes: Attributes, resource: Mapping[str, Any]) -> dict[str, Any
         if field.name not in values:
             value = resource.get(field.attribute)
             if value is not None:
-                values[field.name] = text(value)
-    if "environment" not in values and (old := resource.get("deployment.environment")):
-        values["environment"] = text(old)
+                values[field.name] = named_text(field.attribute, value)
+    if "environment" not in values and (old := resource.get(_OLD_ENVIRONMENT)):
+        values["environment"] = named_text(_OLD_ENVIRONMENT, old)
     return values
