@@ -94,7 +94,9 @@ class Call:
     span: Span | None = None
     span_is_ours: bool = False
     span_complete: bool = True
-    """False when a span of another instrumentation had ended before the call did."""
+    """False when a span of another instrumentation had ended before the usage of the call was known."""
+    span_told: tuple[Any, ...] | None = None
+    """The usage that such a span could be told when its owner ended it."""
     context: Context | None = None
     """The OpenTelemetry context of `span`: exemplars and the event belong to it."""
     attributes: dict[str, Any] = field(default_factory=dict[str, Any])

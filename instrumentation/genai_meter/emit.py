@@ -209,7 +209,8 @@ def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
         interop.release(span)
         if span.is_recording():
             _enrich(call, span, outcome, shared)
-            call.span_complete = True
+        elif span.get_span_context().trace_flags.sampled:
+            call.span_complete = call.span_told == outcome.usage_told()
         return
     if span.is_recording():
         span.set_attributes(records.span_at_end(call, outcome, shared))
@@ -228,7 +229,7 @@ def _enrich_early(call: Call, span: Span) -> None:
     """Another instrumentation ends its span now; what it carries is what has been read so far."""
     outcome = settle.settle(call)
     _enrich(call, span, outcome, records.at_end(call, outcome))
-    call.span_complete = outcome.source == "provider"
+    call.span_told = outcome.usage_told()
 
 
 def _measure(call: Call, outcome: Outcome) -> None:

@@ -141,7 +141,7 @@ def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
     """What span and event both say of the answer, its usage and its cost."""
     reading, cost = call.reading, outcome.cost
     attributes: dict[str, Any] = {_USAGE_SOURCE: outcome.source}
-    if call.status != "ok":
+    if call.status is not None and call.status != "ok":
         attributes[_STATUS] = call.status
     if reading.response_id:
         attributes[semconv.RESPONSE_ID] = reading.response_id[:_LONGEST]

@@ -68,6 +68,10 @@ class Outcome:
     reported_pico: int | None = None
     context_ratio: float | None = None
 
+    def usage_told(self) -> tuple[UsageSource, int, int]:
+        """What a span is told of the usage, in short."""
+        return self.source, self.input_tokens, self.output_tokens
+
     def exact_buckets(self) -> list[dict[str, Quantity]]:
         """Buckets as the provider counted them, one mapping a model; estimates left out."""
         if self.exact_output:
@@ -178,7 +182,7 @@ def _read_price(call: Call, outcome: Outcome) -> None:
         context = {**context, "region": prepared.target.region}
     outcome.context = context
     if not outcome.usages:
-        if call.status not in ("ok", None):
+        if call.status != "ok":
             return
         if outcome.generates:
             outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))

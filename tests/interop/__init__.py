@@ -1,0 +1,1 @@
+"""The meter beside other instrumentations, each in an environment of its own."""
