@@ -72,6 +72,9 @@ def read(text: str, file: str) -> Marked:
 
 def _value(loader: yaml.SafeLoader, node: yaml.Node, path: Path, marked: Marked) -> Any:
     marked.lines.setdefault(path, node.start_mark.line + 1)
+    if not node.tag.startswith("tag:yaml.org,2002:") or ":python/" in node.tag:
+        marked.problem(path, f"the tag {node.tag} is not allowed")
+        return None
     if isinstance(node, yaml.MappingNode):
         return _mapping(loader, node, path, marked)
     if isinstance(node, yaml.SequenceNode):

@@ -326,11 +326,11 @@ class _Entry:
         if rate is None or not {"rate", "as_of", "source"} <= rate.keys():
             self._wrong(("fx",), f"missing: prices in {currency} need fx with rate, as_of and source")
             return
-        self._decimal(("fx", "rate"), rate["rate"])
+        exchange = self._decimal(("fx", "rate"), rate["rate"])
         self._parsed(("fx", "as_of"), rate["as_of"], _instant)
         for key in rate.keys() - {"rate", "as_of", "source"}:
             self._wrong(("fx", key), "unknown field")
-        self.out["currency"], self.out["fx"] = currency, {k: str(v) for k, v in rate.items()}
+        self.out["currency"], self.out["fx"] = currency, {**{k: str(v) for k, v in rate.items()}, "rate": exchange}
 
     def _rates(self, path: Path, value: Any) -> dict[str, dict[str, Any]]:
         given = mapping(value)
