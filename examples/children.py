@@ -88,12 +88,14 @@ class Child:
 
         return wait_for(f"{self.name} prints {pattern}", find, timeout, self)
 
-    def wait(self, timeout: float) -> int:
-        """Its exit code, once it ends by itself; DidNotHappen after `timeout` seconds."""
+    def succeed(self, timeout: float) -> None:
+        """Wait until it has ended by itself, with success; DidNotHappen otherwise."""
         try:
-            return self.process.wait(timeout)
+            code = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             raise DidNotHappen(f"{self.name} did not end within {timeout:g} s\n{self.log_tail()}") from None
+        if code:
+            raise DidNotHappen(f"{self.name} ended with {code}\n{self.log_tail()}")
 
     def stop(self, grace: float = 10) -> int:
         """End it and everything it started: asked first, killed after `grace` seconds."""

@@ -52,7 +52,7 @@ def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path:
     assert done.returncode == 0, text + done.stderr
     assert time.monotonic() - began < 100
 
-    for tenant, model in (("acme", "gpt-4.1-mini"), ("globex", "claude-opus-4-1"), ("initech", "claude-sonnet-4-5")):
+    for tenant, model in (("acme", "gpt-4.1-mini"), ("globex", "claude-opus-4-1"), ("initech", "claude-sonnet-5")):
         assert re.search(rf"^ +{tenant} +{re.escape(model)}\S* +\d", text, re.MULTILINE)
     assert re.search(r"No price: openai/acme-house-model-1, 2 calls", text)
     assert re.search(r"\$ genai-meter prices explain [0-9a-f-]{32,36}", text)

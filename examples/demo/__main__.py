@@ -9,7 +9,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -79,21 +80,26 @@ def _need_keys() -> None:
 
 
 def _run(report: Report, directory: Path, keep: bool, real: bool) -> None:
-    report.title("1. Start")
+    report.title("Start")
     stage = Stage(directory, usual_ports=keep, real=real)
+    provider = "the real providers" if real else "a stand-in provider"
     with ExitStack() as running:
-        with report.step("provider, exporter, application under `opentelemetry-instrument`, Prometheus"):
+        with report.step(f"{provider}, exporter, application under `opentelemetry-instrument`, Prometheus"):
             running.enter_context(stage)
         if real:
             _real_traffic(report, stage)
         else:
             _traffic(report, stage)
         started = time.monotonic()
-        _spend(report, stage)
-        _explained(report, stage)
-        if not real:
+        calls = _calls(stage)
+        _spend(report, stage, calls)
+        _explained(report, stage, calls)
+        if real:
+            report.title("Alerts")
+            report.line("Not with real money: the runaway agent and the unknown model run without DEMO_REAL only.")
+        else:
             _alerts(report, stage, started)
-        _exemplar(report, stage)
+        _exemplar(report, stage, calls)
         _where_to_look(report, stage, keep)
         if keep:
             _keep(report, stage)
@@ -101,22 +107,21 @@ def _run(report: Report, directory: Path, keep: bool, real: bool) -> None:
 
 def _traffic(report: Report, stage: Stage) -> None:
     assert stage.provider is not None
-    report.title("2. Traffic")
+    report.title("Traffic")
     report.line("examples/demo/app.py uses the OpenAI and Anthropic SDKs and knows nothing of metering;")
     report.line("the customer of a request arrives in its W3C baggage. examples/demo/nightly.py says it in one line.")
-    with report.step(f"{len(REQUESTS)} requests of three customers: buffered, streamed, async, cached, reasoning"):
-        _at_once(stage, REQUESTS)
-    with report.step("one request that the provider refuses twice with 429 before it answers"):
-        stage.request("initech", "chat", QUESTION, {"x-scenario": "429x2"})
-    with report.step("a nightly job: embeddings"):
-        stage.job("examples.demo.nightly")
+    with stage.instrumented("nightly", [sys.executable, "-m", "examples.demo.nightly"]) as job:
+        with report.step(f"{len(REQUESTS)} requests of three customers: buffered, streamed, async, cached, reasoning"):
+            _at_once(stage, REQUESTS)
+        with report.step("one request that the provider refuses twice with 429 before it answers"):
+            stage.request("initech", "chat", QUESTION, {"x-scenario": "429x2"})
+        with report.step("meanwhile, a nightly job: embeddings"):
+            job.succeed(timeout=60)
     with report.step(f"an agent of {RUNAWAY[0]} that runs away: 30 steps, the whole history sent each time"):
         stage.request(*RUNAWAY, QUESTION)
     answered = len(stage.provider.served)
     with report.step(f"the provider has answered {answered} calls, and the ledger holds {answered}"):
         wait_for(f"{answered} calls are in the ledger", lambda: stage.metric(EVENTS) == answered or None, timeout=20)
-    retries = sum(row["retries"] for row in _rows(stage, "tenant"))
-    report.line(f"  Retries inside the client library: {retries}. One call, one row, one charge.")
 
 
 def _at_once(stage: Stage, requests: Sequence[tuple[str, str]]) -> None:
@@ -129,7 +134,7 @@ def _at_once(stage: Stage, requests: Sequence[tuple[str, str]]) -> None:
 
 
 def _real_traffic(report: Report, stage: Stage) -> None:
-    report.title("2. Traffic, to the real providers")
+    report.title("Traffic, to the real providers")
     for tenant, feature in (("acme", "chat"), ("acme", "draft"), ("globex", "summary"), ("globex", "research")):
         with report.step(f"{feature} for {tenant}"):
             stage.request(tenant, feature, "In one short sentence: how do I return a parcel?")
@@ -137,27 +142,36 @@ def _real_traffic(report: Report, stage: Stage) -> None:
     wait_for("six calls are in the ledger", lambda: stage.metric(EVENTS) >= 6 or None, 30)
 
 
-def _spend(report: Report, stage: Stage) -> None:
-    report.title("3. Spend by tenant and model")
-    arguments = ("usage", "--by", "tenant,model", *SINCE)
-    report.command(arguments, stage.command(*arguments, "--data-dir", str(stage.directory)))
-    unpriced = [row for row in _rows(stage, "provider,model") if row["unpriced_calls"]]
-    for row in unpriced:
+def _calls(stage: Stage) -> list[dict[str, Any]]:
+    """Every call of the ledger, as `genai-meter usage` has it."""
+    by = "call_id,trace_id,span_id,tenant,feature,provider,model"
+    arguments = ["usage", "--by", by, *SINCE, "--format", "json", "--data-dir", str(stage.directory)]
+    return json.loads(stage.command(*arguments))["rows"]
+
+
+def _spend(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) -> None:
+    report.title("Spend by tenant and model")
+    arguments = ("usage", "--by", "tenant,model", *SINCE, "--data-dir", str(stage.directory))
+    report.command(arguments, stage.command(*arguments))
+    retries = sum(call["retries"] for call in calls)
+    report.line(f"Retries inside the client library: {retries}. One call, one row, one charge.")
+    unpriced = Counter(f"{call['provider']}/{call['model']}" for call in calls if call["unpriced_calls"])
+    for model, count in unpriced.items():
         report.line(
-            f"[bold yellow]No price:[/] {row['provider']}/{row['model']}, {row['unpriced_calls']} calls. "
+            f"[bold yellow]No price:[/] {model}, {count} calls. "
             "Their tokens are in the ledger, their cost is unknown: never 0."
         )
 
 
-def _explained(report: Report, stage: Stage) -> None:
-    report.title("4. One call, line by line to its price source")
-    call = _rows(stage, "call_id,feature", "feature=chat")[0]
-    arguments = ("prices", "explain", call["call_id"])
-    report.command(arguments, stage.command(*arguments, "--data-dir", str(stage.directory)))
+def _explained(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) -> None:
+    report.title("One call, line by line to its price source")
+    call = next(call for call in calls if call["feature"] == "chat")
+    arguments = ("prices", "explain", call["call_id"], "--data-dir", str(stage.directory))
+    report.command(arguments, stage.command(*arguments))
 
 
 def _alerts(report: Report, stage: Stage, started: float) -> None:
-    report.title("5. Alerts")
+    report.title("Alerts")
     prometheus = stage.prometheus
     if prometheus is None:
         report.line(f"[bold yellow]Not shown:[/] {stage.without_prometheus}")
@@ -180,20 +194,21 @@ def _alerts(report: Report, stage: Stage, started: float) -> None:
     report.line("An alert reads increase(), which extrapolates; a bill reads the ledger, which is exact.")
 
 
-def _exemplar(report: Report, stage: Stage) -> None:
+def _exemplar(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) -> None:
     if stage.prometheus is None:
         return
-    report.title("6. From a histogram to one call")
+    report.title("From a histogram to one call")
     prometheus = stage.prometheus
     expression = f'{DURATION}{{service="{SERVICE}"}}'
     exemplars = wait_for("Prometheus has an exemplar", lambda: prometheus.exemplars(expression), timeout=20)
-    trace = exemplars[0]["labels"]["trace_id"]
-    calls = _rows(stage, "call_id,trace_id,tenant,feature,model", f"trace_id={trace}")
+    exemplar = exemplars[0]
+    labels, series = exemplar["labels"], exemplar["series"]
+    call = next(c for c in calls if (c["trace_id"], c["span_id"]) == (labels["trace_id"], labels["span_id"]))
     report.facts(
         {
-            "Histogram": f"{exemplars[0]['series']['__name__']}, model {exemplars[0]['series']['model']}",
-            "Exemplar": f"{float(exemplars[0]['value']):.3f} s, trace {trace}",
-            "In the ledger": "; ".join(f"{c['tenant']}, {c['feature']}: {c['cost_usd']} USD" for c in calls[:1]),
+            "Histogram": f"{series['__name__']}, model {series['model']}",
+            "Exemplar": f"{float(exemplar['value']):.3f} s, trace {labels['trace_id']}, span {labels['span_id']}",
+            "In the ledger": f"call {call['call_id']} for {call['tenant']}, {call['feature']}: {call['cost_usd']} USD",
         }
     )
 
@@ -217,20 +232,11 @@ def _where_to_look(report: Report, stage: Stage, keep: bool) -> None:
 
 def _keep(report: Report, stage: Stage) -> None:
     report.title("Running until Ctrl-C, with a request every two seconds")
-    report.line(f"genai-meter usage --by tenant --data-dir {stage.directory}")
     while True:
         for tenant, feature in REQUESTS:
             if not stage.real:
                 stage.request(tenant, feature, QUESTION)
             time.sleep(2)
-
-
-def _rows(stage: Stage, by: str, where: str | None = None) -> list[dict[str, Any]]:
-    """Rows of `genai-meter usage`."""
-    arguments = ["usage", "--by", by, *SINCE, "--format", "json", "--data-dir", str(stage.directory)]
-    if where:
-        arguments += ["--where", where]
-    return json.loads(stage.command(*arguments))["rows"]
 
 
 if __name__ == "__main__":

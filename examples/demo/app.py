@@ -47,7 +47,7 @@ def draft(question: str, headers: Mapping[str, str]) -> str:
 def summary(question: str, headers: Mapping[str, str]) -> str:
     """A streamed answer of another provider."""
     with anthropic.messages.stream(
-        model="claude-sonnet-4-5",
+        model="claude-sonnet-5",
         max_tokens=200,
         messages=[{"role": "user", "content": question}],
         extra_headers=headers,

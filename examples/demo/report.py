@@ -21,6 +21,7 @@ class Report:
         terminal = Console()
         self._console = Console(highlight=False, width=min(terminal.width, WIDTH) if terminal.is_terminal else WIDTH)
         self._started = time.monotonic()
+        self._titles = 0
 
     @property
     def seconds(self) -> float:
@@ -28,9 +29,10 @@ class Report:
         return time.monotonic() - self._started
 
     def title(self, text: str) -> None:
-        """A headline."""
+        """A headline, numbered."""
+        self._titles += 1
         self._console.print()
-        self._console.rule(Text(text, style="bold"), align="left", style="dim")
+        self._console.rule(Text(f"{self._titles}. {text}", style="bold"), align="left", style="dim")
 
     @contextmanager
     def step(self, text: str) -> Generator[None]:
