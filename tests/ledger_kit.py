@@ -15,7 +15,7 @@ from genai_meter_exporter.charging import charge
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store import Query
-from genai_meter_exporter.store.base import Restored, Tally
+from genai_meter_exporter.store.base import Price, Restored, Tally, Written
 from genai_meter_exporter.store.reader import SqliteReader
 from genai_meter_exporter.store.sqlite import SqliteStore
 
@@ -45,7 +45,13 @@ class Ledger:
 
     def put(self, *batches: Batch, now: int = NOW) -> list[Tally]:
         """Write and commit in one transaction."""
-        written = self.store.write(batches, (), now)
+        return self._commit(self.store.write(batches, (), now))
+
+    def revise(self, call_id: bytes, price: Price, reason: str) -> None:
+        """Give a call another price."""
+        self._commit(self.store.revise(call_id, price, reason, NOW))
+
+    def _commit(self, written: Written) -> list[Tally]:
         self.store.commit()
         for key, amount in written.deltas.values.items():
             assert amount >= 0

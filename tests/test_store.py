@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from genai_meter_exporter.charging import charge
 from genai_meter_exporter.normalise import normalise
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store import Query, StoreError, open_readonly
-from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.base import Price, Tally
 from genai_meter_exporter.store.reader import SqliteReader
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -188,6 +189,42 @@ def test_a_call_that_costs_more_than_a_field_can_hold_is_quarantined() -> None:
     charge(batch)
     assert batch.records == []
     assert [found.reason for found in batch.quarantined] == ["the cost exceeds what one event may cost"]
+
+
+@pytest.mark.parametrize(
+    ("cost", "charged", "credited"), [(5 * USD, 1_500 * USD // 1000, 0), (2 * USD, 0, 1_500 * USD // 1000)]
+)
+def test_another_price_is_a_revision_and_a_charge_or_a_credit(
+    ledger: Ledger, cost: int, charged: int, credited: int
+) -> None:
+    event = usage_event(tenant="acme", input_tokens=1_000_000, output_tokens=100_000)
+    ledger.send(event)
+    before = ledger.rows()[event.call_id]
+    assert before["cost"] == 3_500 * USD // 1000
+    ledger.revise(event.call_id, Price("exact", cost, cost, "[]", None, "pb1:other"), "the contract changed")
+    row = ledger.rows()[event.call_id]
+    assert (row["revision"], row["cost"], row["book_id"]) == (1, cost, "pb1:other")
+    assert ledger.total(series.LEDGER_COST) == before["cost"] + charged
+    assert ledger.total(series.LEDGER_CREDIT) == credited
+    ledger.check()
+    ledger.revise(event.call_id, Price("unpriced", None, None, None, '["unknown_model"]', None), "it was a mistake")
+    ledger.check()
+    ledger.reopen()
+    ledger.store.close()
+    with sqlite3.connect(ledger.path) as database:
+        found = database.execute("SELECT call_id, revision, reason, price FROM revision").fetchall()
+    database.close()
+    assert [(key, number, reason) for key, number, reason, _ in found] == [
+        (event.call_id, 0, "the contract changed"),
+        (event.call_id, 1, "it was a mistake"),
+    ]
+    assert [json.loads(price)["cost"] for *_, price in found] == [before["cost"], cost]
+
+
+def test_a_call_that_is_not_there_has_no_other_price(ledger: Ledger) -> None:
+    with pytest.raises(StoreError, match="there is no call"):
+        ledger.revise(new_id(), Price("exact", 1, 1, None, None, None), "why")
+    assert ledger.send(usage_event()) == Tally(accepted=1)
 
 
 # --- the file ---------------------------------------------------------------------------------------

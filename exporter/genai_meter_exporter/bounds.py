@@ -37,12 +37,14 @@ class Bounds:
             if value != OTHER:
                 self._named.setdefault(name, set()).add(value)
 
+    def full(self, name: str) -> bool:
+        """All places of a label are taken: it is time to review who has them."""
+        return len(self._named.get(name, ())) >= self.limit(name)
+
     def review(self, name: str, best: Sequence[str]) -> None:
         """Name the best of a label; values that lose their place stop being shown, and restart where they were."""
         limit = self.limit(name)
         named = self._named.setdefault(name, set())
-        if len(named) < limit:
-            return
         chosen = set(best[:limit])
         for value in sorted(named):
             if len(chosen) >= limit:

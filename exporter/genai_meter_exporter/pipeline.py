@@ -213,7 +213,8 @@ class Pipeline:
             return
         self._last_review = now
         for name in {label for labels in series.LABELS.values() for label in labels}:
-            self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
+            if self._bounds.full(name):
+                self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
 
 
 def _read(signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Batch:

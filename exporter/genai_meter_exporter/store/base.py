@@ -46,6 +46,21 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class Price:
+    """The price columns of a call."""
+
+    cost_status: str
+    list_cost: int | None
+    """Pico-USD; None when unpriced."""
+    cost: int | None
+    cost_lines: str | None
+    """JSON."""
+    cost_reasons: str | None
+    """JSON."""
+    book_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One report: sums by dimensions over a span of time."""
 
@@ -86,6 +101,13 @@ class Store(Protocol):
 
     def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def revise(self, call_id: bytes, price: Price, reason: str, now_ns: int) -> Written:
+        """Give a call another price in a transaction that stays open; the old one is kept as a revision.
+
+        Raises `StoreError`, also when there is no such call, and leaves nothing behind.
+        """
         ...
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:

@@ -169,7 +169,8 @@ class LinkingIndex:
                 continue
             if family and charge.family and family != charge.family:
                 continue
-            if not _agree(charge.facts, facts):
+            overlap = charge.start <= record.values["end"] and start <= charge.end
+            if not _agree(charge.facts, facts) and not (overlap and _same_input(charge.facts, facts)):
                 continue
             elsewhere = not any(trace_id == record.trace_id for trace_id, _ in charge.spans)
             distance = elsewhere, abs(charge.start - start)
@@ -250,6 +251,11 @@ def _agree(one: Facts, other: Facts) -> bool:
     if one[2:] == _UNTOLD or other[2:] == _UNTOLD:
         return True
     return (one[2] or 0, one[3] or 0) == (other[2] or 0, other[3] or 0)
+
+
+def _same_input(one: Facts, other: Facts) -> bool:
+    """Equal model and input. OpenLLMetry counts the placeholder of a message's start as output, too."""
+    return _same_model(one, other) and one[2] is not None and one[2] == other[2]
 
 
 def _equal(one: Facts, other: Facts) -> bool:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Any, Final
+
+import orjson
 
 from genai_meter_exporter import cells
 from genai_meter_exporter.cells import Cell, Measures
 from genai_meter_exporter.normalise.record import Batch, UsageRecord, usage_json
 from genai_meter_exporter.store import rows
-from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.base import Price, StoreError, Tally
 from genai_meter_exporter.store.linking import Charge, LinkingIndex
 from genai_meter_exporter.store.migrations import COLUMNS
 
 _INSERT: Final = f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _INSERT_LINKED: Final = "INSERT OR IGNORE INTO linked VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_LINK: Final = "UPDATE usage SET links = json_insert(COALESCE(links, '[]'), '$[#]', ?) WHERE call_id = ?"
+_PRICE: Final = tuple(field.name for field in fields(Price))
 _CHUNK: Final = 500
 """Parameters of one lookup; SQLite's limit has been 999."""
 
@@ -55,6 +59,24 @@ class Placing:
             self._place(record, tally)
         self._flush()
         return tallies
+
+    def revise(self, call_id: bytes, price: Price, reason: str) -> None:
+        """Another price for a call: the difference is a charge or a credit, the old price a revision."""
+        row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (call_id,)).fetchone()
+        if row is None:
+            raise StoreError(f"there is no call {call_id.hex()}")
+        old = dict(row)
+        was = orjson.dumps({name: old[name] for name in _PRICE}).decode()
+        self._db.execute(
+            "INSERT INTO revision VALUES (?, ?, ?, ?, ?)", (call_id, old["revision"], self._now, reason, was)
+        )
+        new = {**old, **asdict(price), "revision": old["revision"] + 1}
+        changed = (*_PRICE, "revision")
+        self._db.execute(
+            f"UPDATE usage SET {', '.join(f'{name} = ?' for name in changed)} WHERE call_id = ?",
+            (*(new[name] for name in changed), call_id),
+        )
+        self._exchange(old, new)
 
     def _place(self, record: UsageRecord, tally: Tally) -> None:
         key = record.key
@@ -155,14 +177,17 @@ class Placing:
         self._ranks.pop(old_key, None)
         self._insert(record)
         self._flush()
-        before = cells.cell(old), cells.measures(old)
-        after = cells.cell(record.values), cells.measures(record.values)
-        cells.add(self.rollup, before[0], cells.negative(before[1]))
-        cells.add(self.rollup, *after)
-        self.replaced.append((before, after))
+        self._exchange(old, record.values)
         if charge is not None:
             self._index.join(charge, record)
             self._unite(charge, record)
+
+    def _exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        before = cells.cell(old), cells.measures(old)
+        after = cells.cell(new), cells.measures(new)
+        cells.add(self.rollup, before[0], cells.negative(before[1]))
+        cells.add(self.rollup, *after)
+        self.replaced.append((before, after))
 
     def _insert_linked(self, key: bytes, source: str, charge: bytes, rule: str, text: str) -> None:
         self._db.execute(_INSERT_LINKED, (key, source, charge, rule, self._now, text))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,7 +20,7 @@ from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
 from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined
 from genai_meter_exporter.series import Deltas, SeriesKey
 from genai_meter_exporter.store import linking, rows
-from genai_meter_exporter.store.base import Restored, StoreError, Written
+from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
 from genai_meter_exporter.store.placing import Placing
@@ -100,18 +101,17 @@ class SqliteStore:
 
     def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise StoreError(f"the store cannot be written: {error}") from error
-        try:
+        with self._transaction(now_ns):
             return self._write(batches, shown, now_ns)
-        except sqlite3.Error as error:
-            self._undo(now_ns)
-            raise StoreError(f"the store cannot be written: {error}") from error
-        except BaseException:
-            self._undo(now_ns)
-            raise
+
+    def revise(self, call_id: bytes, price: Price, reason: str, now_ns: int) -> Written:
+        """Give a call another price in a transaction that stays open; the old one is kept as a revision."""
+        with self._transaction(now_ns):
+            placing = Placing(self._db, self._index, now_ns)
+            placing.revise(call_id, price, reason)
+            deltas = self._deltas(placing)
+            self._save(placing, deltas)
+            return Written([], deltas)
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept in memory only."""
@@ -157,11 +157,26 @@ class SqliteStore:
             os.close(self._lock)
             self._lock = None
 
+    @contextlib.contextmanager
+    def _transaction(self, now_ns: int) -> Generator[None, None, None]:
+        """Begin; whatever goes wrong is undone. The commit is the caller's."""
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be written: {error}") from error
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._undo(now_ns)
+            raise StoreError(f"the store cannot be written: {error}") from error
+        except BaseException:
+            self._undo(now_ns)
+            raise
+
     def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         placing = Placing(self._db, self._index, now_ns)
         tallies = placing.place(batches)
         deltas = self._deltas(placing)
-        self._db.executemany(_UPSERT_ROLLUP, _rollup_rows(placing))
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
         self._outcomes([o for batch in batches for o in batch.outcomes])
         for tally in tallies:
@@ -174,14 +189,19 @@ class SqliteStore:
                     ("quarantined", tally.quarantined),
                 ),
             )
-        self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
-        self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
+        self._save(placing, deltas)
         self._db.executemany(
             "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
             [(family, _labels(labels)) for family, labels in shown],
         )
         self._index.expire(now_ns)
         return Written(tallies, deltas)
+
+    def _save(self, placing: Placing, deltas: Deltas) -> None:
+        """Roll-ups and counters, with the rows they follow from."""
+        self._db.executemany(_UPSERT_ROLLUP, _rollup_rows(placing))
+        self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
+        self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
 
     def _deltas(self, placing: Placing) -> Deltas:
         deltas = Deltas()
