@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import anthropic
@@ -20,6 +21,7 @@ from genai_meter import attribute, emit, environment, guard, safety
 from genai_meter.call import Call, Prepared
 from genai_meter.clients import injection, lifecycle
 from genai_meter.clients.targets import provider_of
+from genai_meter.dialects import NOT_METERED
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
 from opentelemetry import trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
@@ -437,3 +439,10 @@ def test_background_answers_come_later(telemetry: Telemetry, provider: Provider)
 )
 def test_who_is_paid(host: str, class_name: str, provider: str) -> None:
     assert provider_of(host, class_name, "(default)") == provider
+
+
+def test_the_page_lists_what_is_never_metered() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "instrumentation.md").read_text()
+    rows = ["| `{}` | {} |".format(pattern.replace("|", "\\|"), reason) for pattern, reason in NOT_METERED]
+    table = "\n".join(["| Request | Why not |", "|---|---|", *rows])
+    assert table in page, f"docs/instrumentation.md: paste\n{table}"
