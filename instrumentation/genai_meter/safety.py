@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from traceback import format_tb
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -37,5 +38,7 @@ def swallow(place: str, error: Exception) -> None:
             "genai_meter: %s in %s; the call is unharmed, its metering may be incomplete (logged once)",
             type(error).__name__,
             place,
-            exc_info=logger.isEnabledFor(logging.DEBUG),
         )
+        if logger.isEnabledFor(logging.DEBUG):
+            # Where, not what: the text of an error may quote content.
+            logger.debug("genai_meter: %s came from\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
