@@ -12,7 +12,7 @@ from genai_meter.dialects import for_path, not_metered
 from genai_meter.dialects.base import Reading
 from genai_meter.usage import Usage
 
-from tests.traffic.known import AUDIO, CACHED, GROK_CACHED, GROK_IMAGE, IMAGE, VOXTRAL
+from tests.traffic.known import BOTH, CACHED, CACHED_MODALITY
 from tests.traffic.reading import read_exchange
 from tests.traffic.recordings import Exchange, load
 
@@ -33,6 +33,33 @@ BUCKETS = {
 }
 """Field of the truth → the buckets that sum to it."""
 
+GROK_CACHED = tuple(
+    f"other-chat-{digest}"
+    for digest in (
+        "535b9afcc298",
+        "601d3c2f29cd",
+        "61955c5270e5",
+        "62c23c989bf8",
+        "6ab85d67d691",
+        "731c30cc775a",
+        "880d5ea86a4b",
+        "9426a87b4082",
+        "b5e5c7a44d4e",
+        "c2b691dba808",
+        "c86da7cb8671",
+        "d027294a49bc",
+        "dc7010f66998",
+        "eecb91a74430",
+        "fcec2cd3ea60",
+    )
+)
+GROK_IMAGE = ("other-chat-5a9310bf656b", "other-chat-caf7e46167ec")
+VOXTRAL = (
+    "mistralai-audio-5609438e9f03",
+    "mistralai-audio-c5c5f56409e5",
+    "mistralai-chat-4d87b367ca1c",
+    "mistralai-chat-f40938ca533a",
+)
 IMAGES_COUNTED = "no usage is told; the images of the answer are counted, they are what older models bill"
 GATEWAY = "an estimate of the gateway, not a cost that the provider reports"
 
@@ -48,9 +75,9 @@ KNOWN: Mapping[str, tuple[set[str], str]] = {
     "openrouter-chat-678566e127d0": ({"reasoning"}, "11 reasoning tokens of 10 output tokens"),
     "other-chat-dfd35ca15421": ({"cost_reported"}, GATEWAY),
     "other-responses-0202648d5362": ({"cost_reported"}, GATEWAY),
-    **{id_: ({"audio_seconds"}, AUDIO) for id_ in VOXTRAL},
+    **{id_: ({"audio_seconds"}, BOTH) for id_ in VOXTRAL},
     **{id_: ({"cache_read"}, CACHED) for id_ in GROK_CACHED},
-    **{id_: ({"image_in"}, IMAGE) for id_ in GROK_IMAGE},
+    **{id_: ({"image_in"}, CACHED_MODALITY) for id_ in GROK_IMAGE},
 }
 """Every exchange that differs: the fields that do, and why. A new one fails the test."""
 

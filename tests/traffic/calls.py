@@ -171,5 +171,7 @@ def _method(client: str, dotted: str) -> Callable[..., Any]:
 
     where: Any = anthropic.Anthropic(api_key="x") if client == "anthropic" else openai.OpenAI(api_key="x")
     for name in dotted.split("."):
-        where = getattr(where, name)
+        where = getattr(where, name, None)
+        if where is None:
+            raise NotReplayable(f"this version of the client has no {dotted}")
     return where.__func__

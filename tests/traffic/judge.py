@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from tests.traffic import known
 from tests.traffic.recordings import Exchange, fields
 
 METERED: Final = frozenset(
@@ -47,6 +48,8 @@ class Verdict:
     skipped: str | None = None
     problems: dict[str, str] = field(default_factory=dict[str, str])
     """`usage`, `values`, `broken`, `spans` → what is wrong."""
+    known: dict[str, str] = field(default_factory=dict[str, str])
+    """`usage`, `values` → what cannot be equal, and why (`known`)."""
     usage_known: bool = False
     """The provider told a usage, so that there was something to compare."""
 
@@ -64,7 +67,11 @@ def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin
         )
     elif before != after:
         place = next((i for i, pair in enumerate(zip(before, after, strict=False)) if pair[0] != pair[1]), len(before))
-        verdict.problems["values"] = f"item {place} of {len(before)} / {len(after)}"
+        text, why = f"item {place} of {len(before)} / {len(after)}", known.values(exchange)
+        if why is None:
+            verdict.problems["values"] = text
+        else:
+            verdict.known["values"] = f"{text}: {why}"
     events, spans = with_plugin["events"], with_plugin["spans"]
     metered = _metered(exchange)
     if len(events) != int(metered):
@@ -74,8 +81,11 @@ def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin
     if metered and len(events) == 1:
         verdict.usage_known = exchange.truth is not None
         wrong = usage_difference(exchange.truth, events[0])
-        if wrong:
-            verdict.problems["usage"] = wrong
+        excused = known.usage(exchange) if wrong else {}
+        for name, text in wrong.items():
+            place, why = (verdict.known, excused[name]) if name in excused else (verdict.problems, None)
+            told = "; ".join(part for part in (place.get("usage"), f"{name} {text}") if part)
+            place["usage"] = f"{told} ({why})" if why else told
     return verdict
 
 
@@ -85,13 +95,13 @@ def _metered(exchange: Exchange) -> bool:
     return exchange.operation in METERED and (exchange.streaming or not background)
 
 
-def usage_difference(truth: Mapping[str, Any] | None, event: Mapping[str, Any]) -> str | None:
-    """Where a usage event differs from the truth; None when it does not."""
+def usage_difference(truth: Mapping[str, Any] | None, event: Mapping[str, Any]) -> dict[str, str]:
+    """Where a usage event differs from the truth: field → what it is not and what it is."""
     if truth is None:
         told = [name for name in COUNTS.values() if event.get(name)] if event.get(SOURCE) == "provider" else []
-        return f"counts that the provider did not tell: {told}" if told else None
+        return dict.fromkeys(told, "not told by the provider")
     expected, other_models = _with_iterations(truth)
-    wrong = {
+    wrong: dict[str, tuple[object, object]] = {
         name: (expected.get(name) or 0, event.get(attribute, 0))
         for name, attribute in COUNTS.items()
         if (expected.get(name) or 0) != event.get(attribute, 0)
@@ -104,7 +114,7 @@ def usage_difference(truth: Mapping[str, Any] | None, event: Mapping[str, Any]) 
         wrong["models"] = (other_models, None)
     if any(expected.get(name) for name in COUNTS) and event.get(SOURCE) != "provider":
         wrong["source"] = ("provider", event.get(SOURCE))
-    return "; ".join(f"{name} {was} not {now}" for name, (was, now) in wrong.items()) or None
+    return {name: f"{was} not {now}" for name, (was, now) in wrong.items()}
 
 
 def _with_iterations(truth: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

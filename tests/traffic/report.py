@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.traffic import known
 from tests.traffic.judge import Verdict
 
 COLUMNS: Final = (
@@ -32,8 +31,8 @@ class Report:
 
     @property
     def failures(self) -> list[Verdict]:
-        """Verdicts with a problem that is not known."""
-        return [v for v in self.verdicts if any(known.reason(v.exchange.id, problem) is None for problem in v.problems)]
+        """Verdicts with a problem."""
+        return [v for v in self.verdicts if v.problems]
 
     @property
     def good(self) -> bool:
@@ -56,10 +55,9 @@ class Report:
         for (provider, reason), n in sorted(skipped.items()):
             yield f"not driven: {provider}: {n} ({reason})"
         for verdict in self.verdicts:
-            for problem, text in verdict.problems.items():
-                why = known.reason(verdict.exchange.id, problem)
-                if why is not None and verdict.form == "sync":
-                    yield f"known: {verdict.exchange.id}: {problem}: {text}: {why}"
+            for problem, text in verdict.known.items():
+                if verdict.form == "sync":
+                    yield f"known: {verdict.exchange.id}: {problem}: {text}"
         for verdict in self.failures[:SHOWN]:
             for problem, text in verdict.problems.items():
                 yield f"DIFFERS: {verdict.exchange.id} ({verdict.form}): {problem}: {text}"
@@ -69,7 +67,7 @@ class Report:
 
 
 def _row(key: tuple[str, str, str], group: Sequence[Verdict]) -> tuple[str, ...]:
-    wrong = Counter(problem for verdict in group for problem in verdict.problems)
+    wrong = Counter(problem for verdict in group for problem in verdict.problems.keys() | verdict.known.keys())
     told = sum(verdict.usage_known for verdict in group)
     silent = len(group) - told
     usage = f"{len(group) - wrong['usage']}/{len(group)}" + (f" ({silent} tell none)" if silent else "")

@@ -64,8 +64,8 @@ class Replay:
                 body = await _body(reader, headers)
                 writer.write(self._answer(method, path, headers, body))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the client is done, or the server is
         finally:
             writer.close()
 
