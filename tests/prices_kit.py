@@ -23,6 +23,18 @@ from genai_meter_exporter.prices.overlay_yaml import compile_texts
 NOON: Final = instant("2026-11-20T12:00:00Z")
 """A Friday."""
 
+HEAD: Final = "schema: pricebook-overlay/1\nbook: acme\nentries:\n"
+"""The first lines of an overlay."""
+
+DISCOUNT: Final = """
+    - id: d
+      kind: discount
+      match: {provider: openai}
+      effective_from: 2026-10-01T00:00:00Z
+      effective_to: 2026-12-01T00:00:00Z
+      multiplier: "0.9"
+"""
+
 ACME: Final = """\
 schema: pricebook-overlay/1
 book: acme
