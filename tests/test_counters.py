@@ -196,8 +196,9 @@ def test_every_family_of_a_call(served: Served) -> None:
         trace_id=b"\x0a" * 16, span_id=b"\x0b" * 8,
     )  # fmt: skip
     served.send(event)
-    assert served.value("ledger_cost_usd_total") == 0.004525
-    assert served.value("cost_usd_total", **WHO) == 0
+    first = served.scrape()
+    assert first["genai_meter_ledger_cost_usd_total", frozenset()] == 0.004525
+    assert first["genai_meter_cost_usd_total", frozenset(WHO.items())] == 0
     served.settled("cost_usd_total", 0.004525, **WHO)
     expected = {
         ("tokens_total", "token_type", "input"): 1000,
