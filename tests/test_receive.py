@@ -296,7 +296,7 @@ def test_a_full_queue_is_told_to_come_again(tmp_path: Path) -> None:
         bodies = [logs([usage_event()]).SerializeToString() for _ in range(8)]
         with ThreadPoolExecutor(8) as pool:
             answers = [pool.submit(served.post, "logs", body) for body in bodies]
-            refused = [answer.result() for answer, _ in zip(as_completed(answers), range(6), strict=False)]
+            refused = [answer.result() for _, answer in zip(range(6), as_completed(answers), strict=False)]
             blocker.execute("ROLLBACK")
             blocker.close()
             statuses = sorted(answer.result().status for answer in answers)
