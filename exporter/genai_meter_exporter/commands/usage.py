@@ -108,8 +108,10 @@ def _table(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, caption=_span(query), caption_justify="left", show_footer=bool(rows))
     totals = _totals(rows)
+    incomplete = " '+?': some calls have no price or no usage; their cost is not in it."
+    caption = _span(query) + (incomplete if totals["unpriced_calls"] or totals["unknown_usage_calls"] else "")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", show_footer=bool(rows))
     for index, name in enumerate(query.by):
         table.add_column(name, footer="total" if index == 0 else "", overflow="fold")
     shown = [name for name in _COLUMNS if name == "calls" or totals[name]]
@@ -140,7 +142,7 @@ def _money(row: Mapping[str, Any]) -> str:
 def _span(query: Query) -> str:
     since = _time(query.since_ns) if query.since_ns is not None else "the beginning"
     until = _time(query.until_ns) if query.until_ns is not None else "now"
-    return f"{since} to {until}. '+?': some calls have no price or no usage, their cost is not in it."
+    return f"{since} to {until}."
 
 
 def _time(ns: int) -> str:
