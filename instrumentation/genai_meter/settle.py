@@ -35,6 +35,9 @@ OUTPUT_ESTIMATED: Final = "output_estimated"
 PRICING_FAILED: Final = "pricing_failed"
 USAGE_ESTIMATED: Final = "usage_estimated"
 
+_REGIONAL_HOSTS: Final = ".api.openai.com"
+"""How the hosts of one region end (`eu.api.openai.com`), which have a price of their own; the global one does not."""
+
 
 @dataclass(slots=True)
 class Outcome:
@@ -173,14 +176,24 @@ def _total(usages: list[Usage], outcome: Outcome) -> None:
 
 
 # --- price ------------------------------------------------------------------------------------------
+def _price_context(call: Call) -> Mapping[str, str]:
+    """The price dimensions of a call as served; a tier that was only asked for keeps a name of its own."""
+    target, asked, served = call.prepared.target, call.prepared.request.context, call.reading.context
+    context = {**asked, **served}
+    if "service_tier" in asked and "service_tier" not in served:
+        context["requested_service_tier"] = context.pop("service_tier")
+    if target.region:
+        context.setdefault("region", target.region)
+    if target.deployment:
+        context.setdefault("deployment", target.deployment)
+    if target.host.endswith(_REGIONAL_HOSTS):
+        context.setdefault("host", target.host)
+    return context
+
+
 def _read_price(call: Call, outcome: Outcome) -> None:
-    prepared, reading = call.prepared, call.reading
-    context = prepared.request.context
-    if reading.context:
-        context = {**context, **reading.context}
-    if prepared.target.region and "region" not in context:
-        context = {**context, "region": prepared.target.region}
-    outcome.context = context
+    prepared = call.prepared
+    outcome.context = context = _price_context(call)
     if not outcome.usages:
         if call.status != "ok":
             return
