@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
-from traceback import format_tb
+from traceback import walk_tb
 from typing import Final, ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -41,4 +41,5 @@ def swallow(place: str, error: Exception) -> None:
         )
         if logger.isEnabledFor(logging.DEBUG):
             # Where, not what: the text of an error may quote content.
-            logger.debug("genai_meter: %s came from\n%s", type(error).__name__, "".join(format_tb(error.__traceback__)))
+            frames = [f"{frame.f_code.co_filename}:{line}" for frame, line in walk_tb(error.__traceback__)]
+            logger.debug("genai_meter: %s came from %s", type(error).__name__, " > ".join(frames))
