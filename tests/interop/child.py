@@ -153,10 +153,9 @@ SCENARIOS = (
 
 
 def _told(record: Any, span_id: int) -> dict[str, Any]:
-    attributes = {
-        key: value for key, value in (record.attributes or {}).items() if isinstance(value, str | int | float)
-    }
-    return {"span_id": f"{span_id:016x}", "attributes": attributes}
+    attributes: dict[str, Any] = dict(record.attributes or {})
+    simple = {name: value for name, value in attributes.items() if isinstance(value, str | int | float)}
+    return {"span_id": f"{span_id:016x}", "attributes": simple}
 
 
 def main() -> None:
