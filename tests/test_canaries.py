@@ -158,7 +158,7 @@ def test_what_is_content_is_found_nowhere(hashed: bool, provider: Provider, tmp_
                 env=environ,
                 stdout=console,
                 stderr=subprocess.PIPE,
-                timeout=120,
+                timeout=270,
                 check=False,
             )
         assert done.returncode == 0, done.stderr.decode()

@@ -79,7 +79,7 @@ def _run(name: str, provider: Provider, served: Served, output: Path) -> dict[st
         env=environ,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=270,
         check=False,
     )
     assert done.returncode == 0, done.stderr
