@@ -88,6 +88,27 @@ def test_what_differs_is_another_call(ledger: Ledger, different: dict[str, Any])
     ledger.check()
 
 
+@pytest.mark.parametrize(
+    ("output", "later", "expected"),
+    [(101, 0, Tally(linked=1)), (101, 3 * 10**9, Tally(accepted=1))],
+)
+def test_an_anthropic_stream_whose_placeholder_was_counted_too(
+    ledger: Ledger, output: int, later: int, expected: Tally
+) -> None:
+    """OpenLLMetry adds the output tokens of `message_start` to the true count; overlapping in time it is the call."""
+    event = usage_event(response_id="msg_1", id_family="anthropic.message")
+    ledger.send(event)
+    span = foreign_span(
+        response_id="msg_1",
+        output_tokens=output,
+        start_ns=NOW + later,
+        end_ns=NOW + later + 10**9,
+        trace_id=b"\x09" * 16,
+    )
+    assert ledger.send(span) == expected
+    ledger.check()
+
+
 def test_another_id_family_is_another_call(ledger: Ledger) -> None:
     event = usage_event(response_id="msg_1", id_family="openai.chat")
     span = foreign_span(response_id="msg_1", trace_id=b"\x09" * 16)

@@ -11,6 +11,9 @@ from genai_meter_exporter.normalise.record import UsageRecord
 _DEPTH: Final = 64
 """Steps from a span up to its ancestors."""
 
+_PLACEHOLDERS: Final = "anthropic"
+"""Family whose streams begin with a placeholder of the output; OpenLLMetry adds it to the output's count."""
+
 _PARENTS_KEPT: Final = 500_000
 """Spans whose parents are known; the oldest are forgotten first."""
 
@@ -163,17 +166,22 @@ class LinkingIndex:
         start: int = record.values["start"]
         family, facts = _family(record.values), _facts(record.values)
         best: Charge | None = None
-        best_distance: tuple[bool, int] | None = None
+        best_distance: tuple[bool, bool, int] | None = None
         for charge in self._by_response.get(response_id, ()):
             if charge is joined or not taken.isdisjoint(charge.producers) or abs(charge.start - start) > self._window:
                 continue
             if family and charge.family and family != charge.family:
                 continue
-            overlap = charge.start <= record.values["end"] and start <= charge.end
-            if not _agree(charge.facts, facts) and not (overlap and _same_input(charge.facts, facts)):
+            agree = _agree(charge.facts, facts)
+            if not agree and not (
+                family == charge.family == _PLACEHOLDERS
+                and charge.start <= record.values["end"]
+                and start <= charge.end
+                and _same_input(charge.facts, facts)
+            ):
                 continue
             elsewhere = not any(trace_id == record.trace_id for trace_id, _ in charge.spans)
-            distance = elsewhere, abs(charge.start - start)
+            distance = not agree, elsewhere, abs(charge.start - start)
             if best_distance is None or distance < best_distance:
                 best, best_distance = charge, distance
         return best
@@ -254,7 +262,7 @@ def _agree(one: Facts, other: Facts) -> bool:
 
 
 def _same_input(one: Facts, other: Facts) -> bool:
-    """Equal model and input. OpenLLMetry counts the placeholder of a message's start as output, too."""
+    """Equal model and input, where the output cannot be relied on."""
     return _same_model(one, other) and one[2] is not None and one[2] == other[2]
 
 
