@@ -220,73 +220,79 @@ def _quantile(quantile: float, metric: str, *labels: str) -> str:
 
 def calls() -> Row:
     """How the calls went."""
+    return Row("Calls", [*_counts(), *_durations()])
+
+
+def _counts() -> list[Panel]:
+    return [
+        Panel(
+            "Calls per minute by status",
+            "How calls ended: ok, error, cancelled, closed early, abandoned, blocked.",
+            "stacked",
+            "short",
+            [
+                Query(
+                    f"sum by (status) (rate(genai_meter_requests_total{{{SCOPE}}}[$__rate_interval])) * 60",
+                    "{{status}}",
+                )
+            ],
+            NO_CALLS,
+        ),
+        Panel(
+            "Retries per minute by service",
+            "HTTP attempts beyond the first, made inside the client library.",
+            "lines",
+            "short",
+            [
+                Query(
+                    f"sum by (service) (rate(genai_meter_retries_total{{{SCOPE}}}[$__rate_interval])) * 60",
+                    "{{service}}",
+                )
+            ],
+            "No retry was metered in this time range and selection.",
+        ),
+        Panel(
+            "Unpriced calls per minute by model",
+            "Each needs a price in the overlay; see the runbook of GenAIMeterUnpricedModel.",
+            "lines",
+            "short",
+            [
+                Query(
+                    "sum by (provider, model) "
+                    f"(rate(genai_meter_unpriced_requests_total{{{MODELS}}}[$__rate_interval])) * 60",
+                    "{{provider}} {{model}}",
+                )
+            ],
+            "Every model that was called has a price.",
+        ),
+    ]
+
+
+def _durations() -> list[Panel]:
     duration = "genai_meter_request_duration_seconds"
-    return Row(
-        "Calls",
-        [
-            Panel(
-                "Calls per minute by status",
-                "How calls ended: ok, error, cancelled, closed early, abandoned, blocked.",
-                "stacked",
-                "short",
-                [
-                    Query(
-                        f"sum by (status) (rate(genai_meter_requests_total{{{SCOPE}}}[$__rate_interval])) * 60",
-                        "{{status}}",
-                    )
-                ],
-                NO_CALLS,
-            ),
-            Panel(
-                "Retries per minute by service",
-                "HTTP attempts beyond the first, made inside the client library.",
-                "lines",
-                "short",
-                [
-                    Query(
-                        f"sum by (service) (rate(genai_meter_retries_total{{{SCOPE}}}[$__rate_interval])) * 60",
-                        "{{service}}",
-                    )
-                ],
-                "No retry was metered in this time range and selection.",
-            ),
-            Panel(
-                "Unpriced calls per minute by model",
-                "Each needs a price in the overlay; see the runbook of GenAIMeterUnpricedModel.",
-                "lines",
-                "short",
-                [
-                    Query(
-                        "sum by (provider, model) "
-                        f"(rate(genai_meter_unpriced_requests_total{{{MODELS}}}[$__rate_interval])) * 60",
-                        "{{provider}} {{model}}",
-                    )
-                ],
-                "Every model that was called has a price.",
-            ),
-            Panel(
-                "Duration of calls",
-                "Calls by duration; each exemplar leads to the trace of one call.",
-                "heatmap",
-                "s",
-                [Query(f"sum by (le) (increase({duration}_bucket{{{CALLS}}}[$__rate_interval]))", "{{le}}", True)],
-                NO_CALLS,
-                width=12,
-            ),
-            Panel(
-                "Duration quantiles by model",
-                "Median and 95th percentile, entry into the client library to the last byte.",
-                "lines",
-                "s",
-                [
-                    Query(_quantile(q, duration, "model"), f"{{{{model}}}} p{int(q * 100)}", exemplars=True)
-                    for q in (0.5, 0.95)
-                ],
-                NO_CALLS,
-                width=12,
-            ),
-        ],
-    )
+    return [
+        Panel(
+            "Duration of calls",
+            "Calls by duration; each exemplar leads to the trace of one call.",
+            "heatmap",
+            "s",
+            [Query(f"sum by (le) (increase({duration}_bucket{{{CALLS}}}[$__rate_interval]))", "{{le}}", True)],
+            NO_CALLS,
+            width=12,
+        ),
+        Panel(
+            "Duration quantiles by model",
+            "Median and 95th percentile, entry into the client library to the last byte.",
+            "lines",
+            "s",
+            [
+                Query(_quantile(q, duration, "model"), f"{{{{model}}}} p{int(q * 100)}", exemplars=True)
+                for q in (0.5, 0.95)
+            ],
+            NO_CALLS,
+            width=12,
+        ),
+    ]
 
 
 def trust() -> Row:
