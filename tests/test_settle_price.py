@@ -22,7 +22,7 @@ USAGE = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 1010}
 def test_the_served_tier_is_priced_and_a_requested_one_is_an_estimate(
     asked: str | None, served: str | None, context: dict[str, str], pico: int, status: str, reasons: tuple[str, ...]
 ) -> None:
-    body = {"model": "gpt-4.1", "messages": [], **({"service_tier": asked} if asked else {})}
+    body: dict[str, Any] = {"model": "gpt-4.1", "messages": [], **({"service_tier": asked} if asked else {})}
     answer: dict[str, Any] = {"model": "gpt-4.1", "choices": [], "usage": USAGE, "service_tier": served}
     made = call("openai_chat", body, answer=answer)
     made.status = "ok"
@@ -33,7 +33,7 @@ def test_the_served_tier_is_priced_and_a_requested_one_is_an_estimate(
 
 
 def test_a_regional_host_and_a_deployment_are_part_of_the_price() -> None:
-    body = {"model": "gpt-6-sol", "messages": []}
+    body: dict[str, Any] = {"model": "gpt-6-sol", "messages": []}
     made = call("openai_chat", body, host="eu.api.openai.com", answer={"model": "gpt-6-sol", "usage": USAGE})
     made.prepared.target.deployment = "prod"
     made.status = "ok"
