@@ -286,3 +286,18 @@ next(opened)
 """
     )
     assert out == "['abandoned']\n"
+
+
+def test_providers_of_a_manual_instrument_call() -> None:
+    out = run("""
+from examples.provider import Provider
+from opentelemetry import _logs
+kept = events()
+mine = _logs.get_logger_provider()
+_logs._internal._LOGGER_PROVIDER = None
+OpenAIInstrumentor().instrument(logger_provider=mine)
+with Provider() as provider:
+    chat(provider)
+print(len(kept.get_finished_logs()))
+""")
+    assert out == "1\n"

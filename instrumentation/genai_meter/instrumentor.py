@@ -65,6 +65,16 @@ _OPENAI: Final = Library("openai")
 _ANTHROPIC: Final = Library("anthropic")
 
 
+def _bind(kwargs: dict[str, Any]) -> None:
+    """Emit to the providers that a manual `instrument(tracer_provider=…)` names."""
+    names = ("tracer_provider", "meter_provider", "logger_provider")
+    given = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
+    if given:
+        from genai_meter import emit
+
+        emit.bind(**given)
+
+
 class OpenAIInstrumentor(BaseInstrumentor):
     """Meters `openai`: OpenAI, Azure, Bedrock, and every OpenAI-compatible provider called through it."""
 
@@ -72,7 +82,8 @@ class OpenAIInstrumentor(BaseInstrumentor):
         """None: features decide, not versions."""
         return []
 
-    def _instrument(self, **_kwargs: Any) -> None:
+    def _instrument(self, **kwargs: Any) -> None:
+        guarded(_bind, kwargs)
         guarded(_OPENAI.arm)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
@@ -86,7 +97,8 @@ class AnthropicInstrumentor(BaseInstrumentor):
         """None: features decide, not versions."""
         return []
 
-    def _instrument(self, **_kwargs: Any) -> None:
+    def _instrument(self, **kwargs: Any) -> None:
+        guarded(_bind, kwargs)
         guarded(_ANTHROPIC.arm)
 
     def _uninstrument(self, **_kwargs: Any) -> None:
