@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from genai_meter.pricing import units
-from genai_meter.pricing.cost import PICO, Cost, CostStatus, Items, Line
+from genai_meter.pricing.cost import PICO, Cost, CostStatus, Line
 from genai_meter.usage import Quantity, Usage
 
 if TYPE_CHECKING:
@@ -116,6 +116,10 @@ class _Table(NamedTuple):
     """None when equal to `listed`."""
 
 
+_Integers: TypeAlias = tuple[dict[str, int], dict[str, int] | None]
+"""Bucket → pico-USD a unit at list price, and after discounts when that differs."""
+
+
 class RateCard:
     """Rates of one model in one context for one span of time."""
 
@@ -165,29 +169,27 @@ class RateCard:
         """Unix ns; the end is exclusive."""
         self._status: CostStatus = "estimated" if reasons else "exact"
         self._tables = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
-        self._flat = len(self._tables) == 1
         self._fees = (("request", 1),) if "request" in self._tables[0].rates else ()
+        self._flat = self._integers(self._tables[0]) if len(self._tables) == 1 else None
 
     def price(self, usage: Usage) -> Cost:
         """Cost of the usage of one model."""
         items = tuple(usage.buckets.items())
-        table = self._tables[0] if self._flat else self._table(items)
+        rates, lowered = self._flat or self._rates_for(items)
         total: Quantity = 0
         try:
-            rates = table.listed
             for bucket, quantity in items:
                 total += quantity * rates[bucket]
             effective = total
-            if table.effective is not None:
+            if lowered is not None:
                 effective = 0
-                rates = table.effective
                 for bucket, quantity in items:
-                    effective += quantity * rates[bucket]
+                    effective += quantity * lowered[bucket]
         except (KeyError, ArithmeticError):
             return self._exactly(items, usage.inferred)
-        if type(total) is not int or not total or usage.inferred or self._fees:
+        if usage.inferred or not total or type(total) is not int:
             return self._exactly(items, usage.inferred)
-        return _new(Cost, (self._status, _new(Items, (self, items)), total, effective, self.book_id, self.reasons))
+        return _new(Cost, (self._status, (self, items), total, effective, self.book_id, self.reasons))
 
     def lines(self, buckets: Buckets) -> tuple[Line, ...]:
         """One line for each bucket that has a price, rounded half-even once."""
@@ -221,6 +223,13 @@ class RateCard:
     def rates(self) -> list[tuple[int, dict[str, BucketRate]]]:
         """(above this many input tokens, bucket → rate), the base first; for people to read."""
         return [(max(table.above, 0), dict(table.rates)) for table in self._tables]
+
+    def _integers(self, table: _Table) -> _Integers:
+        """What a multiplication of integers prices: nothing, when every call has a fee besides."""
+        return ({}, None) if self._fees else (table.listed, table.effective)
+
+    def _rates_for(self, buckets: Buckets) -> _Integers:
+        return self._integers(self._table(buckets))
 
     def _table(self, buckets: Buckets) -> _Table:
         table = self._tables[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from genai_meter.usage import Quantity
 
@@ -43,16 +43,13 @@ class Line:
     """Ids of the book entries applied: the rate first, then multipliers in their order."""
 
 
-class Items(NamedTuple):
-    """Priced buckets whose lines nobody has asked for yet."""
-
-    card: RateCard
-    buckets: tuple[tuple[str, Quantity], ...]
+Unread: TypeAlias = "tuple[RateCard, tuple[tuple[str, Quantity], ...]]"
+"""A card and the buckets it priced: the lines that nobody has asked for yet."""
 
 
 class _Fields(NamedTuple):
     status: CostStatus
-    basis: tuple[Line, ...] | Items
+    basis: tuple[Line, ...] | Unread
     list_pico: int | None
     effective_pico: int | None
     book_id: str
@@ -84,7 +81,10 @@ class Cost(_Fields):
     def lines(self) -> tuple[Line, ...]:
         """One line a bucket and model."""
         basis = self.basis
-        return basis.card.lines(basis.buckets) if isinstance(basis, Items) else basis
+        if not basis or isinstance(basis[0], Line):
+            return cast("tuple[Line, ...]", basis)
+        card, buckets = cast("Unread", basis)
+        return card.lines(buckets)
 
     def _values(self) -> tuple[Any, ...]:
         return (self.status, self.lines, self.list_pico, self.effective_pico, self.book_id, self.reasons)

@@ -17,6 +17,8 @@ from genai_meter.usage import Usage
 MAX_CARDS: Final = 2048
 """Cards kept; models and contexts come from outside, so the cache is emptied when it is full."""
 
+_Last: TypeAlias = tuple[Mapping[str, str], int, int, RateCard | Unpriced]
+"""Context, valid from, valid until, card."""
 _Key: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
@@ -35,6 +37,8 @@ class Resolver:
         self.book_id = book.book_id + (f"+ov:{overlay.sha256[:8]}" if overlay else "")
         self.cards: dict[_Key, RateCard | Unpriced] = {}
         """(provider, model, context) → the card last in force; bounded by `MAX_CARDS`."""
+        self.last: dict[tuple[str, str], _Last] = {}
+        """(provider, model) → the card last used, whatever its context: found without hashing the context."""
 
     def card(self, provider: str, model: str, at_ns: int, context: Mapping[str, str]) -> RateCard | Unpriced:
         """The card in force at an instant, or why there is none."""
@@ -44,7 +48,9 @@ class Resolver:
             card = build_card(self, provider, model, at_ns, context)
             if len(self.cards) >= MAX_CARDS:
                 self.cards.clear()
+                self.last.clear()
             self.cards[key] = card
+        self.last[provider, model] = (dict(context), card.valid_from, card.valid_until, card)
         return card
 
     def price(self, provider: str, model: str, usages: Sequence[Usage], at_ns: int, context: Mapping[str, str]) -> Cost:

@@ -51,8 +51,8 @@ def price(provider: str, model: str, usages: Sequence[Usage], at_ns: int, contex
     current = _current or resolver()
     if len(usages) == 1:
         usage = usages[0]
-        # The common case, without a further call: one model whose card is known and in force.
-        card = current.cards.get((provider, usage.model or model, tuple(context.items()) if context else ()))
-        if card is not None and card.valid_from <= at_ns < card.valid_until:
-            return card.price(usage)
+        # The common case, without a further call: the card last used for this model, in force, in this context.
+        last = current.last.get((provider, usage.model or model))
+        if last is not None and last[0] == context and last[1] <= at_ns < last[2]:
+            return last[3].price(usage)
     return current.price(provider, model, usages, at_ns, context)
