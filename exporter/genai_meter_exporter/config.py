@@ -249,7 +249,8 @@ def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
         return _type(schema["anyOf"][0])
     names = {"string": "text", "object": "map of text to integer"}
-    return names.get(schema["type"], schema["type"])
+    name: str = schema["type"]
+    return names.get(name, name)
 
 
 def _shown(default: Any) -> str:
