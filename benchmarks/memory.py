@@ -8,25 +8,19 @@ import os
 import statistics
 import sys
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
 from genai_meter import attribute, environment
 
 from benchmarks import wire
-from benchmarks.calls import bare, floor_installed, ours_installed
-from benchmarks.floor import Floor
+from benchmarks.calls import installed
 from benchmarks.telemetry import Telemetry
 
 STREAMS: Final = 8
 CHUNKS: Final = 150
 TENANTS: Final = 50
-
-
-def variants(floor: Floor) -> dict[str, Callable[[], AbstractContextManager[None]]]:
-    return {"bare": bare, "floor": lambda: floor_installed(floor), "ours": ours_installed}
 
 
 def peak_of_call(run: wire.Run) -> int:
@@ -89,7 +83,7 @@ def many(calls: int, telemetry: Telemetry) -> dict[str, int]:
         gc.collect()
         return sys.getallocatedblocks(), resident()
 
-    with ours_installed():
+    with installed("ours", environment.settings().semconv):
         blocks, size = part(calls // 5)
         blocks_after, size_after = part(calls - calls // 5)
     return {"calls": calls, "blocks": blocks_after - blocks, "resident": size_after - size}
@@ -97,11 +91,11 @@ def many(calls: int, telemetry: Telemetry) -> dict[str, int]:
 
 def main() -> None:
     telemetry = Telemetry()
-    floor = Floor(environment.settings().semconv)
+    generation = environment.settings().semconv
     chat, stream = wire.chat(), wire.streamed(wire.CHUNKS)
     report: dict[str, Any] = {"call": {}, "stream": {}, "open": {}, "near_end": {}}
-    for name, installed in variants(floor).items():
-        with installed():
+    for name in ("bare", "floor", "ours"):
+        with installed(name, generation):
             chat(20)
             stream(20)
             report["call"][name] = peak_of_call(chat)
