@@ -113,12 +113,7 @@ def test_a_buffered_chat() -> None:
         "genai_meter.feature": "search",
         "user.id": "u-1",
         "genai_meter.usage.source": "provider",
-        "genai_meter.usage.input": 60,
-        "genai_meter.usage.cache_read": 40,
-        "genai_meter.usage.output": 15,
-        "genai_meter.usage.output_reasoning": 5,
         "genai_meter.cost.status": "exact",
-        "genai_meter.cost.effective": CHAT_PICO,
     }
     assert span == {
         **shared,
@@ -131,7 +126,6 @@ def test_a_buffered_chat() -> None:
         "gen_ai.usage.cost.currency": "USD",
         "gen_ai.usage.cost.source": "local",
     }
-    lines = json.loads(event.pop("genai_meter.cost.lines"))
     assert event == {
         **shared,
         "genai_meter.schema_version": "1",
@@ -149,20 +143,13 @@ def test_a_buffered_chat() -> None:
         "genai_meter.estimate.input_tokens": 5,
         "genai_meter.estimate.output_tokens": 2,
         "genai_meter.context_window.ratio": 120 / 128_000,
-        "genai_meter.cost.list": CHAT_PICO,
+        "genai_meter.usage.input": 60,
+        "genai_meter.usage.cache_read": 40,
+        "genai_meter.usage.output": 15,
+        "genai_meter.usage.output_reasoning": 5,
+        "genai_meter.cost.effective": CHAT_PICO,
         "genai_meter.cost.book": _book(),
-        "genai_meter.price.context": '{"service_tier":"default"}',
     }
-    assert [
-        (line["bucket"], line["quantity"], line["rate"], line["per"], line["effective_pico"])
-        for line in sorted(lines, key=lambda line: line["bucket"])
-    ] == [
-        ("cache_read", 40, "1.25", 1_000_000, 50_000_000),
-        ("input", 60, "2.5", 1_000_000, 150_000_000),
-        ("output", 15, "10", 1_000_000, 150_000_000),
-        ("output_reasoning", 5, "10", 1_000_000, 50_000_000),
-    ]
-    assert all(line["model"] == "gpt-4o-2024-08-06" and line["entries"] for line in lines)
 
 
 def test_a_stream_read_to_its_end() -> None:
@@ -196,11 +183,10 @@ def test_a_stream_read_to_its_end() -> None:
         "genai_meter.call.id": CALL_ID_TEXT,
         "genai_meter.id_family": "anthropic.message",
         "genai_meter.usage.source": "provider",
-        "genai_meter.usage.input": 100,
-        "genai_meter.usage.output": 25,
         "genai_meter.cost.status": "exact",
-        "genai_meter.cost.effective": 675_000_000,
     }
+    assert (event["genai_meter.usage.input"], event["genai_meter.usage.output"]) == (100, 25)
+    assert event["genai_meter.cost.effective"] == 675_000_000
     assert event["genai_meter.response.chunks"] == 4
     assert event["gen_ai.response.time_to_first_chunk"] == 0.5
     assert event["genai_meter.estimate.output_tokens"] == 2
@@ -221,7 +207,7 @@ def test_an_aborted_message_knows_its_input_and_says_that_the_output_is_a_guess(
         assert told["genai_meter.usage.source"] == "estimated"
         assert (told["genai_meter.usage.input"], told["genai_meter.usage.output"]) == (100, 11)
         assert told["genai_meter.cost.status"] == "estimated"
-        assert told["genai_meter.cost.effective"] == 300_000_000 + 11 * 15_000_000
+    assert event["genai_meter.cost.effective"] == 300_000_000 + 11 * 15_000_000
     assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 11)
     assert event["genai_meter.cost.reasons"] == '["output_estimated"]'
     assert event["genai_meter.estimate.output_tokens"] == 11
@@ -327,10 +313,9 @@ def test_embeddings() -> None:
         "genai_meter.call.id": CALL_ID_TEXT,
         "genai_meter.id_family": "openai.embedding",
         "genai_meter.usage.source": "provider",
-        "genai_meter.usage.input": 8,
         "genai_meter.cost.status": "exact",
-        "genai_meter.cost.effective": 160_000,
     }
+    assert (event["genai_meter.usage.input"], event["genai_meter.cost.effective"]) == (8, 160_000)
     assert "gen_ai.response.id" not in event
 
 

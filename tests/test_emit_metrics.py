@@ -11,8 +11,9 @@ import threading
 from typing import Any
 
 import pytest
-from emission_kit import Telemetry, call, minted, telemetry
+from emission_kit import START_NS, Telemetry, call, minted, telemetry
 from genai_meter import attribute, emit, metrics
+from genai_meter.call import Attempt
 
 DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS = tuple(4**power for power in range(14))
@@ -115,7 +116,8 @@ def test_each_histogram_has_an_exemplar_of_the_calls_span() -> None:
 
 def test_a_failed_call_counts_zero_tokens_and_its_error() -> None:
     with telemetry(SEMCONV="latest") as pipeline:
-        emit.finish(call("openai_chat", CHAT), "error", "RateLimitError")
+        refused = Attempt(START_NS, START_NS + 1_500_000_000, 429, "req-1", "RateLimitError")
+        emit.finish(call("openai_chat", CHAT, attempts=(refused,)), "error", "RateLimitError")
         found = _series(pipeline)
     base = {name: value for name, value in BASE.items() if name != "gen_ai.response.model"}
     assert found == {

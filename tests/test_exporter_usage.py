@@ -27,7 +27,23 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             usage_event(tenant="acme", user="u2", start_ns=NOW + HOUR),
             usage_event(tenant="acme", model="mystery-1"),
             usage_event(tenant="zeta", model="mystery-1", start_ns=NOW + 300 * 10**9),
-            usage_event(tenant="zeta", status="error", input_tokens=0, output_tokens=0, usage_source="unknown"),
+            usage_event(
+                tenant="zeta",
+                status="closed_early",
+                http_status=200,
+                input_tokens=0,
+                output_tokens=0,
+                usage_source="unknown",
+            ),
+            usage_event(
+                tenant="refused",
+                status="error",
+                http_status=400,
+                input_tokens=0,
+                output_tokens=0,
+                usage_source="unknown",
+                start_ns=NOW + 2 * HOUR,
+            ),
             usage_event(input_tokens=10**9, output_tokens=0, start_ns=NOW - 20 * 24 * HOUR),
         )
         yield running
@@ -86,6 +102,12 @@ def test_json_has_exact_money_and_null_for_what_has_no_price(
     assert (found["since"], found["until"]) == ("2026-11-22 09:00 UTC", "2026-11-22 11:00 UTC")
 
 
+def test_a_refused_call_is_known_to_cost_nothing(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
+    found = as_json(served, capsys, "--by", "tenant", "--where", "tenant=refused", "--since", "all")
+    assert [(row["calls"], row["unpriced_calls"], row["unknown_usage_calls"]) for row in found["rows"]] == [(1, 0, 0)]
+    assert found["total"]["cost_usd"] == "0.000000000000"
+
+
 def test_csv(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     rows = list(csv.DictReader(io.StringIO(report(served, capsys, "--by", "tenant", "--format", "csv", *SPAN))))
     assert [(row["tenant"], row["cost_usd"], row["unpriced_calls"]) for row in rows] == [
@@ -133,7 +155,7 @@ def test_an_odd_bound_is_exact(served: Served, capsys: pytest.CaptureFixture[str
 def test_all_of_time(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json(served, capsys, "--by", "service", "--since", "all")
     assert [(row["service"], row["calls"], row["cost_usd"]) for row in found["rows"]] == [
-        ("shop", 6, "2500.007625000000")
+        ("shop", 7, "2500.007625000000")
     ]
     assert found["since"] is None
 

@@ -74,7 +74,8 @@ def measures(values: Mapping[str, Any]) -> Measures:
     """What one call adds to its cell."""
     get = values.get
     input_tokens = get("input_tokens")
-    unknown = input_tokens is None and get("output_tokens") is None and get("cost") is None
+    unpriced = get("cost_status") == "unpriced"
+    unknown = unpriced and input_tokens is None and get("output_tokens") is None
     return (
         1,
         max((get("attempt_count") or 1) - 1, 0),
@@ -83,7 +84,7 @@ def measures(values: Mapping[str, Any]) -> Measures:
         get("cache_read_tokens") or 0,
         get("cache_write_tokens") or 0,
         get("reasoning_tokens") or 0,
-        0 if unknown or get("cost_status") != "unpriced" else 1,
+        1 if unpriced and not unknown else 0,
         1 if unknown else 0,
         get("list_cost") or 0,
         get("cost") or 0,

@@ -10,12 +10,13 @@ from typing import Any
 
 import orjson
 from genai_meter import pricing
+from genai_meter.pricing import Line
 from genai_meter.pricing.book import BookError, read_book
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
-from genai_meter.records import cost_lines
 from genai_meter.safety import swallow
+from genai_meter.settle import ESTIMATE_REASONS
 
 from genai_meter_exporter.normalise.record import MAX_INT, Batch, Quarantined, Unreadable, UsageRecord, usage_json
 
@@ -83,6 +84,10 @@ def _given(values: dict[str, Any]) -> None:
 
 def _price(record: UsageRecord) -> None:
     values = record.values
+    if not record.usages and not _billable(values):
+        for name in ("cost_status", "cost_reasons", "list_cost", "cost", "cost_lines", "book_id"):
+            values[name] = None
+        return
     cost = pricing.price(
         values.get("provider") or "",
         values.get("model") or values.get("request_model") or "",
@@ -92,18 +97,48 @@ def _price(record: UsageRecord) -> None:
     )
     if max(cost.list_pico or 0, cost.effective_pico or 0) > MAX_INT:
         raise Unreadable("the cost exceeds what one event may cost")
-    values["cost_status"] = cost.status
-    values["cost_reasons"] = _json(cost.reasons) if cost.reasons else None
-    # Equal book and equal sums make equal lines: those of the application need not be worked out again.
-    if "cost_lines" not in values or (cost.book_id, cost.list_pico, cost.effective_pico) != (
-        values.get("book_id"),
-        values.get("list_cost"),
-        values.get("cost"),
-    ):
-        values["cost_lines"] = cost_lines(cost.lines) if cost.lines else None
+    estimated = values.get("usage_source") == "estimated"
+    values["cost_status"] = "estimated" if estimated and cost.status == "exact" else cost.status
+    reasons = (*cost.reasons, *_usage_reasons(values))
+    values["cost_reasons"] = _json(reasons) if reasons else None
+    lines = cost.lines
+    values["cost_lines"] = cost_lines(lines) if lines else None
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["book_id"] = cost.book_id or None
+
+
+def _billable(values: dict[str, Any]) -> bool:
+    """A call without usage is billed all the same when its answer had begun."""
+    http_status = values.get("http_status")
+    return values.get("status") == "ok" or (http_status is not None and 200 <= http_status < 300)
+
+
+def _usage_reasons(values: dict[str, Any]) -> list[str]:
+    """What the application said of an estimate: only it saw the answer."""
+    told = values.get("cost_reasons")
+    return [reason for reason in orjson.loads(told) if reason in ESTIMATE_REASONS] if told else []
+
+
+_line_heads: dict[tuple[Any, ...], str] = {}
+
+
+def cost_lines(lines: Iterable[Line]) -> str:
+    """Cost lines as JSON, one object a line, keys as in `Line`."""
+    parts: list[str] = []
+    for line in lines:
+        key = (line.model, line.bucket, line.rate, line.per, line.entries)
+        head = _line_heads.get(key)
+        if head is None:
+            if len(_line_heads) >= 1000:
+                _line_heads.clear()
+            told = dict(zip(("model", "bucket", "rate", "per", "entries"), key, strict=True))
+            head = _line_heads[key] = orjson.dumps(told).decode()[:-1]
+        quantity = line.quantity if type(line.quantity) is int else f'"{line.quantity:f}"'
+        parts.append(
+            f'{head},"quantity":{quantity},"list_pico":{line.list_pico},"effective_pico":{line.effective_pico}}}'
+        )
+    return f"[{','.join(parts)}]"
 
 
 def _json(value: Iterable[Any]) -> str:

@@ -14,7 +14,6 @@ from genai_meter.usage import BUCKETS
 
 if TYPE_CHECKING:
     from genai_meter.call import Attempt, Call
-    from genai_meter.pricing import Line
     from genai_meter.settle import Outcome
     from genai_meter.usage import Quantity
 
@@ -33,6 +32,7 @@ _COST_STATUS: Final = _ATTRIBUTE["cost_status"]
 _COST: Final = _ATTRIBUTE["cost"]
 _LIST_COST: Final = _ATTRIBUTE["list_cost"]
 _BOOK_ID: Final = _ATTRIBUTE["book_id"]
+_TIER: Final = _ATTRIBUTE["tier"]
 
 _API_TYPES: Final = {"openai_chat": "chat_completions", "openai_responses": "responses"}
 
@@ -151,15 +151,21 @@ def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
         attributes[semconv.ERROR_TYPE] = call.error_type
     if call.first_chunk_ns is not None:
         attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - call.start_ns) / 1e9
+    if cost is not None:
+        attributes[_COST_STATUS] = cost.status
+    return attributes
+
+
+_TOLD_BY_TOTALS: Final = frozenset({"input", "cache_read", "output", "output_reasoning"})
+"""Buckets that follow from the inclusive counts of the conventions."""
+
+
+def put_buckets(attributes: dict[str, Any], outcome: Outcome) -> None:
+    """The exclusive buckets of the call's own model."""
     if outcome.source != "unknown":
         for bucket, quantity in outcome.own.items():
             if quantity:
                 attributes[_BUCKET[bucket]] = quantity if type(quantity) is int else float(quantity)
-    if cost is not None:
-        attributes[_COST_STATUS] = cost.status
-        if cost.effective_pico is not None:
-            attributes[_COST] = cost.effective_pico
-    return attributes
 
 
 def put_tokens(attributes: dict[str, Any], outcome: Outcome, *, estimates: bool) -> None:
@@ -183,6 +189,8 @@ def span_at_end(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict
     reading, dialect = call.reading, call.prepared.dialect
     attributes = dict(shared)
     put_tokens(attributes, outcome, estimates=False)
+    if outcome.source != "provider" or outcome.others or not _TOLD_BY_TOTALS.issuperset(outcome.own):
+        put_buckets(attributes, outcome)
     reasons = _finish_reasons(call)
     if reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
@@ -223,6 +231,7 @@ def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, 
         _ATTRIBUTE["estimated_input_tokens"]: outcome.estimated_input,
         _ATTRIBUTE["estimated_output_tokens"]: outcome.estimated_output,
     }
+    put_buckets(attributes, outcome)
     put_tokens(attributes, outcome, estimates=True)
     _put_target(attributes, call)
     _put_request(attributes, call)
@@ -268,7 +277,7 @@ def _put_request(attributes: dict[str, Any], call: Call) -> None:
 def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> None:
     reading = call.reading
     if reading.service_tier:
-        attributes[_ATTRIBUTE["tier"]] = reading.service_tier
+        attributes[_TIER] = reading.service_tier
     for name in ("processing", "speed"):
         value = outcome.context.get(name)
         if value:
@@ -315,42 +324,21 @@ def _put_provenance(attributes: dict[str, Any], outcome: Outcome) -> None:
     cost = outcome.cost
     if cost is None:
         return
-    if cost.list_pico is not None:
-        attributes[_LIST_COST] = cost.list_pico
+    if cost.effective_pico is not None:
+        attributes[_COST] = cost.effective_pico
+        if cost.list_pico != cost.effective_pico:
+            attributes[_LIST_COST] = cost.list_pico
     if cost.book_id:
         attributes[_BOOK_ID] = cost.book_id
     if cost.reasons:
         attributes[_ATTRIBUTE["cost_reasons"]] = dump_few(cost.reasons)
-    if outcome.context:
-        attributes[_ATTRIBUTE["price_context"]] = _dump_context(outcome.context)
-    lines = cost.lines
-    if lines:
-        attributes[_ATTRIBUTE["cost_lines"]] = cost_lines(lines)
+    context = outcome.context
+    if context and not (len(context) == 1 and context.get("service_tier") == attributes.get(_TIER)):
+        attributes[_ATTRIBUTE["price_context"]] = _dump_context(context)
 
 
 def _number(quantity: Quantity) -> int | float:
     return float(quantity) if isinstance(quantity, Decimal) else quantity
-
-
-_line_heads: dict[tuple[Any, ...], str] = {}
-
-
-def cost_lines(lines: Iterable[Line]) -> str:
-    """Cost lines as JSON, one object a line, keys as in `Line`."""
-    parts: list[str] = []
-    for line in lines:
-        key = (line.model, line.bucket, line.rate, line.per, line.entries)
-        head = _line_heads.get(key)
-        if head is None:
-            if len(_line_heads) >= 1000:
-                _line_heads.clear()
-            told = dict(zip(("model", "bucket", "rate", "per", "entries"), key, strict=True))
-            head = _line_heads[key] = dump(told)[:-1]
-        quantity = line.quantity if type(line.quantity) is int else f'"{line.quantity:f}"'
-        parts.append(
-            f'{head},"quantity":{quantity},"list_pico":{line.list_pico},"effective_pico":{line.effective_pico}}}'
-        )
-    return f"[{','.join(parts)}]"
 
 
 def _put_guard(attributes: dict[str, Any], call: Call) -> None:

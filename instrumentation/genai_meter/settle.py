@@ -34,6 +34,7 @@ USAGE_UNKNOWN: Final = "usage_unknown"
 OUTPUT_ESTIMATED: Final = "output_estimated"
 PRICING_FAILED: Final = "pricing_failed"
 USAGE_ESTIMATED: Final = "usage_estimated"
+ESTIMATE_REASONS: Final = frozenset({OUTPUT_ESTIMATED, USAGE_ESTIMATED})
 
 _REGIONAL_HOSTS: Final = ".api.openai.com"
 """How the hosts of one region end (`eu.api.openai.com`), which have a price of their own; the global one does not."""
@@ -93,7 +94,7 @@ def settle(call: Call) -> Outcome:
     outcome.estimated_output = _tokens(reading.output_chars)
     guarded(_read_usage, call, outcome)
     guarded(_read_price, call, outcome)
-    if outcome.cost is None and (outcome.usages or call.status == "ok"):
+    if outcome.cost is None and (outcome.usages or _answered(call)):
         outcome.cost = Cost("unpriced", reasons=(PRICING_FAILED,))
     if reading.reported_cost_usd is not None:
         outcome.reported_pico = _pico(reading.reported_cost_usd)
@@ -191,11 +192,17 @@ def _price_context(call: Call) -> Mapping[str, str]:
     return context
 
 
+def _answered(call: Call) -> bool:
+    """The provider had begun to answer: the call is billed, whatever became of the answer."""
+    status = call.attempts[-1].status if call.attempts else None
+    return call.status == "ok" or (status is not None and 200 <= status < 300)
+
+
 def _read_price(call: Call, outcome: Outcome) -> None:
     prepared = call.prepared
     outcome.context = context = _price_context(call)
     if not outcome.usages:
-        if call.status != "ok":
+        if not _answered(call):
             return
         if outcome.generates:
             outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))

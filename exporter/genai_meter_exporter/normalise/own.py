@@ -132,9 +132,22 @@ def _usages(attributes: Attributes, values: dict[str, Any]) -> list[Usage]:
         bucket = _BUCKET_OF.get(attribute)
         if bucket is not None:
             buckets[bucket] = _quantity(attribute, value)
-    if not buckets and values.get("usage_source") != "provider":
-        return []
+    if not buckets:
+        if values.get("usage_source") != "provider":
+            return []
+        buckets = _from_totals(values)
     return [Usage({name: count for name, count in buckets.items() if count})]
+
+
+def _from_totals(values: dict[str, Any]) -> dict[str, int]:
+    """A span whose buckets follow from the inclusive counts carries those only."""
+    cached, reasoning = values.get("cache_read_tokens") or 0, values.get("reasoning_tokens") or 0
+    return {
+        "input": max((values.get("input_tokens") or 0) - cached, 0),
+        "cache_read": cached,
+        "output": max((values.get("output_tokens") or 0) - reasoning, 0),
+        "output_reasoning": reasoning,
+    }
 
 
 def _models(text: str) -> list[Usage]:

@@ -21,7 +21,7 @@ _FROM_RAW: Final = {
     "calls": "COUNT(*)",
     "retries": "SUM(MAX(COALESCE(attempt_count, 1) - 1, 0))",
     "unpriced_calls": "SUM(cost_status IS 'unpriced' AND NOT (input_tokens IS NULL AND output_tokens IS NULL))",
-    "unknown_usage_calls": "SUM(input_tokens IS NULL AND output_tokens IS NULL AND cost IS NULL)",
+    "unknown_usage_calls": "SUM(cost_status IS 'unpriced' AND input_tokens IS NULL AND output_tokens IS NULL)",
     **{name: f"SUM(COALESCE({name}, 0))" for name in COUNTS if name.endswith("_tokens")},
 }
 """Measure → SQL over the ledger; the same figures as `cells.measures`."""
