@@ -49,7 +49,7 @@ def test_an_estimate_stays_one_in_the_ledger() -> None:
 
 @pytest.mark.parametrize(("http_status", "status"), [(429, "error"), (None, "error"), (None, "cancelled")])
 def test_a_call_that_was_never_answered_is_not_billed(http_status: int | None, status: str) -> None:
-    told = {} if http_status is None else {"http_status": http_status}
+    told: dict[str, Any] = {} if http_status is None else {"http_status": http_status}
     values = charged(usage_event(status=status, input_tokens=0, output_tokens=0, usage_source="unknown", **told))
     assert (values["cost_status"], values["cost"]) == (None, None)
 
