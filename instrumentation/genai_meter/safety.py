@@ -26,7 +26,9 @@ def guarded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
     try:
         return function(*args, **kwargs)
     except Exception as error:  # noqa: BLE001 - the one place where everything of ours ends
-        swallow(function.__qualname__, error)
+        # A partial has no name of its own, and is named by what it calls.
+        named = getattr(function, "func", function)
+        swallow(getattr(named, "__qualname__", type(named).__qualname__), error)
         return None
 
 
