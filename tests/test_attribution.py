@@ -183,6 +183,17 @@ def test_a_block_left_in_another_context_disturbs_nobody(caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
+async def test_a_block_left_in_a_copy_of_its_context_raises_nothing() -> None:
+    async def numbers() -> AsyncGenerator[int]:
+        with attribute(tenant="acme"):
+            yield 1
+
+    # A generator that is dropped half-way is closed by a task of the event loop, in a copy of this context.
+    running = numbers()
+    await anext(running)
+    await asyncio.create_task(running.aclose())
+
+
 # --- defaults ---------------------------------------------------------------------------------------
 def test_explicit_over_baggage_over_environment(settings: Callable[..., None]) -> None:
     settings(TEAM="core", TENANT="default", FEATURE="default", BAGGAGE="tenant,feature")
@@ -283,6 +294,20 @@ def test_defaults_from_the_resource_of_the_provider() -> None:
     assert literal_eval(_python(code, GENAI_METER_TEAM="search")) == {"team": "search", "user": "u"}
     hashed = literal_eval(_python(code, GENAI_METER_HASH_USER="true", GENAI_METER_HASH_KEY="k:0123456789abcdef"))
     assert hashed["user"].startswith("k:")
+
+
+def test_defaults_from_a_provider_that_is_set_after_the_first_look() -> None:
+    code = """
+        from opentelemetry import trace
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from genai_meter import current_attribution
+
+        before = dict(current_attribution())
+        trace.set_tracer_provider(TracerProvider(resource=Resource({"genai_meter.team": "core"})))
+        print((before, dict(current_attribution())))
+    """
+    assert literal_eval(_python(code)) == ({}, {"team": "core"})
 
 
 def test_reading_it_is_cheap_when_nothing_changed() -> None:

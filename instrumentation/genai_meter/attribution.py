@@ -64,7 +64,8 @@ def current() -> Mapping[str, str]:
     global _last
     context = get_current()
     known, found = _last
-    if known is context:
+    # A provider may come after the first look; the context can be the same one as before.
+    if known is context and _seen[0] is (_bound or trace.get_tracer_provider()):
         return found
     found = _resolve(context)
     _last = (context, found)
@@ -135,17 +136,14 @@ def _extended(context: Context, fields: Mapping[str, str]) -> Context:
     return result
 
 
-_entered: Final[ContextVar[tuple[tuple[attribute, Context, Token[Context]], ...]]] = ContextVar(
+_entered: Final[ContextVar[tuple[tuple[attribute, Token[Context]], ...]]] = ContextVar(
     "genai_meter.attribution.entered", default=()
 )
 """The `with` blocks open in this task or thread: one `attribute` object may be entered by several."""
 
 
-def leave(context: Context, token: Token[Context]) -> None:
-    """Detach `context`; nothing happens in an execution context that it was not attached in."""
-    if get_current() is context:
-        token.var.reset(token)
-        return
+def leave(token: Token[Context]) -> None:
+    """Detach what `token` attached; nothing happens in an execution context that it was not attached in."""
     try:
         token.var.reset(token)
     except (ValueError, RuntimeError):
@@ -196,7 +194,7 @@ class attribute:
         self._fields = cleaned({**given, **unknown})
 
     def __enter__(self) -> attribute:
-        _entered.set((*_entered.get(), (self, *self._attach())))
+        _entered.set((*_entered.get(), (self, self._attach())))
         return self
 
     def __exit__(
@@ -204,10 +202,10 @@ class attribute:
     ) -> None:
         stack = _entered.get()
         for at in range(len(stack) - 1, -1, -1):
-            owner, context, token = stack[at]
+            owner, token = stack[at]
             if owner is self:
                 _entered.set(stack[:at])
-                leave(context, token)
+                leave(token)
                 return
 
     async def __aenter__(self) -> attribute:
@@ -218,9 +216,8 @@ class attribute:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _attach(self) -> tuple[Context, Token[Context]]:
-        context = _extended(get_current(), self._fields)
-        return context, attach(context)
+    def _attach(self) -> Token[Context]:
+        return attach(_extended(get_current(), self._fields))
 
     def __call__(self, function: F) -> F:
         """Decorate `function`: what it calls is charged to the owner."""
@@ -236,21 +233,21 @@ class attribute:
 
     def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def wrapper(*args: Any, **kwargs: Any) -> Any:
-            entered = self._attach()
+            token = self._attach()
             try:
                 return function(*args, **kwargs)
             finally:
-                leave(*entered)
+                leave(token)
 
         return wrapper
 
     def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
-            entered = self._attach()
+            token = self._attach()
             try:
                 return await function(*args, **kwargs)
             finally:
-                leave(*entered)
+                leave(token)
 
         return wrapper
 
