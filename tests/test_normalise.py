@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -167,7 +168,13 @@ def test_a_cost_that_is_no_call() -> None:
         ({"genai_meter.cost.lines": "{"}, "genai_meter.cost.lines is no JSON"),
         ({"genai_meter.price.context": "[]"}, "genai_meter.price.context is no JSON object"),
         ({"genai_meter.usage.models": '{"a":1}'}, "genai_meter.usage.models has not the shape [{model, buckets}]"),
-        ({"genai_meter.usage.input": 2**63 - 1, "genai_meter.usage.cache_read": 9}, "the token counts exceed 64 bits"),
+        (
+            {"genai_meter.usage.input": 10**12, "genai_meter.usage.cache_read": 9},
+            "the token counts exceed 1000000000000",
+        ),
+        ({"genai_meter.usage.input": 2**62}, "genai_meter.usage.input exceeds 1000000000000"),
+        ({"genai_meter.attempts.count": 2**62}, "genai_meter.attempts.count exceeds 1000000000000"),
+        ({"genai_meter.links": "7", "genai_meter.revision": 3}, None),
         ({"gen_ai.response.time_to_first_chunk": float("inf")}, "gen_ai.response.time_to_first_chunk is not finite"),
     ],
 )
@@ -176,6 +183,18 @@ def test_what_cannot_be_read_is_quarantined_with_its_reason(changes: dict[str, A
     batch = of(Event({**event.attributes, **changes}), usage_event())
     assert len(batch.records) + len(batch.quarantined) == 2
     assert [found.reason for found in batch.quarantined] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize("changes", [{"start_ns": 2**64 - 1}, {"end_ns": 2**63}])
+def test_a_time_that_no_clock_shows_is_quarantined(changes: dict[str, int]) -> None:
+    batch = of(replace(span(**CHAT), **changes))
+    assert [found.reason for found in batch.quarantined] == ["the time of the record is out of range"]
+
+
+def test_a_trace_id_of_another_length_is_none() -> None:
+    record = only(of(usage_event(trace_id=b"\x01" * 400, span_id=b"\x02" * 3)))
+    assert (record.trace_id, record.span_id) == (b"", b"")
+    assert {"trace_id", "span_id"}.isdisjoint(record.values)
 
 
 def test_content_goes_nowhere() -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
 import pytest
 from exporter_kit import Event, SpanOf, logs, logs_json, traces, traces_json, usage_event
 from genai_meter.safety import internal_errors
+from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.normalise.wanted import WANTED
 from genai_meter_exporter.receive import json as otlp_json
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.receive.raw import Garbage, Signal
+from genai_meter_exporter.store.sqlite import SqliteStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,8 +60,21 @@ def any_span(draw: st.DrawFn) -> SpanOf:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where everything that is accepted must find its place."""
+    made = SqliteStore(tmp_path_factory.mktemp("fuzz") / "ledger.db", Bounds({}, 200, 1000), synchronous="NORMAL")
+    made.open()
+    stores.append(made)
+    yield
+    stores.pop().close()
+
+
+stores: list[SqliteStore] = []
+
+
 def through(signal: Signal, parse: Any, body: bytes) -> Batch | None:
-    """All that happens before the store; None when refused."""
+    """All that happens to a request, the commit included; None when refused."""
     try:
         parsed = parse(signal, body)
     except Garbage:
@@ -70,6 +87,9 @@ def through(signal: Signal, parse: Any, body: bytes) -> Batch | None:
     assert not [found.reason for found in batch.quarantined if "internal error" in found.reason]
     assert not [found.reason for found in batch.quarantined if "pricing failed" in found.reason]
     assert not internal_errors
+    (tally,) = stores[0].write([batch], (), time.time_ns()).tallies
+    stores[0].commit()
+    assert tally.accepted + tally.duplicate + tally.linked == len(batch.records)
     return batch
 
 

@@ -185,7 +185,7 @@ def test_sums_do_not_overflow_at_ten_billion_usd(ledger: Ledger) -> None:
 
 
 def test_a_call_that_costs_more_than_a_field_can_hold_is_quarantined() -> None:
-    batch = normalise(protobuf.parse("logs", logs([usage_event(input_tokens=2**62)]).SerializeToString()))
+    batch = normalise(protobuf.parse("logs", logs([usage_event(output_tokens=10**12)]).SerializeToString()))
     charge(batch)
     assert batch.records == []
     assert [found.reason for found in batch.quarantined] == ["the cost exceeds what one event may cost"]

@@ -182,6 +182,11 @@ class Pipeline:
                 job.done.set_exception(StoreError(str(error)))
             return
         except Exception as error:
+            if len(jobs) > 1:
+                # One request must not hold up all others: each alone, the bad one fails alone.
+                for job in jobs:
+                    self._commit([job])
+                return
             logger.exception("the writer failed")
             self._failing = True
             for job in jobs:

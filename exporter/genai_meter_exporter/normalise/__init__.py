@@ -8,7 +8,7 @@ from genai_meter import semconv
 from genai_meter.safety import swallow
 
 from genai_meter_exporter.normalise import openinference, otel_genai, own
-from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined, Unreadable, UsageRecord
+from genai_meter_exporter.normalise.record import MAX_INT, Batch, Outcome, Quarantined, Unreadable, UsageRecord
 from genai_meter_exporter.receive.raw import Parsed, Raw
 
 __all__ = ["Batch", "Outcome", "Quarantined", "Unreadable", "UsageRecord", "normalise"]
@@ -21,6 +21,8 @@ def normalise(parsed: Parsed) -> Batch:
     for raw in parsed.records:
         try:
             result = _one(raw)
+            if result is not None and not (0 <= raw.start_ns <= MAX_INT and 0 <= raw.end_ns <= MAX_INT):
+                raise Unreadable("the time of the record is out of range")
         except Unreadable as error:
             batch.quarantined.append(Quarantined(raw.signal, str(error), _producer(raw), _printable(raw)))
             continue

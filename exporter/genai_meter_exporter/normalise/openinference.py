@@ -70,6 +70,6 @@ def _count(attributes: Attributes, name: str) -> int | None:
     if value is None:
         return None
     try:
-        return read.integer(value)
+        return read.count(value)
     except ValueError as error:
         raise Unreadable(f"{name} {error}") from None

@@ -145,7 +145,7 @@ def _count(attributes: Attributes, names: Sequence[str]) -> int | None:
     if value is None:
         return None
     try:
-        return read.integer(value)
+        return read.count(value)
     except ValueError as error:
         raise Unreadable(f"{next(n for n in names if n in attributes)} {error}") from None
 

@@ -25,6 +25,7 @@ from genai_meter_exporter.receive.raw import Attributes, Raw
 CALL_ID: Final = "genai_meter.call.id"
 _BUCKET_OF: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS}
 _BUCKET_SET: Final = frozenset(BUCKETS)
+_ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
 
 
 def usage_event(raw: Raw) -> UsageRecord:
@@ -165,7 +166,7 @@ def _models(text: str) -> list[Usage]:
 
 def _quantity(name: str, value: Any) -> Any:
     try:
-        return read.quantity(value) if "seconds" in name else read.integer(value)
+        return read.quantity(value) if "seconds" in name else read.count(value)
     except ValueError as error:
         raise Unreadable(f"{name} {error}") from None
 
@@ -177,18 +178,18 @@ def _settle_times(raw: Raw, key: bytes, values: dict[str, Any]) -> None:
         values["start"] = from_span or int.from_bytes(key[:6], "big") * 1_000_000
     if not values.get("end"):
         values["end"] = max(raw.end_ns, values["start"])
-    if values["end"] > MAX_INT:
-        raise Unreadable("the end exceeds 64 bits")
+    if max(values["start"], values["end"]) > MAX_INT:
+        raise Unreadable(f"the time of {CALL_ID} exceeds 64 bits")
 
 
 def _identifier(values: dict[str, Any], column: str, from_raw: bytes) -> bytes:
-    """Trace or span id as bytes; the column keeps it in hex."""
-    sent = values.get(column)
-    if not sent:
-        if from_raw:
-            values[column] = from_raw.hex()
-        return from_raw
+    """Trace or span id as bytes; the column keeps it in hex. One of another length is no id."""
+    sent = values.pop(column, None)
     try:
-        return bytes.fromhex(sent)
+        identifier = bytes.fromhex(sent) if sent else from_raw
     except ValueError:
         raise Unreadable(f"genai_meter.{column.replace('_', '.')} is no hexadecimal id") from None
+    if len(identifier) != _ID_LENGTHS[column]:
+        return b""
+    values[column] = identifier.hex()
+    return identifier

@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 from genai_meter.schema import FIELDS, Field
 
-from genai_meter_exporter.normalise.record import MAX_INT, Unreadable
+from genai_meter_exporter.normalise.record import MAX_COUNT, MAX_INT, Unreadable
 from genai_meter_exporter.receive.raw import Attributes
 
 Reader = Callable[[Any], Any]
@@ -32,11 +32,19 @@ def text(value: Any) -> str | None:
 
 
 def integer(value: Any) -> int:
-    """A count: not negative, 64 bits; whole floats and digits in text are accepted."""
+    """Not negative, 64 bits; whole floats and digits in text are accepted."""
     if type(value) is not int:
         value = _whole(value)
     if not 0 <= value <= MAX_INT:
         raise ValueError("is negative" if value < 0 else "exceeds 64 bits")
+    return value
+
+
+def count(value: Any) -> int:
+    """An integer that is small enough to be summed."""
+    value = integer(value)
+    if value > MAX_COUNT:
+        raise ValueError(f"exceeds {MAX_COUNT}")
     return value
 
 
@@ -83,10 +91,10 @@ def json_text(value: Any) -> str:
 def quantity(value: Any) -> int | Decimal:
     """A billed quantity: an integer count, or seconds with a fraction."""
     if type(value) is int:
-        return integer(value)
+        return count(value)
     if isinstance(value, float):
         if value.is_integer():
-            return integer(int(value))
+            return count(int(value))
         try:
             result = Decimal(repr(value))
         except InvalidOperation:
@@ -94,12 +102,12 @@ def quantity(value: Any) -> int | Decimal:
         if not result.is_finite() or result < 0:
             raise ValueError("is no quantity")
         return result
-    return integer(value)
+    return count(value)
 
 
 READERS: Final[Mapping[str, Reader]] = {
     "text": text,
-    "int": integer,
+    "int": count,
     "float": number,
     "bool": boolean,
     "time": integer,
@@ -107,7 +115,12 @@ READERS: Final[Mapping[str, Reader]] = {
     "pico_usd": integer,
 }
 
-BY_ATTRIBUTE: Final[Mapping[str, tuple[str, Reader]]] = {f.attribute: (f.name, READERS[f.kind]) for f in FIELDS}
+_LEDGERS_OWN: Final = frozenset({"source", "source_rank", "revision", "links"})
+"""Fields that no producer may set."""
+
+BY_ATTRIBUTE: Final[Mapping[str, tuple[str, Reader]]] = {
+    f.attribute: (f.name, READERS[f.kind]) for f in FIELDS if f.name not in _LEDGERS_OWN
+}
 """Attribute → column and reader."""
 
 _OLD_ENVIRONMENT: Final = "deployment.environment"

@@ -20,6 +20,9 @@ OWN_PRODUCER: Final = "genai_meter"
 MAX_INT: Final = 2**63 - 1
 """What one field of the ledger can hold."""
 
+MAX_COUNT: Final = 10**12
+"""More tokens, attempts or the like no call has; sums of millions of calls still fit 64 bits."""
+
 _INPUT: Final = frozenset(INPUT_BUCKETS)
 _OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
 
@@ -105,8 +108,8 @@ def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
                 total_output += int(quantity)
                 if bucket == "output_reasoning":
                     reasoning += int(quantity)
-    if total_input > MAX_INT or total_output > MAX_INT:
-        raise Unreadable("the token counts exceed 64 bits")
+    if total_input > MAX_COUNT or total_output > MAX_COUNT:
+        raise Unreadable(f"the token counts exceed {MAX_COUNT}")
     values["input_tokens"] = total_input
     values["output_tokens"] = total_output
     values["cache_read_tokens"] = cache_read

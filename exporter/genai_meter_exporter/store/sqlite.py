@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import sqlite3
 import time
@@ -218,7 +219,8 @@ class SqliteStore:
     def _quarantine(self, records: Iterable[Quarantined], now_ns: int) -> None:
         entries: list[tuple[Any, ...]] = []
         for record in records:
-            text = orjson.dumps(record.attributes, default=repr, option=orjson.OPT_SORT_KEYS).decode()
+            # Not orjson: what is wrong with the record may be an integer or a depth that it refuses.
+            text = json.dumps(record.attributes, default=repr, sort_keys=True, ensure_ascii=False)
             digest = hashlib.blake2b(f"{record.reason}\0{record.producer}\0{text}".encode(), digest_size=16).digest()
             entries.append((digest, record.signal, record.reason, record.producer, text, now_ns, now_ns))
         if not entries:
