@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 from genai_meter_exporter import config
+from genai_meter_exporter.cli import main
 from genai_meter_exporter.config import Config, ConfigError, load
+from prices_kit import ACME
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "exporter.md"
 
@@ -98,6 +100,29 @@ def test_serve_ends_with_the_mistake(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (2, "")
         assert expected in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("port", ["65536", "-1", "http"])
+def test_a_port_that_is_none(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", f"--http-port={port}"])
+    assert ended.value.code == 2
+    assert f"argument --http-port: '{port}' is no port from 0 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("rules", "--output"), ("dashboards", "--output"), ("prices", "compile", "overlay.yaml", "--output")],
+)
+def test_a_place_that_cannot_be_written_is_one_line(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "overlay.yaml").write_text(ACME, encoding="utf-8")
+    assert main([*command, "overlay.yaml/nowhere"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"genai-meter {command[0]}: [Errno")
+    assert "overlay.yaml" in line
 
 
 def test_the_data_directory_follows_xdg(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

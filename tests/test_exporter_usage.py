@@ -78,6 +78,17 @@ def test_the_table(served: Served, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2026-11-22 09:00 UTC to 2026-11-22 11:00 UTC" in printed
 
 
+def test_names_are_no_markup_and_a_tiny_cost_is_not_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Served(tmp_path) as running:
+        running.send(
+            usage_event(tenant="[/b] inc", model="gpt-4o-mini", input_tokens=1, output_tokens=0),
+            usage_event(tenant="none", model="gpt-4o-mini", status="error", http_status=400, output_tokens=0, input=0),
+        )
+        printed = report(running, capsys, "--by", "tenant", *SPAN)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines() if line.strip()]
+    assert [(row[0], row[-1]) for row in rows[2:4]] == [("[/b] inc", "<0.000001"), ("none", "0.000000")]
+
+
 def test_json_has_exact_money_and_null_for_what_has_no_price(
     served: Served, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,7 +186,13 @@ def test_nothing_to_show(served: Served, capsys: pytest.CaptureFixture[str]) -> 
         (("--by", "colour"), "the ledger has no column 'colour'"),
         (("--by", ""), "--by needs one or more different dimensions"),
         (("--where", "tenant"), "--where tenant: write it as column=value"),
+        (("--by", "tenant,cache_read_tokens"), "--by cache_read_tokens: this is a measure, not a dimension"),
+        (("--by", "model) FROM usage; --"), "the ledger has no column 'model) FROM usage; --'"),
+        (("--where", "1=1 OR tenant=acme"), "the ledger has no column '1'"),
         (("--since", "yesterday"), "'yesterday' is no time"),
+        (("--since", "99999999999w"), "'99999999999w' is before 1970 or too late"),
+        (("--since", "0001-01-01T00:01"), "'0001-01-01T00:01' is before 1970 or too late"),
+        (("--until", "9999-12-31"), "'9999-12-31' is before 1970 or too late"),
         (("--data-dir", "/nowhere"), "there is no store at /nowhere/ledger.db: start `genai-meter serve`"),
     ],
 )

@@ -43,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        print(f"genai-meter {options.command}: {error}", file=sys.stderr)
+        return 1
 
 
 _INSTALL: Final = "pip install 'genai-meter[exporter]' (dashboards: 'genai-meter[dashboards]')"

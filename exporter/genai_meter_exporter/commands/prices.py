@@ -137,14 +137,27 @@ def _explain(options: argparse.Namespace) -> int:
     from genai_meter_exporter.prices import shelf
     from genai_meter_exporter.prices.explain import NoEvent, explain
 
-    resolver = _resolver(options)
     try:
+        options.overlay = options.overlay or _configured_overlay(options.config)
+        resolver = _resolver(options)
         event = _event(options)
     except (NoEvent, ValueError, KeyError, OSError) as error:
         print(f"genai-meter prices explain: {error}", file=sys.stderr)
         return 1
     print("\n".join(explain(resolver, event, [SHIPPED, *shelf.archives(shelf.books_directory())])))
     return 0
+
+
+def _configured_overlay(file: Path | None) -> Path | None:
+    """The overlay that the exporter prices by."""
+    if file is None:
+        return None
+    from genai_meter_exporter import config as configuration
+
+    try:
+        return configuration.overlay(configuration.load(file), file)
+    except configuration.ConfigError as error:
+        raise ValueError(str(error)) from None
 
 
 def _event(options: argparse.Namespace) -> Event:
@@ -157,6 +170,10 @@ def _event(options: argparse.Namespace) -> Event:
         return from_json(name)
     if Path(name).is_file():
         return from_json(Path(name).read_text(encoding="utf-8"))
+    try:
+        call_id = bytes.fromhex(name.replace("-", ""))
+    except ValueError:
+        raise NoEvent(f"{name!r} is neither a call id nor a file") from None
     # The ledger belongs to the exporter; its packages are needed for nothing else here.
     from genai_meter_exporter import config as configuration
     from genai_meter_exporter.store import StoreError, open_readonly
@@ -166,7 +183,7 @@ def _event(options: argparse.Namespace) -> Event:
     except (StoreError, configuration.ConfigError) as error:
         raise NoEvent(str(error)) from None
     try:
-        row = reader.get(bytes.fromhex(name.replace("-", "")))
+        row = reader.get(call_id)
     finally:
         reader.close()
     if row is None:

@@ -20,9 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML configuration (docs/exporter.md)")
     parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
     parser.add_argument("--host", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument("--grpc-port", type=int, metavar="N", help="OTLP/gRPC (default: 4327; 0: any free)")
-    parser.add_argument("--http-port", type=int, metavar="N", help="OTLP/HTTP (default: 4328; 0: any free)")
-    parser.add_argument("--metrics-port", type=int, metavar="N", help="/metrics (default: 4329; 0: any free)")
+    parser.add_argument("--grpc-port", type=_port, metavar="N", help="OTLP/gRPC (default: 4327; 0: any free)")
+    parser.add_argument("--http-port", type=_port, metavar="N", help="OTLP/HTTP (default: 4328; 0: any free)")
+    parser.add_argument("--metrics-port", type=_port, metavar="N", help="/metrics (default: 4329; 0: any free)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,6 +39,12 @@ def run(options: argparse.Namespace) -> int:
         print(f"genai-meter serve: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port from 0 to 65535")
+    return int(text)
 
 
 def _with_options(config: Config, options: argparse.Namespace) -> Config:

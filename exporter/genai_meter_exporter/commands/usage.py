@@ -18,10 +18,14 @@ from genai_meter.pricing.cost import usd
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.cells import GRAIN_SECONDS, MEASURES, MONEY
 from genai_meter_exporter.config import ConfigError
+from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import Query, StoreError, open_readonly
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
 _GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
+_SMALLEST: Final = Decimal("0.000001")
+"""What the table shows at least of a cost that is not zero."""
+
 _COLUMNS: Final = {
     "calls": "calls",
     "input_tokens": "input",
@@ -68,6 +72,8 @@ def _query(options: argparse.Namespace, now: datetime) -> Query:
     by = tuple(name.strip() for name in options.by.split(",") if name.strip())
     if not by or len(set(by)) != len(by):
         raise ValueError("--by needs one or more different dimensions, e.g. --by tenant,model")
+    if measures := [name for name in by if name in MEASURES]:
+        raise ValueError(f"--by {measures[0]}: this is a measure, not a dimension; every row has its sum")
     where: list[tuple[str, str]] = []
     for condition in options.where:
         name, equals, value = condition.partition("=")
@@ -81,6 +87,16 @@ def _instant(text: str | None, now: datetime) -> int | None:
     """Unix nanoseconds; a span back from now starts at the quarter of an hour it falls into."""
     if text is None or text == "all":
         return None
+    try:
+        instant = _nanoseconds(text, now)
+    except OverflowError:
+        instant = -1
+    if not 0 <= instant <= MAX_INT:
+        raise ValueError(f"{text!r} is before 1970 or too late: write all for everything")
+    return instant
+
+
+def _nanoseconds(text: str, now: datetime) -> int:
     if match := re.fullmatch(r"(\d+)([mhdw])", text):
         moment = now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
         return int(moment.timestamp()) * 1_000_000_000 // _GRAIN_NS * _GRAIN_NS
@@ -121,7 +137,8 @@ def _table(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         counts = [_count(name, row[name]) for name in shown]
         table.add_row(*(str(row[name]) or "-" for name in query.by), *counts, _money(row))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    # Without markup: a tenant may be called "[/b]".
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
     console.print(table if rows else f"No calls. {_span(query)}")
 
 
@@ -136,7 +153,7 @@ def _money(row: Mapping[str, Any]) -> str:
     if cost is None:
         return "unpriced" if row["unpriced_calls"] else "unknown"
     more = "+?" if row["unpriced_calls"] or row["unknown_usage_calls"] else ""
-    return f"{cost:,.6f}{more}"
+    return ("<0.000001" if 0 < cost < _SMALLEST else f"{cost:,.6f}") + more
 
 
 def _span(query: Query) -> str:

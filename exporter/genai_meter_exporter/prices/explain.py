@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from genai_meter import schema, semconv
-from genai_meter.pricing import Cost
+from genai_meter.pricing import Cost, billed_model
 from genai_meter.pricing.book import BookError, read_book
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import instant
@@ -53,10 +53,11 @@ def from_row(row: Mapping[str, Any]) -> Event:
     start: Any = facts.get("start", facts.get("at"))
     if start is None:
         raise NoEvent("the event has no start")
+    provider = str(facts.get("provider") or "")
     return Event(
         call_id=call_id.hex() if isinstance(call_id, bytes) else str(call_id),
-        provider=str(facts.get("provider") or ""),
-        model=str(facts.get("model") or facts.get("request_model") or ""),
+        provider=provider,
+        model=billed_model(provider, facts.get("request_model"), facts.get("model")),
         at_ns=int(start) if str(start).lstrip("-").isdecimal() else instant(str(start)),
         usages=_usages(facts),
         context=_context(facts),
@@ -113,6 +114,9 @@ def explain(current: Resolver, event: Event, archives: Iterable[Path]) -> Iterat
     context = ", ".join(f"{key}={value}" for key, value in event.context.items())
     yield f"call {event.call_id or '(no id)'}  {instant_text(event.at_ns)}"
     yield f"  {event.provider}  {event.model}{f'  ({context})' if context else ''}"
+    if not event.usages and not event.book_id and event.stored_pico is not None:
+        yield f"  ${usd_text(event.stored_pico)} as told by its producer: no price was used"
+        return
     stored = stored_resolver(current, event.book_id, archives) if event.book_id else None
     if event.book_id and stored is None:
         yield f"  priced by {event.book_id}, which is not here (book or overlay); recomputed by {current.book_id}"

@@ -59,15 +59,6 @@ class SqliteReader:
                 return dict(row)
         return None
 
-    def find(self, prefix: str) -> list[bytes]:
-        """Call ids that start with these hex digits, at most ten."""
-        low = bytes.fromhex(prefix + "0" * (32 - len(prefix)))
-        high = bytes.fromhex(prefix + "f" * (32 - len(prefix)))
-        found = self._connection.execute(
-            "SELECT call_id FROM usage WHERE call_id BETWEEN ? AND ? LIMIT 10", (low, high)
-        )
-        return [row["call_id"] for row in found]
-
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
         sql, arguments = _from_rollup(query) if _rollup_can(query) else self._from_ledger(query)
