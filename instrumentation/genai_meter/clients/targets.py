@@ -11,14 +11,14 @@ from genai_meter.call import Target
 HOSTS: Final = {
     "api.openai.com": "openai",
     "openai.azure.com": "azure.ai.openai",
+    "openai.azure.us": "azure.ai.openai",
+    "openai.azure.cn": "azure.ai.openai",
     "cognitiveservices.azure.com": "azure.ai.openai",
     "azure-api.net": "azure.ai.openai",
     "services.ai.azure.com": "azure.ai.inference",
     "inference.ai.azure.com": "azure.ai.inference",
     "api.anthropic.com": "anthropic",
     "claude.googleapis.com": "anthropic",
-    "amazonaws.com": "aws.bedrock",
-    "api.aws": "aws.bedrock",
     "aiplatform.googleapis.com": "gcp.vertex_ai",
     "aiplatform.us.rep.googleapis.com": "gcp.vertex_ai",
     "aiplatform.eu.rep.googleapis.com": "gcp.vertex_ai",
@@ -52,7 +52,11 @@ HOSTS: Final = {
     "api.ai21.com": "ai21",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
 }
-"""Host, or its end behind a dot or a dash → `gen_ai.provider.name`; genai-prices' id where no convention exists."""
+"""Host, or its end behind a dot → `gen_ai.provider.name`; genai-prices' id where no convention exists."""
+
+_VERTEX_REGIONAL: Final = "-aiplatform.googleapis.com"
+_AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+"""Ends of hosts of AWS. What is behind one of them says its name in front: Bedrock, a load balancer, anything."""
 
 CLASSES: Final = (
     ("Foundry", "azure.ai.inference"),
@@ -94,9 +98,11 @@ def provider_of(host: str, class_name: str, default: str) -> str:
     while rest:
         if found := HOSTS.get(rest):
             return found
-        # The next shorter ending: `us-east5-aiplatform.googleapis.com` → `east5-aiplatform.googleapis.com` → …
-        cut = min((at for at in (rest.find("."), rest.find("-")) if at >= 0), default=len(rest) - 1)
-        rest = rest[cut + 1 :]
+        rest = rest.partition(".")[2]
+    if host.endswith(_VERTEX_REGIONAL):
+        return "gcp.vertex_ai"
+    if host.endswith(_AWS) and any(label.startswith("bedrock") for label in host.split(".")):
+        return "aws.bedrock"
     return next((provider for part, provider in CLASSES if part in class_name), default)
 
 
@@ -112,7 +118,9 @@ def _read(client: Any, sdk: str, base_url: str, api_key: object) -> Target:
         region=_first(client, "aws_region", "region") or _FIRST_PARTY_REGIONS.get(host),
         account=_first(client, "project_id", "project", "organization", "workspace_id"),
         deployment=_first(client, "_azure_deployment"),
-        api_key=(api_key if isinstance(api_key, str) else None) or _first(client, "aws_access_key"),
+        # `<missing API key>` stands in Azure clients that have a token instead.
+        api_key=(api_key if isinstance(api_key, str) and api_key[:1] != "<" else None)
+        or _first(client, "aws_access_key"),
         sdk=f"{sdk}.{class_name}",
     )
 
