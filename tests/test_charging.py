@@ -81,3 +81,11 @@ def test_our_span_without_buckets_is_charged_by_its_inclusive_counts() -> None:
     # 60 × 2.50, 40 × 1.25 and 20 × 10 USD a million.
     assert (values["cost_status"], values["cost"]) == ("exact", 400_000_000)
     assert (values["input_tokens"], values["cache_read_tokens"], values["reasoning_tokens"]) == (100, 40, 5)
+
+
+def test_on_bedrock_the_inference_profile_decides_the_price() -> None:
+    asked = "global.anthropic.claude-haiku-4-5-20251001-v1:0"
+    values = charged(usage_event(provider="aws.bedrock", request_model=asked, model="claude-haiku-4-5-20251001"))
+    # 1,000 × 1 and 100 × 5 USD a million; within one region it would be a tenth more.
+    assert (values["cost_status"], values["cost"]) == ("exact", 1_500_000_000)
+    assert values["model"] == "claude-haiku-4-5-20251001"

@@ -88,9 +88,10 @@ def _price(record: UsageRecord) -> None:
         for name in ("cost_status", "cost_reasons", "list_cost", "cost", "cost_lines", "book_id"):
             values[name] = None
         return
+    provider = values.get("provider") or ""
     cost = pricing.price(
-        values.get("provider") or "",
-        values.get("model") or values.get("request_model") or "",
+        provider,
+        pricing.billed_model(provider, values.get("request_model"), values.get("model")),
         record.usages,
         values["start"],
         record.context,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, DecimalException
 from typing import TYPE_CHECKING, Final
 
-from genai_meter import pricing, semconv
+from genai_meter import identity, pricing, semconv
 from genai_meter.pricing import Cost
 from genai_meter.safety import guarded
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
@@ -105,10 +105,14 @@ def _tokens(chars: int) -> int:
     return -(-chars // CHARS_PER_TOKEN)
 
 
+_EXACT: Final = Context(prec=40, rounding=ROUND_HALF_EVEN)
+"""The caller's own decimal context must not round money."""
+
+
 def _pico(text: str) -> int | None:
     try:
-        return int(Decimal(text).scaleb(12).to_integral_value())
-    except (InvalidOperation, ValueError, OverflowError):
+        return int(_EXACT.to_integral_value(_EXACT.scaleb(_EXACT.create_decimal(text), 12)))
+    except (DecimalException, ValueError, OverflowError):
         return None
 
 
@@ -187,6 +191,12 @@ def _price_context(call: Call) -> Mapping[str, str]:
         context.setdefault("region", target.region)
     if target.deployment:
         context.setdefault("deployment", target.deployment)
+    if target.account:
+        context.setdefault("account", target.account)
+    if target.api_key:
+        fingerprint = identity.fingerprint(target.api_key)
+        if fingerprint:
+            context.setdefault("api_key", fingerprint)
     if target.host.endswith(_REGIONAL_HOSTS):
         context.setdefault("host", target.host)
     return context
@@ -207,7 +217,9 @@ def _read_price(call: Call, outcome: Outcome) -> None:
         if outcome.generates:
             outcome.cost = Cost("unpriced", reasons=(USAGE_UNKNOWN,))
             return
-    cost = pricing.price(prepared.target.provider, outcome.model or "", outcome.usages, call.start_ns, context)
+    provider = prepared.target.provider
+    model = pricing.billed_model(provider, prepared.request.model, outcome.model)
+    cost = pricing.price(provider, model, outcome.usages, call.start_ns, context)
     if outcome.reasons:
         status = "estimated" if cost.status == "exact" else cost.status
         cost = Cost(

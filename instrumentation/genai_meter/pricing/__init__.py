@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from genai_meter.pricing.card import RateCard
 from genai_meter.pricing.cost import Cost, CostStatus, Line, add_costs
-from genai_meter.pricing.resolver import price, rate_card
+from genai_meter.pricing.resolver import billed_model, price, rate_card
 
-__all__ = ["Cost", "CostStatus", "Line", "RateCard", "add_costs", "price", "rate_card"]
+__all__ = ["Cost", "CostStatus", "Line", "RateCard", "add_costs", "billed_model", "price", "rate_card"]

@@ -56,3 +56,17 @@ def price(provider: str, model: str, usages: Sequence[Usage], at_ns: int, contex
         if last is not None and last[0] == context and last[1] <= at_ns < last[2]:
             return last[3].price(usage)
     return current.price(provider, model, usages, at_ns, context)
+
+
+def billed_model(provider: str, asked: str | None, served: str | None) -> str:
+    """The name that decides the price: what was served, where the asked name does not say it more precisely.
+
+    On Bedrock the price hangs on the inference profile (`global.anthropic.claude-…`), and the answer
+    names the bare model (`claude-…`).
+    """
+    if asked and served and asked != served and served in asked:
+        from genai_meter.pricing.names import provider_id
+
+        if provider_id(provider) == "aws":
+            return asked
+    return served or asked or ""
