@@ -186,6 +186,7 @@ BAD_ID = b'{"resourceSpans":[{"scopeSpans":[{"spans":[{"traceId":"xyz"}]}]}]}'
         ("logs", b"not gzip", {"content-encoding": "gzip"}, 400),
         ("logs", gzip.compress(b"x" * 1000)[:-12], {"content-encoding": "gzip"}, 400),
         ("logs", b"x" * 100_001, {}, 413),
+        ("logs", gzip.compress(b"") + gzip.compress(b""), {"content-encoding": "gzip"}, 400),
         ("logs", gzip.compress(b"x" * 50_000_000), {"content-encoding": "gzip"}, 413),
         ("logs", zlib.compress(b"x" * 50_000_000), {"content-encoding": "deflate"}, 413),
         ("profiles", b"", {}, 404),

@@ -128,12 +128,12 @@ class MeterCollector(Collector):
 
     def _gauges(self, snapshot: Snapshot) -> Iterator[Metric]:
         last = GaugeMetricFamily(
-            PREFIX + "last_event_timestamp_seconds",
-            "End of the latest call.",
-            labels=("team", "environment", "service"),
+            PREFIX + series.LAST_EVENT,
+            "End of the latest call, or its arrival when its clock is ahead.",
+            labels=series.LAST_EVENT_LABELS,
         )
         for where, at in snapshot.last_events.items():
-            if not self._bounds.hidden(("team", "environment", "service"), where):
+            if not self._bounds.hidden(series.LAST_EVENT_LABELS, where):
                 last.add_metric(where, at / 1_000_000_000)
         yield last
         yield CounterMetricFamily(

@@ -101,6 +101,9 @@ REQUEST_TOKENS: Final = Histogram(
 )
 HISTOGRAMS: Final = (DURATION, REQUEST_TOKENS)
 
+LAST_EVENT: Final = "last_event_timestamp_seconds"
+LAST_EVENT_LABELS: Final = ("team", "environment", "service")
+
 LABELS: Final[Mapping[str, tuple[str, ...]]] = {
     **{family.name: family.labels for family in FAMILIES},
     **{histogram.name: histogram.labels for histogram in HISTOGRAMS},
@@ -212,7 +215,7 @@ def _credit(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], amount:
 
 
 def observe(deltas: Deltas, bounds: Bounds, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
-    """Histograms and the latest event, of one new call."""
+    """Histograms and the latest event, of one new call as the ledger has it."""
     service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
     end = values["end"]
     trace_id, span_id = values.get("trace_id"), values.get("span_id")
@@ -233,9 +236,12 @@ def observe(deltas: Deltas, bounds: Bounds, values: Mapping[str, Any], dimension
         tokens = values.get(column)
         if tokens is not None:
             put(REQUEST_TOKENS, (service, provider, model, direction), tokens)
-    where = (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
-    if end > deltas.last_events.get(where, 0):
-        deltas.last_events[where] = end
+    who = (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
+    team, environment, service = bounds.fold(LAST_EVENT, LAST_EVENT_LABELS, who)
+    # A clock that is ahead must not stop the gauge from moving.
+    at = min(end, values["recorded_at"])
+    if at > deltas.last_events.get((team, environment, service), 0):
+        deltas.last_events[team, environment, service] = at
 
 
 def count_ingest(deltas: Deltas, counts: Iterable[tuple[str, int]]) -> None:

@@ -123,6 +123,8 @@ class OtlpHttp:
             )
         if not inflater.eof:
             raise Refused(400, _INVALID, "the compressed body ends too early")
+        if inflater.unused_data:
+            raise Refused(400, _INVALID, "the body goes on after its compressed part: send one gzip member")
         return inflated
 
 

@@ -37,6 +37,10 @@ class StatusHttp:
     async def _metrics(self, scope: Scope, send: Send) -> None:
         accept = b", ".join(value for name, value in scope["headers"] if name == b"accept").decode("latin-1")
         # In a thread: the snapshot waits for a commit that is under way, and ten thousand series take a while.
-        body, content_type = await asyncio.to_thread(self._exposition.render, accept)
-        self._pipeline.record_shown()
+        body, content_type = await asyncio.to_thread(self._scrape, accept)
         await answer(send, 200, content_type.encode(), body)
+
+    def _scrape(self, accept: str) -> tuple[bytes, str]:
+        rendered = self._exposition.render(accept)
+        self._pipeline.record_shown()
+        return rendered
