@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 from genai_meter import pricing
 from genai_meter.pricing import Cost, RateCard
-from prices_kit import NOON, cost, listed, resolver
+from prices_kit import DISCOUNT, NOON, cost, listed, resolver
 
 PRICES = resolver()
 
@@ -162,3 +162,15 @@ def test_what_is_uncertain_is_estimated_with_its_reason(provider: str, model: st
     assert found.status == "estimated"
     assert reason in found.reasons
     assert found.effective_pico
+
+
+def test_accounts_and_keys_that_no_entry_names_share_a_card() -> None:
+    plain = resolver()
+    cards = {id(plain.card("openai", "gpt-4.1", NOON, {"account": f"org-{n}", "api_key": f"k:{n}"})) for n in range(9)}
+    assert len(cards) == len(plain.cards) == 1
+    own = resolver(DISCOUNT.replace("{provider: openai}", '{provider: openai, account: "org-1"}'))
+    prices = {
+        name: cost(own, "openai", "gpt-4.1", context={"account": name, "api_key": "k:1"}, input=1_000_000)
+        for name in ("org-1", "org-2")
+    }
+    assert [price.effective_pico for price in prices.values()] == [1_800_000_000_000, 2_000_000_000_000]

@@ -17,6 +17,9 @@ from genai_meter.usage import Usage
 MAX_CARDS: Final = 2048
 """Cards kept; models and contexts come from outside, so the cache is emptied when it is full."""
 
+OVERLAY_ONLY: Final = frozenset({"deployment", "account", "project", "api_key"})
+"""Dimensions that only entries look at. A program may have thousands of accounts and keys."""
+
 _Last: TypeAlias = tuple[Mapping[str, str], int, int, RateCard | Unpriced]
 """Context, valid from, valid until, card."""
 _Key: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...]]
@@ -34,6 +37,8 @@ class Resolver:
         """Reasons that make every price of this resolver `estimated`: an overlay that could not be read."""
         entries: tuple[Entry, ...] = read_entries(book.facts, 0) if facts else ()
         self.entries = entries + (overlay.entries if overlay else ())
+        self.unused = OVERLAY_ONLY.difference(*(entry.patterns for entry in self.entries))
+        """Dimensions that no entry looks at: they choose no card."""
         self.book_id = book.book_id + (f"+ov:{overlay.sha256[:8]}" if overlay else "")
         self.cards: dict[_Key, RateCard | Unpriced] = {}
         """(provider, model, context) → the card last in force; bounded by `MAX_CARDS`."""
@@ -42,10 +47,13 @@ class Resolver:
 
     def card(self, provider: str, model: str, at_ns: int, context: Mapping[str, str]) -> RateCard | Unpriced:
         """The card in force at an instant, or why there is none."""
-        key = (provider, model, tuple(context.items()) if context else ())
+        telling = context
+        if not self.unused.isdisjoint(context):
+            telling = {name: value for name, value in context.items() if name not in self.unused}
+        key = (provider, model, tuple(telling.items()) if telling else ())
         card = self.cards.get(key)
         if card is None or not card.valid_from <= at_ns < card.valid_until:
-            card = build_card(self, provider, model, at_ns, context)
+            card = build_card(self, provider, model, at_ns, telling)
             if len(self.cards) >= MAX_CARDS:
                 self.cards.clear()
                 self.last.clear()
