@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from exporter_kit import NOW, Event, SpanOf, usage_event
 from genai_meter_exporter import series
-from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.base import StoreError, Tally
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_kit import Ledger, foreign_span
+from ledger_kit import Ledger, batch_of, foreign_span
 
 MINUTE = 60_000_000_000
 
@@ -177,6 +177,21 @@ def test_a_span_above_with_other_facts_is_another_call(ledger: Ledger, different
     outer = foreign_span(**changes)
     assert ledger.send(inner, outer) == Tally(accepted=2)
     ledger.check()
+
+
+def test_a_failed_transaction_forgets_no_way_up(ledger: Ledger) -> None:
+    outer = foreign_span(span_id=b"\x00" * 7 + b"\x03")
+    between = SpanOf({"http.method": "POST"}, span_id=b"\x00" * 7 + b"\x02", trace_id=TRACE, parent=outer.span_id)
+    event = usage_event(trace_id=TRACE, span_id=b"\x00" * 7 + b"\x01")
+    own = SpanOf(event.attributes, trace_id=TRACE, span_id=event.span_id, parent=between.span_id)
+    ledger.send(between)
+    unwritable = batch_of([usage_event()])
+    unwritable.records[0].values["tenant"] = object()
+    with pytest.raises(StoreError):
+        ledger.put(unwritable)
+    ledger.send(event, own)
+    assert ledger.send(outer) == Tally(linked=1)
+    one_charge(ledger, event)
 
 
 def test_the_first_of_two_equal_sources_stays(ledger: Ledger) -> None:

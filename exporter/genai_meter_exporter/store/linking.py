@@ -57,21 +57,22 @@ class Charge:
 class LinkingIndex:
     """Finds the charge that a record belongs to. One thread."""
 
-    def __init__(self, window_ns: int) -> None:
+    def __init__(self, window_ns: int, parents: dict[bytes, bytes] | None = None) -> None:
         self._window = window_ns
         self._queue: deque[Charge] = deque()
         self._by_response: dict[str, list[Charge]] = {}
         self._by_span: dict[bytes, list[Charge]] = {}
         self._by_trace: dict[bytes, list[Charge]] = {}
         self._by_call: dict[bytes, Charge] = {}
-        self._parents: dict[bytes, bytes] = {}
+        self.parents: dict[bytes, bytes] = {} if parents is None else parents
+        """Trace id + span id → parent span id; known to no store, so a new index is given the old one's."""
 
     def __len__(self) -> int:
         return len(self._by_call)
 
     def learn_parents(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from every span received, wanted or not."""
-        known = self._parents
+        known = self.parents
         known.update(parents)
         for _ in range(len(known) - _PARENTS_KEPT):
             del known[next(iter(known))]
@@ -157,7 +158,7 @@ class LinkingIndex:
             for trace_id, span_id in charge.spans:
                 _remove(self._by_span, trace_id + span_id, charge)
                 _remove(self._by_trace, trace_id, charge)
-                self._parents.pop(trace_id + span_id, None)
+                self.parents.pop(trace_id + span_id, None)
 
     def _same_response(
         self, record: UsageRecord, response_id: str, joined: Charge | None, taken: set[str]
@@ -207,7 +208,7 @@ class LinkingIndex:
         """The span id `ancestor` lies on the way up from `span`."""
         trace_id, span_id = span
         for _ in range(_DEPTH):
-            parent = self._parents.get(trace_id + span_id)
+            parent = self.parents.get(trace_id + span_id)
             if not parent:
                 return False
             if parent == ancestor:
@@ -219,7 +220,7 @@ class LinkingIndex:
         if not record.span_id:
             return
         if record.parent_span_id:
-            self._parents[record.trace_id + record.span_id] = record.parent_span_id
+            self.parents[record.trace_id + record.span_id] = record.parent_span_id
         self._put_span(charge, record.trace_id, record.span_id)
 
     def _put_span(self, charge: Charge, trace_id: bytes, span_id: bytes) -> None:

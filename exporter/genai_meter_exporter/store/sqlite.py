@@ -248,7 +248,7 @@ class SqliteStore:
             raise StoreError(f"the store cannot be read: {error}") from error
 
     def _rebuild_index(self, now_ns: int) -> None:
-        self._index = LinkingIndex(self._window_ns)
+        self._index = LinkingIndex(self._window_ns, self._index.parents)
         horizon = now_ns - self._window_ns
         linked: dict[bytes, list[linking.UsageRecord]] = {}
         for row in self._db.execute(
