@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+from importlib.metadata import version
 
 import genai_meter
+import pytest
 
 
 def test_without_any_sdk_everything_is_a_no_op_and_providers_may_come_later() -> None:
@@ -44,8 +46,6 @@ def test_importing_the_package_imports_neither_sdk_nor_client_libraries() -> Non
 def test_the_public_names() -> None:
     assert genai_meter.__all__ == ["Blocked", "__version__", "attribute", "current_attribution", "record_cost"]
     assert all(getattr(genai_meter, name) is not None for name in genai_meter.__all__)
-    from importlib.metadata import version
-
     assert genai_meter.__version__ == version("genai-meter")
     with pytest.raises(AttributeError):
         _ = genai_meter.nothing  # type: ignore[attr-defined]  # pyright: ignore
