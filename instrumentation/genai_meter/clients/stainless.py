@@ -174,6 +174,7 @@ def _subclasses(base: type) -> list[type]:
 def _bound(override: Any) -> Callable[..., Any]:
     """A class attribute that may be a wrapper with a mind of its own about binding, as a plain function."""
 
+    @wraps(override)
     def request(client: Any, *args: Any, **kwargs: Any) -> Any:
         return override.__get__(client, type(client))(*args, **kwargs)
 
@@ -203,7 +204,11 @@ def _goes_on(exchange: Exchange, error: BaseException) -> bool:
 
 def _leave(exchange: Exchange, outer: Token[Call | None]) -> None:
     exchange.release()
-    lifecycle.current.reset(outer)
+    try:
+        lifecycle.current.reset(outer)
+    except ValueError:
+        # A coroutine that nobody resumes is thrown away in another context: there is nothing of ours there.
+        return
 
 
 def _exchange_of(options: Any) -> Exchange | None:

@@ -81,7 +81,11 @@ def target_of(client: Any, sdk: str, url: str = "") -> Target:
     base_url, api_key = client.base_url, getattr(client, "api_key", None)
     if "://" in url:
         return _read(client, sdk, url, api_key)
-    known = _targets.get(client)
+    try:
+        known = _targets.get(client)
+    except TypeError:
+        # A subclass with an equality of its own may have no hash.
+        return _read(client, sdk, str(base_url), api_key)
     if known is not None and known[0] is base_url and known[1] is api_key:
         return known[2]
     target = _read(client, sdk, str(base_url), api_key)
