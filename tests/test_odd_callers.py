@@ -67,8 +67,9 @@ def test_a_client_without_a_hash_is_metered(metered: Telemetry, provider: Provid
 
 
 async def test_a_coroutine_thrown_away_in_another_context_is_no_error(metered: Telemetry, provider: Provider) -> None:
-    async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
-        running: Any = client.chat.completions.create(**ASK)
+    client: Any = openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="sk-test")
+    async with client:
+        running = client.chat.completions.create(**ASK)
         contextvars.copy_context().run(running.send, None)
         running.close()
     # Nothing was sent yet; that no error was swallowed is for the fixture to see.
