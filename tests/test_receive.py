@@ -289,6 +289,18 @@ def test_a_full_disk_is_a_retryable_status_and_heals(tmp_path: Path) -> None:
         assert served.value("ledger_events_total") == 201
 
 
+def test_each_reason_is_logged_once(tmp_path: Path) -> None:
+    with Served(tmp_path / "data") as served:
+        for _ in range(2):
+            served.send(usage_event(attempt_count=-1), usage_event(attempt_count=-1))
+            served.post("logs", b"garbage", **{"content-encoding": "zstd"})
+    lines = (served.data / "stderr.log").read_text(encoding="utf-8").splitlines()
+    assert [line.partition("WARNING ")[2] for line in lines] == [
+        "a record was quarantined: genai_meter.attempts.count is negative (logged once)",
+        "a request was refused: the content encoding must be gzip, deflate or identity (logged once)",
+    ]
+
+
 def test_a_full_queue_is_told_to_come_again(tmp_path: Path) -> None:
     config = {"limits": {"queue_requests": 2}, "store": {"busy_seconds": 60.0}}
     with Served(tmp_path / "data", config) as served:

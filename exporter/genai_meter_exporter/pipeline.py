@@ -30,6 +30,10 @@ _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
 
 
+_REASONS_TOLD: Final = 100
+"""Reasons in the log; producers word them in part, so they need a bound."""
+
+
 class Busy(Exception):
     """No room: the producer should send again later."""
 
@@ -78,6 +82,7 @@ class Pipeline:
         self._last_commit = 0.0
         self._last_review = 0.0
         self._failing = False
+        self._told: set[str] = set()
 
     def start(self) -> None:
         """Open the store and restore the counters; raises `StoreError`."""
@@ -90,9 +95,10 @@ class Pipeline:
         self._jobs.put(None)
         self._writer.join()
 
-    def reject(self) -> None:
-        """Count a request that was refused before it could be read."""
+    def reject(self, reason: str) -> None:
+        """Count a request that was refused; each reason is logged once."""
         self._facts.rejected += 1
+        self._tell(f"a request was refused: {reason}")
 
     async def accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
         """Parse, normalise, price, commit. Raises `Garbage`, `Busy` or `StoreError`; returns when durable."""
@@ -117,6 +123,8 @@ class Pipeline:
             self._requests -= 1
             self._bytes -= len(body)
         rejected = batch.quarantined
+        for reason in {record.reason for record in rejected}:
+            self._tell(f"a record was quarantined: {reason}")
         return Accepted(len(rejected), rejected[0].reason if rejected else "")
 
     async def ready(self) -> str | None:
@@ -137,6 +145,11 @@ class Pipeline:
         """After a scrape: let the store know which new series it was given."""
         if self._counters.shown():
             self._submit(None)
+
+    def _tell(self, text: str) -> None:
+        if text not in self._told and len(self._told) < _REASONS_TOLD:
+            self._told.add(text)
+            logger.warning("%s (logged once)", text)
 
     def _submit(self, batch: Batch | None) -> Future[Tally]:
         job = _Job(batch, Future())

@@ -53,7 +53,7 @@ def _handler(pipeline: Pipeline, signal: Signal) -> Any:
             code, message = grpc.StatusCode.UNAVAILABLE, "the queue is full: send again later"
         except StoreError as error:
             code, message = grpc.StatusCode.UNAVAILABLE, str(error)
-        pipeline.reject()
+        pipeline.reject(message)
         if code is grpc.StatusCode.UNAVAILABLE:
             number: int = code.value[0]
             context.set_trailing_metadata(((_DETAILS, answers.status(number, message, retry=True)),))

@@ -54,7 +54,7 @@ class OtlpHttp:
         try:
             status, body = 200, await self._export(scope, headers, receive)
         except Refused as refused:
-            self._pipeline.reject()
+            self._pipeline.reject(refused.message)
             status = refused.status
             body = _error(as_json, refused.code, refused.message, retry=status in (429, 503))
         await answer(send, status, _JSON if as_json else _PROTOBUF, body, retry=status in (429, 503))
