@@ -165,9 +165,9 @@ def claude() -> Run:
 def cases() -> list[Case]:
     """What is measured, in the order of the report."""
     return [
-        Case("chat", chat(), 20),
-        Case("async chat", chat_async(), 20),
-        Case("chat stream", streamed(CHUNKS), 4),
-        Case(f"conversation of {TURNS} turns", chat(TURNS), 2),
-        Case("messages", claude(), 20),
+        Case("chat", chat(), 60),
+        Case("async chat", chat_async(), 60),
+        Case("chat stream", streamed(CHUNKS), 12),
+        Case(f"conversation of {TURNS} turns", chat(TURNS), 6),
+        Case("messages", claude(), 60),
     ]

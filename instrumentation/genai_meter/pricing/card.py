@@ -174,6 +174,20 @@ class RateCard:
 
     def price(self, usage: Usage) -> Cost:
         """Cost of the usage of one model."""
+        buckets, flat = usage.buckets, self._flat
+        if flat is not None and flat[1] is None and not usage.inferred:
+            # The common card: one tier, no discount, whole numbers.
+            rates, total = flat[0], 0
+            try:
+                for bucket, quantity in buckets.items():
+                    total += quantity * rates[bucket]
+            except (KeyError, ArithmeticError):
+                return self._exactly(tuple(buckets.items()), ())
+            if total and type(total) is int:
+                return _new(Cost, (self._status, (self, buckets.copy()), total, total, self.book_id, self.reasons))
+        return self._price(usage)
+
+    def _price(self, usage: Usage) -> Cost:
         items = tuple(usage.buckets.items())
         rates, lowered = self._flat or self._rates_for(items)
         total: Quantity = 0
@@ -189,7 +203,7 @@ class RateCard:
             return self._exactly(items, usage.inferred)
         if usage.inferred or not total or type(total) is not int:
             return self._exactly(items, usage.inferred)
-        return _new(Cost, (self._status, (self, items), total, effective, self.book_id, self.reasons))
+        return _new(Cost, (self._status, (self, dict(items)), total, effective, self.book_id, self.reasons))
 
     def lines(self, buckets: Buckets) -> tuple[Line, ...]:
         """One line for each bucket that has a price, rounded half-even once."""

@@ -43,7 +43,7 @@ class Line:
     """Ids of the book entries applied: the rate first, then multipliers in their order."""
 
 
-Unread: TypeAlias = "tuple[RateCard, tuple[tuple[str, Quantity], ...]]"
+Unread: TypeAlias = "tuple[RateCard, dict[str, Quantity]]"
 """A card and the buckets it priced: the lines that nobody has asked for yet."""
 
 
@@ -84,7 +84,7 @@ class Cost(_Fields):
         if not basis or isinstance(basis[0], Line):
             return cast("tuple[Line, ...]", basis)
         card, buckets = cast("Unread", basis)
-        return card.lines(buckets)
+        return card.lines(tuple(buckets.items()))
 
     def _values(self) -> tuple[Any, ...]:
         return (self.status, self.lines, self.list_pico, self.effective_pico, self.book_id, self.reasons)
