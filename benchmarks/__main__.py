@@ -50,7 +50,7 @@ def _cpuinfo() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What metering costs.")
-    parser.add_argument("--rounds", type=int, default=120, help="turns of each variant (default 120)")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each variant (default 40)")
     parser.add_argument("--calls", type=int, default=50_000, help="calls of the memory run (default 50,000)")
     options = parser.parse_args()
     seen = machine()
