@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import inspect
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -74,3 +78,60 @@ async def test_a_coroutine_thrown_away_in_another_context_is_no_error(metered: T
         running.close()
     # Nothing was sent yet; that no error was swallowed is for the fixture to see.
     assert statuses(metered) == []
+
+
+def _python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_queue_and_thread_come_from_the_same_world() -> None:
+    # As gevent does it, after an import of ours: a greenlet in `get` of a real queue would stop the whole program.
+    code = """
+        import queue
+
+        from genai_meter import emit
+
+        made = []
+
+        class Patched(queue.SimpleQueue):
+            def __init__(self):
+                made.append(self)
+
+        queue.SimpleQueue = Patched
+        emit.expect_drops()
+        print(emit.flush(), len(made))
+    """
+    assert _python(code) == "True 1"
+
+
+def test_a_dropped_call_is_recorded_where_no_thread_can_be_had() -> None:
+    code = """
+        import threading
+
+        from emission_kit import Telemetry, call
+        from genai_meter import emit, safety
+
+        start = threading.Thread.start
+
+        def refuse(self):
+            if self.name == "genai_meter-reaper":
+                raise RuntimeError("can't start new thread")
+            start(self)
+
+        threading.Thread.start = refuse
+        telemetry = Telemetry()
+        telemetry.bind()
+        emit.expect_drops()
+        emit.finish(call("openai_chat", {"model": "gpt-4o", "messages": [], "stream": True}), "abandoned")
+        print(emit.flush(), len(telemetry.events), sorted(safety.internal_errors))
+    """
+    assert _python(code) == "True 1 ['emit.reaper']"

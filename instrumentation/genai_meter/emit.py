@@ -25,7 +25,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvid
 
 from genai_meter import __version__, attribution, environment, interop, records, semconv, settle
 from genai_meter.metrics import Instruments, Measured
-from genai_meter.safety import guarded, internal_errors
+from genai_meter.safety import guarded, internal_errors, swallow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -280,9 +280,9 @@ def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None
 class _Reaper:
     """Ends abandoned calls on a thread of its own."""
 
+    _calls: queue.SimpleQueue[Call | threading.Event]
+
     def __init__(self) -> None:
-        # `SimpleQueue.put` is the one hand-over that is safe inside a finalizer.
-        self._calls: queue.SimpleQueue[Call | threading.Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._running = False
 
@@ -292,8 +292,16 @@ class _Reaper:
             return
         with self._lock:
             if not self._running:
+                # `SimpleQueue.put` is the one hand-over that is safe inside a finalizer. Made with the thread:
+                # gevent replaces both, perhaps after this module was imported, and a mixture blocks for ever.
+                self._calls = queue.SimpleQueue()
                 self._running = True
-                threading.Thread(target=self._work, name="genai_meter-reaper", daemon=True).start()
+                try:
+                    threading.Thread(target=self._work, name="genai_meter-reaper", daemon=True).start()
+                except RuntimeError as error:
+                    # No more threads to be had: dropped calls are ended on the spot.
+                    self._running = False
+                    swallow("emit.reaper", error)
 
     def take(self, call: Call) -> bool:
         """Take over the end of a call; False when it must be ended on the spot."""
