@@ -79,6 +79,31 @@ def test_a_cost_that_is_no_call(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[2:] == ["  $0.005 as told by its producer: no price was used"]
 
 
+def test_seconds_with_a_fraction(tmp_path: Path) -> None:
+    call = usage_event(
+        model="whisper-1", request_model="whisper-1", input_tokens=0, output_tokens=0, audio_seconds_in=90.5
+    )
+    with Served(tmp_path / "data", env=ENV) as served:
+        served.send(call)
+    done = command("explain", call.call_id.hex(), "--data-dir", served.data, env=ENV)
+    # 0.006 USD a minute.
+    assert "audio_seconds_in: 90.5 × " in done.stdout
+    assert "effective $0.00905, status exact\n  the event says $0.00905: equal\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("usage", "message"),
+    [
+        ('[{"buckets": {"input": "many"}}]', "bucket input: 'many' is no number"),
+        ('[{"buckets": {"input": -5}}]', "bucket input: -5 is no quantity"),
+        ("[1]", "buckets are a JSON object of numbers"),
+    ],
+)
+def test_an_event_that_is_none(usage: str, message: str) -> None:
+    done = command("explain", f'{{"start": 1, "usage": {usage}}}', env=ENV)
+    assert (done.returncode, done.stderr) == (1, f"genai-meter prices explain: {message}\n")
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

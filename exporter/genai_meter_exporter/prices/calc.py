@@ -15,7 +15,7 @@ from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import instant
 from genai_meter.usage import Usage
 
-from genai_meter_exporter.prices.shapes import mapping
+from genai_meter_exporter.prices.shapes import mapping, quantities
 
 
 def calculate(resolver: Resolver, line: str) -> dict[str, Any]:
@@ -61,9 +61,8 @@ def _cost(resolver: Resolver, record: Mapping[str, Any]) -> Cost:
 def _read(record: Mapping[str, Any], provider: str) -> tuple[list[Usage], str, dict[str, str]]:
     """Usage, model and served context; from `buckets` as they are, or from the `raw` answer by its dialect."""
     asked = str(record.get("model") or "")
-    buckets = mapping(record.get("buckets"))
-    if buckets is not None:
-        return [Usage(buckets)], asked, {}
+    if (buckets := record.get("buckets")) is not None:
+        return [Usage(quantities(buckets))], asked, {}
     raw = mapping(record.get("raw"))
     if raw is None:
         raise ValueError("neither `raw` nor `buckets` given")

@@ -17,7 +17,7 @@ from genai_meter.usage import BUCKETS, Usage
 
 from genai_meter_exporter.prices.calc import usd_text
 from genai_meter_exporter.prices.describe import cost_text, instant_text
-from genai_meter_exporter.prices.shapes import mapping, sequence
+from genai_meter_exporter.prices.shapes import mapping, quantities, sequence
 
 
 class NoEvent(Exception):
@@ -70,13 +70,13 @@ def _usages(facts: Mapping[str, Any]) -> list[Usage]:
     told: Any = facts.get("usage", facts.get("buckets"))
     if isinstance(told, str | bytes):
         told = json.loads(told)
-    models, buckets = sequence(told), mapping(told)
+    models = sequence(told)
     if models is not None:
-        return [Usage(dict(item["buckets"]), model=item.get("model")) for item in models]
-    if buckets is not None:
-        return [Usage(buckets)]
-    attributes = {bucket: facts.get(f"{semconv.USAGE_PREFIX}{bucket}") for bucket in BUCKETS}
-    own = {bucket: quantity for bucket, quantity in attributes.items() if quantity}
+        entries = [mapping(item) or {} for item in models]
+        return [Usage(quantities(entry.get("buckets")), model=entry.get("model")) for entry in entries]
+    if told is not None:
+        return [Usage(quantities(told))]
+    own = quantities({bucket: facts.get(f"{semconv.USAGE_PREFIX}{bucket}") for bucket in BUCKETS})
     return [Usage(own)] if own else []
 
 
