@@ -163,7 +163,8 @@ def test_exemplar_leads_to_the_call_it_was_taken_from(stage: Stage, histogram: s
         call = calls[exemplar["labels"]["trace_id"], exemplar["labels"]["span_id"]]
         assert call["model"] == exemplar["series"]["model"]
         if histogram.endswith("_seconds"):
-            assert float(exemplar["value"]) == pytest.approx((call["end"] - call["start"]) / 1e9)
+            # The span of the Anthropic SDK, whose clock starts a little later, may arrive before our event.
+            assert float(exemplar["value"]) == pytest.approx((call["end"] - call["start"]) / 1e9, abs=0.05)
         else:
             assert float(exemplar["value"]) == call[f"{exemplar['series']['direction']}_tokens"]
 
