@@ -11,9 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from zlib import crc32
 
-import anthropic
 import openai
 import pytest
+from anthropic.lib.bedrock import AnthropicBedrock
+from anthropic.lib.vertex import AnthropicVertex
 from emission_kit import Telemetry, telemetry
 from genai_meter import emit, safety
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
@@ -118,13 +119,11 @@ def metered() -> Iterator[Telemetry]:
 
 
 def bedrock(url: str) -> Any:
-    return anthropic.AnthropicBedrock(aws_region="us-east-1", api_key="aws-key", base_url=url)
+    return AnthropicBedrock(aws_region="us-east-1", api_key="aws-key", base_url=url)
 
 
 def vertex(url: str) -> Any:
-    return anthropic.AnthropicVertex(
-        region="us-east5", project_id="project-1", access_token="token", base_url=f"{url}/v1"
-    )
+    return AnthropicVertex(region="us-east5", project_id="project-1", access_token="token", base_url=f"{url}/v1")
 
 
 def whole(client: Any, model: str) -> None:
