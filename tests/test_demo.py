@@ -50,7 +50,7 @@ def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path:
     )
     text = done.stdout
     assert done.returncode == 0, text + done.stderr
-    assert time.monotonic() - began < 100
+    assert time.monotonic() - began < 120
 
     for tenant, model in (("acme", "gpt-4.1-mini"), ("globex", "claude-opus-4-1"), ("initech", "claude-sonnet-5")):
         assert re.search(rf"^ +{tenant} +{re.escape(model)}\S* +\d", text, re.MULTILINE)
