@@ -1,15 +1,16 @@
 """Entry points of `opentelemetry_instrumentor`: one per client library.
 
-Nothing here imports a client library. A library that is imported later is patched right after its
-`_base_client`, one that is there already at once; both by wrapt's post-import hooks.
+Nothing here imports a client library. A library that is imported later is patched right after the
+module that is patched, one that is there already at once; both by wrapt's post-import hooks.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Collection
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Protocol
 
 import wrapt
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
@@ -18,27 +19,43 @@ from genai_meter import environment
 from genai_meter.safety import guarded
 
 
-class Library:
-    """One client library of the Stainless family: to be patched as soon as it is imported."""
+class Seam(Protocol):
+    """The patches of one client library; a module named in `Library.seam` makes it by `Seam(package)`."""
 
-    def __init__(self, package: str) -> None:
+    def install(self, module: ModuleType) -> None:
+        """Patch one of the modules of `Library.modules`, which has just been imported. Again is nothing."""
+
+    def remove(self) -> None:
+        """Put every original back."""
+
+
+class Library:
+    """One client library: to be patched as soon as it is imported."""
+
+    def __init__(self, package: str, modules: Collection[str], seam: str) -> None:
         self.package = package
+        self.modules = modules
+        """Modules of the library that the seam patches."""
+        self.seam = seam
+        """The module of ours that knows how."""
         self._armed = False
         self._hooked = False
-        self._seam: Any = None
+        self._seam: Seam | None = None
 
     def arm(self) -> None:
         """Patch the library, now or when it is imported."""
         if environment.settings().disabled:
             return
         self._armed = True
-        name = f"{self.package}._base_client"
         if not self._hooked:
             self._hooked = True
-            # Fires at once for a module that is imported already.
-            wrapt.register_post_import_hook(self._imported, name)
-        elif name in sys.modules:
-            self._install(sys.modules[name])
+            for name in self.modules:
+                # Fires at once for a module that is imported already.
+                wrapt.register_post_import_hook(self._imported, name)
+            return
+        for name in self.modules:
+            if name in sys.modules:
+                self._install(sys.modules[name])
 
     def disarm(self) -> None:
         """Put everything back; a hook that has not fired yet will do nothing."""
@@ -53,16 +70,11 @@ class Library:
     def _install(self, module: ModuleType) -> None:
         if not self._armed:
             return
-        if self._seam is None:
+        seam = self._seam
+        if seam is None:
             # Not before a client library is really used: everything that meters hangs on it.
-            from genai_meter.clients.stainless import Seam
-
-            self._seam = Seam(self.package)
-        self._seam.install(module)
-
-
-_OPENAI: Final = Library("openai")
-_ANTHROPIC: Final = Library("anthropic")
+            seam = self._seam = importlib.import_module(self.seam).Seam(self.package)
+        seam.install(module)
 
 
 def _bind(kwargs: dict[str, Any]) -> None:
@@ -75,31 +87,33 @@ def _bind(kwargs: dict[str, Any]) -> None:
         emit.bind(**given)
 
 
-class OpenAIInstrumentor(BaseInstrumentor):
+class LibraryInstrumentor(BaseInstrumentor):
+    """What all instrumentors do; each names its library."""
+
+    library: ClassVar[Library]
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: features decide, not versions."""
+        return []
+
+    def _instrument(self, **kwargs: Any) -> None:
+        guarded(_bind, kwargs)
+        guarded(self.library.arm)
+
+    def _uninstrument(self, **_kwargs: Any) -> None:
+        guarded(self.library.disarm)
+
+
+_STAINLESS: Final = "genai_meter.clients.stainless"
+
+
+class OpenAIInstrumentor(LibraryInstrumentor):
     """Meters `openai`: OpenAI, Azure, Bedrock, and every OpenAI-compatible provider called through it."""
 
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None: features decide, not versions."""
-        return []
-
-    def _instrument(self, **kwargs: Any) -> None:
-        guarded(_bind, kwargs)
-        guarded(_OPENAI.arm)
-
-    def _uninstrument(self, **_kwargs: Any) -> None:
-        guarded(_OPENAI.disarm)
+    library = Library("openai", ("openai._base_client",), _STAINLESS)
 
 
-class AnthropicInstrumentor(BaseInstrumentor):
+class AnthropicInstrumentor(LibraryInstrumentor):
     """Meters `anthropic`: Anthropic, Bedrock, Vertex, Foundry."""
 
-    def instrumentation_dependencies(self) -> Collection[str]:
-        """None: features decide, not versions."""
-        return []
-
-    def _instrument(self, **kwargs: Any) -> None:
-        guarded(_bind, kwargs)
-        guarded(_ANTHROPIC.arm)
-
-    def _uninstrument(self, **_kwargs: Any) -> None:
-        guarded(_ANTHROPIC.disarm)
+    library = Library("anthropic", ("anthropic._base_client",), _STAINLESS)
