@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 from exporter_kit import Served
 from genai_meter_exporter.store.reader import SqliteReader
-from interop.environments import ENVIRONMENTS, ROOT
 
 from examples.provider import Provider
+from tests.environments import OTHER_INSTRUMENTATIONS as ENVIRONMENTS
+from tests.environments import ROOT
 
 OURS = "genai_meter"
 ANTHROPIC_SDK = "com.anthropic.sdk.python"

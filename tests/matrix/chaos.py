@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
 RECORDING: Final = (
@@ -24,12 +25,12 @@ RECORDING: Final = (
 """Everything that happens after a call was prepared."""
 
 
-def install(mode: str) -> None:
-    """Break what the mode wants broken."""
+def install(mode: str, more: Iterable[tuple[str, str]] = ()) -> None:
+    """Break what the mode wants broken; `more` belongs to the families that are run."""
     if mode == "chaos1":
         _break("genai_meter.dialects", "for_path")
     elif mode == "chaos2":
-        for module, name in RECORDING:
+        for module, name in (*RECORDING, *more):
             _break(module, name)
         _break_methods()
 

@@ -1,4 +1,4 @@
-"""Runs every scenario in one process: `python -m tests.matrix.child MODE FILE`."""
+"""Runs every scenario in one process: `python -m tests.matrix.child MODE FILE FAMILY…`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from examples.provider import Provider
 
 from . import chaos
-from .scenario import SCENARIOS, NotThere, Scenario, Stage, declare
+from .families import FAMILIES, declare
+from .scenario import SCENARIOS, NotThere, Scenario, Stage
 from .view import view
 
 
@@ -78,16 +79,6 @@ def _record(record: Any) -> dict[str, Any]:
     }
 
 
-def reported(usage: dict[str, Any] | None) -> list[int] | None:
-    """Gross input and output tokens of the provider's own usage object."""
-    if usage is None or usage.get("type") == "duration":
-        return None
-    if "prompt_tokens" in usage:
-        return [usage["prompt_tokens"], usage.get("completion_tokens", 0)]
-    cached = usage.get("cache_read_input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
-    return [usage["input_tokens"] + cached, usage["output_tokens"]]
-
-
 def sent(provider: Provider) -> list[Any]:
     """The bodies the server was sent, without what we add to them."""
     bodies: list[Any] = []
@@ -126,7 +117,7 @@ def run(scenario: Scenario, stage: Stage, telemetry: Telemetry) -> dict[str, Any
         "value": value,
         "sent": sent(provider),
         "attempts": [[a.method, view(a.path), a.status] for a in provider.attempts],
-        "reported": [reported(served.usage) for served in provider.served],
+        "reported": [stage.reported(served.usage) for served in provider.served],
     }
     if "genai_meter" in sys.modules:
         from genai_meter import emit, safety
@@ -137,27 +128,38 @@ def run(scenario: Scenario, stage: Stage, telemetry: Telemetry) -> dict[str, Any
     return {**result, **telemetry.seen()}
 
 
-def main(mode: str, file: Path) -> None:
-    """Run every scenario in `mode` and write the results to `file`."""
+def instrument() -> None:
+    """Meter every library that there is an instrumentor for."""
+    from genai_meter import instrumentor
+
+    for found in instrumentor.LibraryInstrumentor.__subclasses__():
+        found().instrument(skip_dep_check=True)
+
+
+def stage(name: str, provider: Provider) -> Stage:
+    """The stage of a family."""
+    family = FAMILIES[name]
+    module, _, kind = family.stage.partition(":")
+    return getattr(importlib.import_module(module), kind)(provider, importlib.import_module(family.module))
+
+
+def main(mode: str, file: Path, *names: str) -> None:
+    """Run every scenario of some families in `mode` and write the results to `file`."""
     # Old libraries on a newer Python; the same in every mode.
     warnings.simplefilter("ignore")
     telemetry = Telemetry()
     if mode != "off":
-        from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
-
-        OpenAIInstrumentor().instrument(skip_dep_check=True)
-        AnthropicInstrumentor().instrument(skip_dep_check=True)
-    libraries = {name: importlib.import_module(name) for name in ("openai", "anthropic")}
+        instrument()
     logging.getLogger("asyncio").disabled = True
-    declare()
-    chaos.install(mode)
+    declare(*names)
     results: dict[str, Any] = {}
     with Provider() as provider:
+        stages = {name: stage(name, provider) for name in names}
+        chaos.install(mode, [pair for name in names for pair in FAMILIES[name].breaks])
         for scenario in SCENARIOS:
-            stage = Stage(provider, libraries[scenario.library])
-            results[f"{scenario.library}: {scenario.name}"] = run(scenario, stage, telemetry)
+            results[f"{scenario.library}: {scenario.name}"] = run(scenario, stages[scenario.library], telemetry)
     file.write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from examples.provider import Provider
-
-Library: TypeAlias = Literal["openai", "anthropic"]
 
 MESSAGES: Final = [{"role": "user", "content": "Where should the next delivery go?"}]
 MODEL: Final = "gpt-4o-mini"
@@ -27,7 +24,8 @@ class NotThere(Exception):
 class Scenario:
     """One way to call, and what the meter must say of it."""
 
-    library: Library
+    library: str
+    """Name of its family (`families`)."""
     name: str
     run: Callable[[Stage], Any] | Callable[[Stage], Awaitable[Any]]
     statuses: tuple[str, ...]
@@ -44,7 +42,7 @@ SCENARIOS: Final[list[Scenario]] = []
 
 
 def scenario(
-    library: Library,
+    library: str,
     name: str,
     *statuses: str,
     exact: bool | None = None,
@@ -63,14 +61,11 @@ def scenario(
     return register
 
 
-def declare() -> None:
-    """Import every file of scenarios."""
-    for part in ("openai_calls", "openai_streams", "openai_async", "anthropic_calls"):
-        importlib.import_module(f"tests.matrix.{part}")
-
-
 class Stage:
-    """The provider, and clients of the library for it."""
+    """The provider, and clients of the library for it; this one knows `openai` and `anthropic`.
+
+    A family whose clients are made in another way has a subclass and names it in its row of `families`.
+    """
 
     def __init__(self, provider: Provider, library: ModuleType) -> None:
         self.provider = provider
@@ -94,6 +89,15 @@ class Stage:
         if "http_client" not in options:
             options["http_client"] = self.library.DefaultAsyncHttpxClient(verify=False)
         return kind(**{"base_url": self.base_url, "api_key": "sk-test", **options})
+
+    def reported(self, usage: dict[str, Any] | None) -> list[int] | None:
+        """Gross input and output tokens of the provider's own usage object; None where it counts no tokens."""
+        if usage is None or usage.get("type") == "duration":
+            return None
+        if "prompt_tokens" in usage:
+            return [usage["prompt_tokens"], usage.get("completion_tokens", 0)]
+        cached = usage.get("cache_read_input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
+        return [usage["input_tokens"] + cached, usage["output_tokens"]]
 
     @property
     def httpx(self) -> ModuleType:

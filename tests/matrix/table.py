@@ -7,24 +7,28 @@ import os
 import subprocess
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, TypeAlias, cast
 
-from .environments import ROOT, Environment
+from tests.environments import ROOT, Environment
+
 from .scenario import SCENARIOS, Scenario
 
 ABSENT: Final = "(absent)"
 MODES: Final = ("off", "on", "chaos1", "chaos2")
 
+Column: TypeAlias = dict[str, tuple[str, list[str]]]
+"""Scenario → verdict, and what is wrong."""
 
-def play(environment: Environment, mode: str, directory: Path) -> dict[str, Any]:
-    """The results of one mode in one environment."""
+
+def play(environment: Environment, names: Iterable[str], mode: str, directory: Path) -> dict[str, Any]:
+    """The results of some families in one mode in one environment."""
     file = directory / f"{environment.name}-{mode}.json"
     paths = os.pathsep.join([str(ROOT), str(ROOT / "instrumentation")])
     variables = {
         k: v for k, v in os.environ.items() if not k.startswith(("GENAI_METER_", "OTEL_", "OPENAI_", "ANTHROPIC_"))
     }
     subprocess.run(
-        [str(environment.python()), "-m", "tests.matrix.child", mode, str(file)],
+        [str(environment.python()), "-m", "tests.matrix.child", mode, str(file), *names],
         check=True,
         cwd=ROOT,
         env={**variables, "PYTHONPATH": paths},
@@ -88,26 +92,30 @@ def difference(one: Any, other: Any, path: str = "") -> str:
     return f"{path or 'value'}: {repr(one)[:300]} / {repr(other)[:300]}"  # pyright: ignore[reportUnknownArgumentType]
 
 
-def verdicts(by_mode: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[str, list[str]]]:
-    """`ok`, `n/a` or `FAIL` for every scenario, with what is wrong."""
-    result: dict[str, tuple[str, list[str]]] = {}
-    for scenario in SCENARIOS:
-        name = f"{scenario.library}: {scenario.name}"
-        results = {mode: by_mode[mode][name] for mode in by_mode}
+def verdicts(family: str, by_mode: Mapping[str, Mapping[str, Any]]) -> Column:
+    """`ok`, `n/a` or `FAIL` for every scenario of a family, with what is wrong."""
+    result: Column = {}
+    for scenario in scenarios(family):
+        results = {mode: by_mode[mode][f"{family}: {scenario.name}"] for mode in by_mode}
         wrong = judge(scenario, results)
-        result[name] = ("FAIL" if wrong else "n/a" if results["off"]["value"] == "n/a" else "ok", wrong)
+        result[scenario.name] = ("FAIL" if wrong else "n/a" if results["off"]["value"] == "n/a" else "ok", wrong)
     return result
 
 
-def table(columns: Mapping[str, Mapping[str, tuple[str, list[str]]]]) -> str:
-    """Scenarios down, environments across."""
-    names = [f"{scenario.library}: {scenario.name}" for scenario in SCENARIOS]
-    width, widths = max(map(len, names)), [max(len(head), 4) for head in columns]
-    lines = [" " * width + "  " + "  ".join(head.ljust(w) for head, w in zip(columns, widths, strict=True))]
+def scenarios(family: str) -> list[Scenario]:
+    """What is declared of a family."""
+    return [scenario for scenario in SCENARIOS if scenario.library == family]
+
+
+def table(family: str, columns: Mapping[str, Column]) -> str:
+    """The scenarios of a family down, its versions across."""
+    names = [scenario.name for scenario in scenarios(family)]
+    width, widths = max(map(len, [family, *names])), [max(len(head), 4) for head in columns]
+    lines = [f"{family:{width}}  " + "  ".join(head.ljust(w) for head, w in zip(columns, widths, strict=True))]
     for name in names:
         cells = [column[name][0].ljust(w) for column, w in zip(columns.values(), widths, strict=True)]
         lines.append(f"{name.ljust(width)}  {'  '.join(cells)}".rstrip())
     for head, column in columns.items():
         counts = [sum(1 for verdict, _ in column.values() if verdict == kind) for kind in ("ok", "n/a", "FAIL")]
-        lines.append(f"{head}: {counts[0]} ok, {counts[1]} n/a, {counts[2]} FAIL")
+        lines.append(f"{family} {head}: {counts[0]} ok, {counts[1]} n/a, {counts[2]} FAIL")
     return "\n".join(lines)

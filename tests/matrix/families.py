@@ -1,0 +1,57 @@
+"""The client libraries of the caller matrix: one row each."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Final
+
+from tests.environments import MATRIX, Environment
+
+
+@dataclass(frozen=True)
+class Family:
+    """One client library: its scenarios, and who makes its clients."""
+
+    name: str
+    module: str
+    """What is imported to have the library; `Stage.library`."""
+    package: str
+    """The distribution whose version heads its columns."""
+    parts: tuple[str, ...]
+    """Modules of scenarios, in this folder."""
+    stage: str = "tests.matrix.scenario:Stage"
+    """Class that makes the clients, as `module:Class`; a `Stage`."""
+    breaks: tuple[tuple[str, str], ...] = ()
+    """More of ours that chaos2 makes raise: (module, name) of what records a call after it was prepared."""
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """Oldest supported version first, newest last."""
+        return MATRIX[self.name]
+
+
+FAMILIES: Final = {
+    family.name: family
+    for family in (
+        Family("openai", "openai", "openai", ("openai_calls", "openai_streams", "openai_async")),
+        Family("anthropic", "anthropic", "anthropic", ("anthropic_calls",)),
+    )
+}
+
+
+def declare(*names: str) -> None:
+    """Import the scenarios of some families; of all when none is named."""
+    for name in names or tuple(FAMILIES):
+        for part in FAMILIES[name].parts:
+            importlib.import_module(f"tests.matrix.{part}")
+
+
+def environments(*names: str, every: bool = False) -> dict[Environment, tuple[str, ...]]:
+    """Environments → families to run there: oldest and newest of each, or every row."""
+    found: dict[Environment, tuple[str, ...]] = {}
+    for name in names or tuple(FAMILIES):
+        rows = FAMILIES[name].environments
+        for row in rows if every else dict.fromkeys((rows[0], rows[-1])):
+            found[row] = (*found.get(row, ()), name)
+    return found

@@ -1,0 +1,63 @@
+"""Runs families in environments: the tables, and what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.environments import Environment
+
+from . import table
+from .families import FAMILIES, declare, environments
+
+PROCESSES: Final = 2
+"""At a time."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run found."""
+
+    columns: Mapping[str, Mapping[str, table.Column]]
+    """Family → version → verdicts."""
+
+    @property
+    def wrong(self) -> list[str]:
+        """Everything that is not as it should be."""
+        return [
+            f"{family} {head} {name}: {line}"
+            for family, columns in self.columns.items()
+            for head, column in columns.items()
+            for name, (_, lines) in column.items()
+            for line in lines
+        ]
+
+    def text(self) -> str:
+        """A table for each family."""
+        return "\n\n".join(table.table(family, columns) for family, columns in self.columns.items())
+
+
+def run(directory: Path, *names: str, every: bool = False) -> Outcome:
+    """Run some families (all when none is named) on their oldest and newest version, or on every one."""
+    wanted = environments(*names, every=every)
+    declare(*names)
+    for environment in wanted:
+        environment.python()
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        futures: dict[Environment, dict[str, Future[dict[str, Any]]]] = {
+            environment: {mode: pool.submit(table.play, environment, families, mode, directory) for mode in table.MODES}
+            for environment, families in wanted.items()
+        }
+    results = {
+        environment: {mode: future.result() for mode, future in by_mode.items()}
+        for environment, by_mode in futures.items()
+    }
+    columns: dict[str, dict[str, table.Column]] = {}
+    for family in names or tuple(FAMILIES):
+        for environment in (row for row in FAMILIES[family].environments if row in results):
+            head = environment.version_of(FAMILIES[family].package)
+            columns.setdefault(family, {})[head] = table.verdicts(family, results[environment])
+    return Outcome(columns)
