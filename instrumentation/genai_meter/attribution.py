@@ -54,30 +54,42 @@ def _defaults() -> Mapping[str, str]:
 
 # --- reading ----------------------------------------------------------------------------------------
 _last: tuple[Context | None, Mapping[str, str]] = (None, _NOTHING)
+_frameworks: Callable[[], Mapping[str, str]] | None = None
+
+
+def use_frameworks(source: Callable[[], Mapping[str, str]]) -> None:
+    """Ask `source` what the agent and workflow frameworks say of a call made now: workflow, run, step, agent …"""
+    global _frameworks
+    _frameworks = source
 
 
 def current() -> Mapping[str, str]:
     """Who pays for a call made now: field name of the schema → value. Not to be changed by the caller.
 
-    `attribute(...)` wins over received baggage, which wins over the defaults of the process.
+    `attribute(...)` wins over received baggage, which wins over what a framework says, which wins over the
+    defaults of the process.
     """
     global _last
     context = get_current()
     known, found = _last
     # A provider may come after the first look; the context can be the same one as before.
-    if known is context and _seen[0] is (_bound or trace.get_tracer_provider()):
-        return found
-    found = _resolve(context)
-    _last = (context, found)
-    return found
+    if known is not context or _seen[0] is not (_bound or trace.get_tracer_provider()):
+        found = _resolve(context)
+        _last = (context, found)
+    return found if _frameworks is None else _beneath(context, found, _frameworks())
 
 
-def _resolve(context: Context) -> Mapping[str, str]:
+def _resolve(context: Context, told: Mapping[str, str] = _NOTHING) -> Mapping[str, str]:
     given = cast("Mapping[str, str]", context.get(_KEY, _NOTHING))
     received = _received(context)
     defaults = _defaults()
-    merged = {**defaults, **received, **given} if received or defaults else given
+    merged = {**defaults, **told, **received, **given} if received or defaults or told else given
     return {name: value for name, value in merged.items() if value}
+
+
+def _beneath(context: Context, found: Mapping[str, str], told: Mapping[str, str]) -> Mapping[str, str]:
+    """What a framework says, under what the application says."""
+    return _resolve(context, told) if told else found
 
 
 def _received(context: Context) -> dict[str, str]:
@@ -181,6 +193,7 @@ class attribute:
         parent_run_id: object = None,
         step: object = None,
         agent: object = None,
+        tool: object = None,
         conversation_id: object = None,
         session_id: object = None,
         experiment: object = None,

@@ -90,6 +90,7 @@ FIELDS: Final[tuple[Field, ...]] = (
     Field("parent_run_id", "genai_meter.run.parent_id", "text", "attribution", "The run that started it", baggage=True),
     Field("step", "genai_meter.step", "text", "attribution", "Step or stage in the run", baggage=True),
     Field("agent", semconv.AGENT_NAME, "text", "attribution", "Agent name", baggage=True),
+    Field("tool", "genai_meter.tool", "text", "attribution", "Tool that made the call", baggage=True),
     Field("conversation_id", semconv.CONVERSATION_ID, "text", "attribution", "A real conversation id", baggage=True),
     Field("session_id", semconv.SESSION_ID, "text", "attribution", "User session", baggage=True),
     Field("experiment", "genai_meter.experiment", "text", "attribution", "Experiment name", baggage=True),
