@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.environments import ROOT
 from tests.traffic.judge import judge, usage_difference
 from tests.traffic.recordings import load
-from tests.traffic.runner import ROOT, run
+from tests.traffic.runner import run
 from tests.traffic.server import without_usage
 
 SMALL = Path(__file__).parent / "fixtures" / "traffic"
@@ -29,7 +30,7 @@ def test_the_small_file_in_every_form() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     total = next(line.split() for line in lines if line.startswith("total"))
-    assert total == ["total", "47", "47/47", "(20", "tell", "none)", "47/47", "0", "47/47"]
+    assert total[:9] == ["total", "47", "47/47", "(20", "tell", "none)", "47/47", "0", "47/47"]
     assert "not driven: gcp.gemini: 1 (no client yet)" in lines
     assert "left at the end: open_spans 0, complaints 0, internal_errors 0" in lines
 

@@ -13,10 +13,12 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final, TextIO
 
-from tests.traffic.calls import Call, NotReplayable, plan
+from tests.traffic.calls import Call, NotReplayable
 from tests.traffic.describe import describe, digest
+from tests.traffic.families import plan
 from tests.traffic.recordings import Exchange, load
 from tests.traffic.server import asked_for_usage
 from tests.traffic.watch import Watch
@@ -30,32 +32,15 @@ class Clients:
 
     def __init__(self, url: str, asynchronous: bool) -> None:
         self._url = url
-        self._prefix = "Async" if asynchronous else ""
-        self._made: dict[tuple[str, str, str | None], Any] = {}
+        self._asynchronous = asynchronous
+        self._made: dict[tuple[str, str, str, str | None], Any] = {}
 
-    def get(self, call: Call) -> Any:
+    def get(self, family: ModuleType, call: Call) -> Any:
         """The client for a call."""
-        key = (call.client, call.root, call.deployment)
+        key = (family.__name__, call.client, call.root, call.deployment)
         if key not in self._made:
-            self._made[key] = self._make(call)
+            self._made[key] = family.client(call, self._url, self._asynchronous)
         return self._made[key]
-
-    def _make(self, call: Call) -> Any:
-        common: dict[str, Any] = {"api_key": "sk-none", "max_retries": 0, "timeout": 30.0}
-        if call.client == "anthropic":
-            import anthropic
-
-            return getattr(anthropic, f"{self._prefix}Anthropic")(base_url=self._url + call.root, **common)
-        import openai
-
-        if call.client == "azure":
-            return getattr(openai, f"{self._prefix}AzureOpenAI")(
-                azure_endpoint=self._url + call.root,
-                azure_deployment=call.deployment,
-                api_version="2024-10-21",
-                **common,
-            )
-        return getattr(openai, f"{self._prefix}OpenAI")(base_url=self._url + call.root, **common)
 
 
 def main() -> int:
@@ -101,10 +86,11 @@ class Run:
     def synchronously(self, exchanges: list[Exchange], form: str) -> None:
         """Drive with the synchronous clients."""
         clients = Clients(self._url, False)
-        for exchange, call in self._plans(exchanges, form):
+        for exchange, family, call in self._plans(exchanges, form):
             items: list[Any] = []
             try:
-                items.extend(map(self._note, unfold(invoke(clients.get(call), call))))
+                result = getattr(family, "invoke", invoke)(clients.get(family, call), call)
+                items.extend(map(self._note, getattr(family, "unfold", unfold)(result)))
             except Exception as error:  # noqa: BLE001 - whatever the caller gets is what is compared
                 items.append(self._note(error))
             self._write(exchange, form, items)
@@ -112,26 +98,28 @@ class Run:
     async def asynchronously(self, exchanges: list[Exchange]) -> None:
         """Drive with the asynchronous clients, all in one loop."""
         clients = Clients(self._url, True)
-        for exchange, call in self._plans(exchanges, "async"):
+        for exchange, family, call in self._plans(exchanges, "async"):
             items: list[Any] = []
             try:
-                items.extend([self._note(item) async for item in unfold_async(invoke(clients.get(call), call))])
+                result = getattr(family, "invoke", invoke)(clients.get(family, call), call)
+                unfolded = getattr(family, "unfold_async", unfold_async)(result)
+                items.extend([self._note(item) async for item in unfolded])
             except Exception as error:  # noqa: BLE001 - as above
                 items.append(self._note(error))
             self._write(exchange, "async", items)
 
-    def _plans(self, exchanges: list[Exchange], form: str) -> Iterator[tuple[Exchange, Call]]:
+    def _plans(self, exchanges: list[Exchange], form: str) -> Iterator[tuple[Exchange, ModuleType, Call]]:
         for exchange in exchanges:
             if form == "hidden" and not (exchange.streaming and asked_for_usage(exchange.request)):
                 continue
             try:
-                call = plan(exchange)
+                family, call = plan(exchange)
             except NotReplayable as reason:
                 self._out.write(json.dumps({"id": exchange.id, "form": form, "skip": str(reason)}) + "\n")
                 continue
             if form == "hidden":
                 call.arguments.pop("stream_options", None)
-            yield exchange, call
+            yield exchange, family, call
 
     def _note(self, item: Any) -> Any:
         described = describe(item)

@@ -7,12 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.traffic import known
+from tests.traffic.families import metered
 from tests.traffic.recordings import Exchange, fields
 
-METERED: Final = frozenset(
-    {"chat", "responses", "completions", "embeddings", "images", "audio", "moderation", "messages"}
-)
-"""Operations, as the traffic files call them, that are one metered call each."""
+METERED: Final = metered()
 
 PREFIX: Final = "genai_meter.usage."
 SOURCE: Final = "genai_meter.usage.source"
@@ -52,6 +50,8 @@ class Verdict:
     """`usage`, `values` → what cannot be equal, and why (`known`)."""
     usage_known: bool = False
     """The provider told a usage, so that there was something to compare."""
+    price: str | None = None
+    """Status of the cost; None for what is not metered."""
 
 
 def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin: Mapping[str, Any]) -> Verdict:
@@ -80,6 +80,7 @@ def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin
         verdict.problems["spans"] = f"spans ended: {sorted(spans.values())}"
     if metered and len(events) == 1:
         verdict.usage_known = exchange.truth is not None
+        verdict.price = events[0].get("genai_meter.cost.status", "none")
         wrong = usage_difference(exchange.truth, events[0])
         excused = known.usage(exchange) if wrong else {}
         for name, text in wrong.items():

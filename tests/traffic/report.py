@@ -18,6 +18,7 @@ COLUMNS: Final = (
     "values equal",
     "broken",
     "spans ended once",
+    "price",
 )
 SHOWN: Final = 40
 
@@ -70,6 +71,7 @@ def _row(key: tuple[str, str, str], group: Sequence[Verdict]) -> tuple[str, ...]
     wrong = Counter(problem for verdict in group for problem in verdict.problems.keys() | verdict.known.keys())
     told = sum(verdict.usage_known for verdict in group)
     silent = len(group) - told
+    prices = Counter(verdict.price for verdict in group if verdict.price is not None)
     usage = f"{len(group) - wrong['usage']}/{len(group)}" + (f" ({silent} tell none)" if silent else "")
     return (
         *key,
@@ -78,6 +80,7 @@ def _row(key: tuple[str, str, str], group: Sequence[Verdict]) -> tuple[str, ...]
         f"{len(group) - wrong['values'] - wrong['broken']}/{len(group)}",
         str(wrong["broken"]),
         f"{len(group) - wrong['spans']}/{len(group)}",
+        ", ".join(f"{n} {status}" for status, n in sorted(prices.items())) or "-",
     )
 
 

@@ -1,4 +1,5 @@
-"""A loopback server that answers each request with its recording, named by the header `x-exchange`.
+"""A loopback server that answers each request with its recording, named by the header `x-exchange`
+or, for clients that send no headers of the caller's, by the start of the path: `/~id/…`.
 
 A stream recorded with `stream_options.include_usage` is answered as the provider would answer a
 request without it, when the client does not send it: no usage chunk, no `usage` key.
@@ -70,7 +71,8 @@ class Replay:
             writer.close()
 
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
-        exchange = self.exchanges.get(headers.get(PIN, ""))
+        name, path = _unpinned(path) if path.startswith("/~") else (headers.get(PIN, ""), path)
+        exchange = self.exchanges.get(name)
         if exchange is None or (method, _plain(path)) != (exchange.method, _plain(exchange.path)):
             return _response(418, {"content-type": "text/plain"}, [f"replay: {method} {path}".encode()], False)
         whole = exchange.body
@@ -100,6 +102,11 @@ def without_usage(body: bytes) -> bytes:
         if data:
             kept.append(data)
     return b"".join(data + b"\n\n" for data in kept)
+
+
+def _unpinned(path: str) -> tuple[str, str]:
+    name, _, rest = path[2:].partition("/")
+    return unquote(name), f"/{rest}"
 
 
 def _plain(path: str) -> str:

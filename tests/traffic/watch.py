@@ -32,10 +32,10 @@ class Watch:
         trace.set_tracer_provider(tracing)
         self._plugin = plugin
         if plugin:
-            from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
+            from genai_meter.instrumentor import LibraryInstrumentor
 
-            OpenAIInstrumentor().instrument()
-            AnthropicInstrumentor().instrument()
+            for instrumentor in LibraryInstrumentor.__subclasses__():
+                instrumentor().instrument()
 
     def take(self) -> dict[str, Any]:
         """Events and spans since the last time."""

@@ -1,0 +1,160 @@
+"""`openai` (with Azure and everything OpenAI-compatible) and `anthropic`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, Final
+
+from tests.traffic.calls import Call, NotReplayable, known, pinned
+from tests.traffic.recordings import Exchange, fields
+from tests.traffic.server import PIN
+
+OPENAI_METHODS: Final = {
+    "/chat/completions": "chat.completions.create",
+    "/responses": "responses.create",
+    "/responses/compact": "responses.compact",
+    "/completions": "completions.create",
+    "/embeddings": "embeddings.create",
+    "/moderations": "moderations.create",
+    "/images/generations": "images.generate",
+    "/images/edits": "images.edit",
+    "/images/variations": "images.create_variation",
+    "/audio/speech": "audio.speech.create",
+    "/audio/transcriptions": "audio.transcriptions.create",
+    "/audio/translations": "audio.translations.create",
+}
+"""End of a path → the method of the `openai` client that posts to it."""
+
+COMPATIBLE: Final = frozenset(
+    {
+        "openai",
+        "azure.ai.openai",
+        "deepseek",
+        "groq",
+        "ollama",
+        "openrouter",
+        "perplexity",
+        "together",
+        "x_ai",
+        "huggingface",
+        "mistral_ai",
+        "aws.bedrock",
+        "cohere",
+        "other",
+    }
+)
+"""Providers whose OpenAI-compatible paths people call with the `openai` client."""
+
+
+PROVIDERS: Final = COMPATIBLE | {"anthropic", "gcp.gemini", "gcp.vertex_ai"}
+METERED: Final = ("chat", "responses", "completions", "embeddings", "images", "audio", "moderation", "messages")
+
+
+def plan(exchange: Exchange) -> Call | None:
+    """How to send a recorded request; None when another client does."""
+    if exchange.provider == "anthropic" and exchange.operation != "chat":
+        return _anthropic(exchange)
+    if exchange.provider not in COMPATIBLE and exchange.operation != "chat":
+        return None
+    return _openai(exchange)
+
+
+def client(call: Call, url: str, asynchronous: bool) -> Any:
+    """A client for a call."""
+    prefix = "Async" if asynchronous else ""
+    common: dict[str, Any] = {"api_key": "sk-none", "max_retries": 0, "timeout": 30.0}
+    if call.client == "anthropic":
+        import anthropic
+
+        return getattr(anthropic, f"{prefix}Anthropic")(base_url=url + call.root, **common)
+    import openai
+
+    if call.client == "azure":
+        return getattr(openai, f"{prefix}AzureOpenAI")(
+            azure_endpoint=url + call.root,
+            azure_deployment=call.deployment,
+            api_version="2024-10-21",
+            **common,
+        )
+    return getattr(openai, f"{prefix}OpenAI")(base_url=url + call.root, **common)
+
+
+def _openai(exchange: Exchange) -> Call | None:
+    path = exchange.bare_path
+    end = next((end for end in sorted(OPENAI_METHODS, key=len, reverse=True) if path.endswith(end)), None)
+    ours = exchange.provider == "openai"
+    native = exchange.provider == "ollama" and path.startswith("/api/")
+    if exchange.method != "POST" or end is None or native or "/threads" in path:
+        return _generic("openai", exchange) if ours else None
+    root, deployment, client = path.removesuffix(end), None, "openai"
+    found = re.fullmatch(r"(.*)/openai/deployments/([^/]+)", root)
+    if found:
+        client, root, deployment = "azure", found[1], found[2]
+    arguments = _form(exchange) if exchange.request is None else fields(exchange.request)
+    if not arguments:
+        raise NotReplayable("the recorded request is no JSON object")
+    if end == "/images/edits" and exchange.request is not None:
+        return _generic("openai", exchange)
+    arguments = known(_method(client, OPENAI_METHODS[end]), arguments)
+    if deployment is not None:
+        arguments.setdefault("model", deployment)
+    return Call(client, root, OPENAI_METHODS[end], pinned(arguments, exchange), deployment)
+
+
+def _anthropic(exchange: Exchange) -> Call:
+    path = exchange.bare_path
+    if exchange.method != "POST" or not path.endswith("/v1/messages") or not fields(exchange.request):
+        return _generic("anthropic", exchange)
+    method = "beta.messages.create" if "beta=true" in exchange.path else "messages.create"
+    arguments = pinned(known(_method("anthropic", method), fields(exchange.request)), exchange)
+    beta = exchange.request_headers.get("anthropic-beta")
+    if beta:
+        arguments["extra_headers"]["anthropic-beta"] = beta
+    return Call("anthropic", path.removesuffix("/v1/messages"), method, arguments)
+
+
+def _generic(client: str, exchange: Exchange) -> Call:
+    """The client's own untyped request, for paths without a method."""
+    verb = exchange.method.lower()
+    if verb not in ("get", "post", "delete"):
+        raise NotReplayable(f"no generic {verb}")
+    arguments: dict[str, Any] = {"cast_to": object, "options": {"headers": {PIN: exchange.id}}}
+    if verb == "post":
+        arguments["body"] = exchange.request if exchange.request is not None else {}
+    return Call(client, "", f"{verb}:{exchange.path}", arguments)
+
+
+def _form(exchange: Exchange) -> dict[str, Any]:
+    """Arguments of a multipart request; files are of zeros, the server does not look at them."""
+    form: dict[str, Any] = dict(exchange.form or {})
+    if not form or "raw_audio_bytes" in form:
+        form = {"file": {"filename": "a.wav", "content_type": "audio/wav"}, "model": "whisper-1"}
+    for name, value in list(form.items()):
+        told = fields(value)
+        if told:
+            form[name] = (told.get("filename") or "file", bytes(64), told.get("content_type"))
+        elif name == "stream":
+            form[name] = value == "true"
+        elif name == "n":
+            form[name] = int(value)
+        elif name == "temperature":
+            form[name] = float(value)
+        elif name.endswith("[]"):
+            form[name[:-2]] = [form.pop(name)]
+    return form
+
+
+@lru_cache
+def _method(client: str, dotted: str) -> Callable[..., Any]:
+    """The plain function behind a dotted method of a client's class."""
+    import anthropic
+    import openai
+
+    where: Any = anthropic.Anthropic(api_key="x") if client == "anthropic" else openai.OpenAI(api_key="x")
+    for name in dotted.split("."):
+        where = getattr(where, name, None)
+        if where is None:
+            raise NotReplayable(f"this version of the client has no {dotted}")
+    return where.__func__
