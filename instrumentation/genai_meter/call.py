@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -103,6 +103,8 @@ class Call:
     """The OpenTelemetry context of `span`: exemplars and the event belong to it."""
     attributes: dict[str, Any] = field(default_factory=lambda: {})
     """What span and event say of the request; made by `emit` when the span is opened."""
+    gate: Callable[[Call, Status], bool] | None = None
+    """Asked at the end whether the call is charged now; None is yes. A background response says no until it is over."""
     open: list[bool] = field(default_factory=lambda: [True])
     """Popped by whoever ends the call: a test-and-set that a finalizer on any thread can use without a lock."""
 

@@ -28,13 +28,15 @@ from genai_meter.metrics import Instruments, Measured
 from genai_meter.safety import guarded, internal_errors, swallow
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from genai_meter.call import Call, Status
     from genai_meter.settle import Outcome
 
 Active: TypeAlias = tuple[Context, Token[Context]]
 """What `activate` gives and `deactivate` takes."""
+
+Job: TypeAlias = "Callable[[], None]"
 
 
 # --- pipeline ---------------------------------------------------------------------------------------
@@ -232,9 +234,37 @@ def _enrich_early(call: Call, span: Span) -> None:
     call.span_told = outcome.usage_told()
 
 
-def _measure(call: Call, outcome: Outcome) -> None:
+def charge(call: Call) -> None:
+    """Record a call that ran elsewhere: its event, tokens and cost; no span, no duration. Never raises."""
+    try:
+        call.open.pop()
+    except IndexError:
+        return
+    guarded(_charge, call)
+
+
+def _charge(call: Call) -> None:
+    # Whoever reads its result now is no part of the call: neither trace nor exemplar point there.
+    call.span, call.context = trace.INVALID_SPAN, Context()
+    call.attributes = records.at_start(call)
+    outcome = guarded(settle.settle, call) or settle.Outcome(call.reading.model)
+    shared = guarded(records.at_end, call, outcome) or {}
+    guarded(_measure, call, outcome, late=True)
+    guarded(_emit_event, call, outcome, shared)
+
+
+def drain() -> None:
+    """Have what was emitted sent on: the queue of the SDK is bounded, and throws away what is too much."""
+    provider: Any = _providers.logger or _logs.get_logger_provider()
+    flush_now = getattr(provider, "force_flush", None)
+    if callable(flush_now):
+        guarded(flush_now)
+
+
+def _measure(call: Call, outcome: Outcome, *, late: bool = False) -> None:
     target, cost = call.prepared.target, outcome.cost
     meters = _get().instruments
+    record = meters.record_late if late else meters.record
     series = meters.series(
         call.prepared.dialect.operation,
         call.attributes.get(semconv.REQUEST_MODEL),
@@ -244,7 +274,7 @@ def _measure(call: Call, outcome: Outcome) -> None:
         target.port,
     )
     start_ns, first_chunk, end_ns = call.start_ns, call.first_chunk_ns, call.end_ns or call.start_ns
-    meters.record(
+    record(
         series,
         Measured(
             max(0, end_ns - start_ns) / 1e9,
@@ -280,7 +310,7 @@ def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None
 class _Reaper:
     """Ends abandoned calls on a thread of its own."""
 
-    _calls: queue.SimpleQueue[Call | threading.Event]
+    _calls: queue.SimpleQueue[Call | threading.Event | Job]
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -303,11 +333,11 @@ class _Reaper:
                     self._running = False
                     swallow("emit.reaper", error)
 
-    def take(self, call: Call) -> bool:
-        """Take over the end of a call; False when it must be ended on the spot."""
+    def take(self, work: Call | Job) -> bool:
+        """Take over the end of a call, or another job; False when it must be done on the spot."""
         if not self._running or _exiting:
             return False
-        self._calls.put(call)
+        self._calls.put(work)
         return True
 
     def flush(self, seconds: float) -> bool:
@@ -323,6 +353,8 @@ class _Reaper:
             item = self._calls.get()
             if isinstance(item, threading.Event):
                 item.set()
+            elif callable(item):
+                guarded(item)
             else:
                 guarded(_finish, item)
             del item
@@ -330,6 +362,13 @@ class _Reaper:
 
 _exiting = False
 _reaper = _Reaper()
+
+
+def aside(job: Job) -> None:
+    """Do a job on the thread of ours, in turn, else on the spot."""
+    _reaper.start()
+    if not _reaper.take(job):
+        guarded(job)
 
 
 def expect_drops() -> None:

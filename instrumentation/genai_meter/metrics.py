@@ -246,6 +246,20 @@ class Instruments:
                 if call.input_tokens is not None:
                     self._embeddings_input.record(call.input_tokens, attributes, context)
 
+    def record_late(self, series: Series, call: Measured, context: Context | None) -> None:
+        """Count a call that ran elsewhere, of which no duration is known."""
+        self._count(series, call)
+        attributes = series.with_error(call.error_type) if call.error_type else series.attributes
+        if self._legacy and series.kind != "other":
+            self._record_legacy(series, call, context)
+        if self._latest and series.kind == "inference":
+            if call.input_tokens is not None:
+                self._input.record(call.input_tokens, attributes, context)
+            if call.output_tokens is not None:
+                self._output.record(call.output_tokens, attributes, context)
+        elif self._latest and series.kind == "embeddings" and call.input_tokens is not None:
+            self._embeddings_input.record(call.input_tokens, attributes, context)
+
     def _record_inference(
         self, series: Series, call: Measured, attributes: Attributes, context: Context | None
     ) -> None:

@@ -116,10 +116,11 @@ def settle(
     """End the call. Whoever comes first wins; a call that sent nothing leaves no trace."""
     if not call.open:
         return
-    if not call.attempts and status != "blocked":
+    if (not call.attempts and status != "blocked") or (call.gate is not None and not guarded(call.gate, call, status)):
         call.open.clear()
         return
-    call.end_ns = end_ns or time.time_ns()
+    if call.gate is None or call.end_ns is None:
+        call.end_ns = end_ns or time.time_ns()
     if call.attempts:
         attempt = call.attempts[-1]
         if attempt.end_ns is None:
