@@ -80,6 +80,14 @@ class Ending:
         else:
             ending._early("closed_early")
 
+    def left(self, error: BaseException | None) -> None:
+        """The block in which the response could be read was left, perhaps by a generator that was dropped."""
+        ending = self.latest()
+        if error is None or isinstance(error, GeneratorExit):
+            ending._finalized("closed_early")
+        elif ending in _open:
+            ending.failed(error)
+
     def watch(self, response: object, stream: object = None) -> None:
         """Notice when `response` can be read no more; `stream` is what the caller reads it by."""
         references = [weakref.ref(response, self._dropped)]

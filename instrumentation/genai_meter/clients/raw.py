@@ -29,6 +29,10 @@ MOST_BYTES: Final = 8 * 1024 * 1024
 """Longest body kept until its end; the usage of a longer one stays unknown."""
 
 
+JSON_LINES: Final = ("stream+json", "ndjson", "jsonl", "json-lines")
+"""Parts of content types of streams that have one JSON object a line."""
+
+
 def http_response_of(result: Any) -> Any:
     """The HTTP response inside a raw response, or itself; None for anything else."""
     response = getattr(result, "http_response", result)
@@ -59,16 +63,23 @@ def listen(response: Any, ending: Ending) -> None:
     response.stream = Body(response.stream, ending, response.headers, response.__class__)
 
 
+def ending_of(response: Any) -> Ending | None:
+    """What watches the body of `response`; None for a response of which nothing is known."""
+    body = response.stream
+    return body._self_ending.latest() if type(body) is Body else None
+
+
 class Bytes(Ending):
     """The bytes of one body, as they came over the wire."""
 
-    __slots__ = ("_encoding", "_events", "_json", "_kept", "_kept_size", "_response_class")
+    __slots__ = ("_bare", "_encoding", "_events", "_json", "_kept", "_kept_size", "_response_class")
 
     def __init__(self, call: Call, headers: Any, response_class: Any) -> None:
         super().__init__(call)
         content_type = headers.get("content-type", "")
-        self._json = is_json(content_type)
-        self._events = "event-stream" in content_type
+        self._bare = any(part in content_type for part in JSON_LINES)
+        self._events = self._bare or "event-stream" in content_type
+        self._json = not self._events and is_json(content_type)
         self._encoding: str = headers.get("content-encoding", "identity")
         self._response_class = response_class
         self._kept: list[bytes] = []
@@ -115,9 +126,10 @@ class Bytes(Ending):
         return None
 
     def _take_line(self, line: bytes) -> None:
-        if line.startswith(b"data:") and line[5:].lstrip().startswith(b"{"):
+        data = line if self._bare else line[5:] if line.startswith(b"data:") else b""
+        if data.lstrip().startswith(b"{"):
             self.call.chunk_count += 1
-            self.call.prepared.dialect.chunk(self.call.reading, json.loads(line[5:]))
+            self.call.prepared.dialect.chunk(self.call.reading, json.loads(data))
 
     def _read_kept(self) -> None:
         data = b"".join(self._kept)
