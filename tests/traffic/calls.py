@@ -23,12 +23,17 @@ class Call:
     client: str
     """Kind of client, in the words of its family."""
     root: str
-    """Path under which the client finds its API."""
+    """Where the client finds its API: a path, behind `Exchange.origin` when that is told."""
     method: str
     """Dotted name below the client, or `verb:/path` for its untyped request."""
     arguments: dict[str, Any] = field(default_factory=dict[str, Any])
     deployment: str | None = None
     """Azure only."""
+
+
+def base_url(call: Call, url: str) -> str:
+    """Where the client of a call sends it: to the recorded host, else to the replay server itself."""
+    return call.root if "://" in call.root else url + call.root
 
 
 def known(function: Callable[..., Any], body: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,9 @@ and may offer
     invoke(client, call)                 makes the call; else `driver.invoke`
     unfold(result), unfold_async(result) what the caller gets, one by one; else `driver.unfold…`
 
+All hosts are the replay server (it is their `http_proxy`): a client for `http://api.example.com` is answered by it, and
+the meter sees the host that was recorded. So `Call.root` starts with `Exchange.origin`, and `client` uses `base_url`.
+
 A label that several families have is driven in the first of their environments that is not the test suite's.
 """
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-from tests.traffic.calls import Call, NotReplayable, known, pinned
+from tests.traffic.calls import Call, NotReplayable, base_url, known, pinned
 from tests.traffic.recordings import Exchange, fields
 from tests.traffic.server import PIN
 
@@ -68,17 +68,17 @@ def client(call: Call, url: str, asynchronous: bool) -> Any:
     if call.client == "anthropic":
         import anthropic
 
-        return getattr(anthropic, f"{prefix}Anthropic")(base_url=url + call.root, **common)
+        return getattr(anthropic, f"{prefix}Anthropic")(base_url=base_url(call, url), **common)
     import openai
 
     if call.client == "azure":
         return getattr(openai, f"{prefix}AzureOpenAI")(
-            azure_endpoint=url + call.root,
+            azure_endpoint=base_url(call, url),
             azure_deployment=call.deployment,
             api_version="2024-10-21",
             **common,
         )
-    return getattr(openai, f"{prefix}OpenAI")(base_url=url + call.root, **common)
+    return getattr(openai, f"{prefix}OpenAI")(base_url=base_url(call, url), **common)
 
 
 def _openai(exchange: Exchange) -> Call | None:
@@ -100,7 +100,7 @@ def _openai(exchange: Exchange) -> Call | None:
     arguments = known(_method(client, OPENAI_METHODS[end]), arguments)
     if deployment is not None:
         arguments.setdefault("model", deployment)
-    return Call(client, root, OPENAI_METHODS[end], pinned(arguments, exchange), deployment)
+    return Call(client, exchange.origin + root, OPENAI_METHODS[end], pinned(arguments, exchange), deployment)
 
 
 def _anthropic(exchange: Exchange) -> Call:
@@ -112,7 +112,7 @@ def _anthropic(exchange: Exchange) -> Call:
     beta = exchange.request_headers.get("anthropic-beta")
     if beta:
         arguments["extra_headers"]["anthropic-beta"] = beta
-    return Call("anthropic", path.removesuffix("/v1/messages"), method, arguments)
+    return Call("anthropic", exchange.origin + path.removesuffix("/v1/messages"), method, arguments)
 
 
 def _generic(client: str, exchange: Exchange) -> Call:
@@ -123,7 +123,7 @@ def _generic(client: str, exchange: Exchange) -> Call:
     arguments: dict[str, Any] = {"cast_to": object, "options": {"headers": {PIN: exchange.id}}}
     if verb == "post":
         arguments["body"] = exchange.request if exchange.request is not None else {}
-    return Call(client, "", f"{verb}:{exchange.path}", arguments)
+    return Call(client, exchange.origin, f"{verb}:{exchange.path}", arguments)
 
 
 def _form(exchange: Exchange) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Exchange:
     method: str
     path: str
     """With query."""
+    host: str | None
+    """Whom the request was sent to; with a port that is not the scheme's own."""
     request: Json
     """The JSON body; None for forms and bodiless requests."""
     form: Mapping[str, Json] | None
@@ -46,6 +48,11 @@ class Exchange:
     def bare_path(self) -> str:
         """The path without its query."""
         return self.path.partition("?")[0]
+
+    @property
+    def origin(self) -> str:
+        """Where it was sent, without TLS (the replay server is the proxy of all hosts); empty when not told."""
+        return f"http://{self.host}" if self.host else ""
 
     def json(self) -> Json:
         """The body of an answer that is no stream."""
@@ -131,6 +138,7 @@ def _exchange(record: dict[str, Json]) -> Exchange:
         operation_detail=record.get("operation_detail"),
         method=record["method"],
         path=record["path"],
+        host=record.get("host"),
         request=record.get("request_json"),
         form=record.get("request_form"),
         request_headers=record.get("request_headers") or {},

@@ -59,7 +59,7 @@ def _drive(
             out = scratch / f"{mode}.jsonl"
             command = [python, "-m", "tests.traffic.driver", "--url", url, "--out", str(out), *narrowed]
             command += ["--providers", ",".join(labels), *(["--plugin"] if mode == "on" else [])]
-            process = subprocess.Popen([*command, *map(str, found)], cwd=ROOT, env=_environment())
+            process = subprocess.Popen([*command, *map(str, found)], cwd=ROOT, env=_environment(url))
             running.append((mode, process, out))
         for mode, process, out in running:
             if process.wait() != 0:
@@ -68,11 +68,11 @@ def _drive(
     return lines["off"], lines["on"]
 
 
-def _environment() -> dict[str, str]:
-    """Of the driver: nothing of the user's OpenTelemetry or plugin settings, nothing of proxies."""
+def _environment(url: str) -> dict[str, str]:
+    """Of the driver: nothing of the user's OpenTelemetry or plugin settings; the replay server is the only proxy."""
     kept = {k: v for k, v in os.environ.items() if not k.upper().startswith(("OTEL_", "GENAI_METER_"))}
     kept = {k: v for k, v in kept.items() if not k.upper().endswith("_PROXY")}
-    return {**kept, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'instrumentation'}"}
+    return {**kept, "http_proxy": url, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'instrumentation'}"}
 
 
 def _read(out: Path, lines: dict[tuple[str, str], Mapping[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """A loopback server that answers each request with its recording, named by the header `x-exchange`
 or, for clients that send no headers of the caller's, by the start of the path: `/~id/…`.
+It is a proxy, too: a client that is told of `http_proxy` calls any host, and is answered here.
 
 A stream recorded with `stream_options.include_usage` is answered as the provider would answer a
 request without it, when the client does not send it: no usage chunk, no `usage` key.
@@ -71,6 +72,7 @@ class Replay:
             writer.close()
 
     def _answer(self, method: str, path: str, headers: dict[str, str], body: bytes) -> bytes:
+        path = path[path.index("/", 7) :] if path.startswith("http://") else path
         name, path = _unpinned(path) if path.startswith("/~") else (headers.get(PIN, ""), path)
         exchange = self.exchanges.get(name)
         if exchange is None or (method, _plain(path)) != (exchange.method, _plain(exchange.path)):
