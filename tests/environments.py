@@ -121,9 +121,16 @@ LITELLM: Final = Environment("litellm", ("litellm==1.106.2",))
 AIOBOTOCORE: Final = Environment("aiobotocore", ("aiobotocore==3.10.0",))
 """Wants an older `botocore`."""
 
+COMPATIBLE_OLDEST: Final = Environment(
+    "compatible-oldest", ("groq==0.9.0", "together==2.0.0", "cerebras-cloud-sdk==1.0.0", "httpx<0.28")
+)
+
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
     "anthropic": OPENAI_ANTHROPIC,
+    "groq": (COMPATIBLE_OLDEST, CLIENTS),
+    "together": (COMPATIBLE_OLDEST, CLIENTS),
+    "cerebras": (COMPATIBLE_OLDEST, CLIENTS),
 }
 """Family of the caller matrix → its environments, oldest supported version first, newest last."""
 

@@ -117,3 +117,36 @@ class AnthropicInstrumentor(LibraryInstrumentor):
     """Meters `anthropic`: Anthropic, Bedrock, Vertex, Foundry."""
 
     library = Library("anthropic", ("anthropic._base_client",), _STAINLESS)
+
+
+class GoogleGenAIInstrumentor(LibraryInstrumentor):
+    """Meters `google-genai`: the Gemini API and Vertex AI."""
+
+    library = Library(
+        "google-genai",
+        (
+            "google.genai._api_client",
+            "google.genai._interactions._base_client",
+            "google.genai._gaos.basesdk",
+            "google.genai.live",
+        ),
+        "genai_meter.clients.google_genai",
+    )
+
+
+class GroqInstrumentor(LibraryInstrumentor):
+    """Meters `groq`."""
+
+    library = Library("groq", ("groq._base_client",), _STAINLESS)
+
+
+class TogetherInstrumentor(LibraryInstrumentor):
+    """Meters `together` from version 2 on; version 1 is other code, and is named in the log."""
+
+    library = Library("together", ("together._base_client", "together.abstract.api_requestor"), _STAINLESS)
+
+
+class CerebrasInstrumentor(LibraryInstrumentor):
+    """Meters `cerebras-cloud-sdk`."""
+
+    library = Library("cerebras", ("cerebras.cloud.sdk._base_client",), _STAINLESS)

@@ -31,11 +31,17 @@ class Family:
         return MATRIX[self.name]
 
 
+COMPATIBLE: Final = ("compatible_calls",)
+COMPATIBLE_STAGE: Final = "tests.matrix.compatible_calls:CompatibleStage"
+
 FAMILIES: Final = {
     family.name: family
     for family in (
         Family("openai", "openai", "openai", ("openai_calls", "openai_streams", "openai_async")),
         Family("anthropic", "anthropic", "anthropic", ("anthropic_calls",)),
+        Family("groq", "groq", "groq", COMPATIBLE, COMPATIBLE_STAGE),
+        Family("together", "together", "together", COMPATIBLE, COMPATIBLE_STAGE),
+        Family("cerebras", "cerebras.cloud.sdk", "cerebras-cloud-sdk", COMPATIBLE, COMPATIBLE_STAGE),
     )
 }
 

@@ -1,0 +1,50 @@
+"""`groq`, `together`, `cerebras`: the scenarios of `openai` that are about chats, with these libraries' clients."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+from . import openai_async, openai_calls, openai_streams
+from .scenario import SCENARIOS, NotThere, Stage
+
+LIBRARIES: Final = {"groq": "Groq", "together": "Together", "cerebras": "Cerebras"}
+"""Family → how its client classes are called."""
+OTHERS: Final = re.compile(
+    r"parse|responses|embeddings|moderation|image|speech|transcription|legacy|list of|client\.post|Azure|module|"
+    r"a client inside|helper|beta|pickle|whole URL|background|pickles|several"
+)
+"""What these libraries do not have, or have at another place, or cannot do with the plugin off either."""
+PARTS: Final = {openai_calls.__name__, openai_streams.__name__, openai_async.__name__}
+
+
+class CompatibleStage(Stage):
+    """Clients of a library that another generator run of the same kind has made."""
+
+    @property
+    def base_url(self) -> str:
+        return self.provider.url + ("/v1" if self.library.__name__ == "together" else "")
+
+    def client(self, **options: Any) -> Any:
+        return self._made("", options)
+
+    def async_client(self, **options: Any) -> Any:
+        return self._made("Async", options)
+
+    def _made(self, prefix: str, options: dict[str, Any]) -> Any:
+        name = self.library.__name__.partition(".")[0]
+        if "http_client" not in options:
+            kind = getattr(self.library, f"Default{prefix}HttpxClient", None)
+            if kind is None:
+                raise NotThere("DefaultHttpxClient")
+            options["http_client"] = kind(verify=False, timeout=options.get("timeout", 60))
+        if name == "cerebras":
+            options["warm_tcp_connection"] = False
+        given = {"base_url": self.base_url, "api_key": "sk-test", **options}
+        return getattr(self.library, prefix + LIBRARIES[name])(**given)
+
+
+for _found in [s for s in SCENARIOS if s.library == "openai" and s.run.__module__ in PARTS]:
+    if not OTHERS.search(_found.name):
+        SCENARIOS.extend(replace(_found, library=name) for name in LIBRARIES)
