@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from . import anthropic_messages, openai_chat, openai_media, openai_responses
+from . import anthropic_messages, gemini, openai_chat, openai_media, openai_responses
 from .wire import JSON, Memory, Reply, Request, Served, dump
 
 OPENAI: Final = {
@@ -167,7 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
             reply = openai_media.models()
         else:
             stored = re.fullmatch(r".*/responses/([^/]+)", request.path)
-            reply = openai_responses.retrieve(request, stored[1]) if stored else None
+            reply = openai_responses.retrieve(request, stored[1]) if stored else gemini.retrieve(request)
         self._answer(request, reply)
 
     def do_POST(self) -> None:
@@ -265,6 +265,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.provider.record(request, status)
         if request.path in ANTHROPIC or VERTEX.fullmatch(request.path):
             body = anthropic_messages.error(status, message)
+        elif gemini.speaks(request.path):
+            body = gemini.error(status, message)
         else:
             kind = "invalid_request_error" if status < 429 else "rate_limit" if status == 429 else "server_error"
             body: JSON = {"error": {"message": message, "type": kind, "param": None, "code": None}}
@@ -288,6 +290,8 @@ def _reply(request: Request) -> Reply | None:
     if vertex := VERTEX.fullmatch(path):
         request.body["stream"] = vertex[2] == "streamRawPredict"
         return anthropic_messages.messages(request, vertex[1].replace("@", "-"))
+    if gemini.speaks(path):
+        return gemini.answer(request)
     if azure := AZURE_DEPLOYMENT.fullmatch(path):
         deployed = azure[1] if azure[1].startswith(("gpt-", "o1", "o3", "o4", "text-")) else DEPLOYED
         if azure[2] == "chat/completions":
