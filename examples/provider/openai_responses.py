@@ -56,12 +56,35 @@ def responses(request: Request, model: str) -> Reply:
 
 
 def retrieve(request: Request, response_id: str) -> Reply | None:
-    """A stored answer, which is complete by the time it is asked for."""
+    """A stored answer; one from the background is at work for as many polls as its metadata say."""
+    memory = request.memory
+    with memory.lock:
+        response = memory.responses.get(response_id)
+        if response is None:
+            return None
+        memory.polls[response_id] += 1
+        told = member(response, "metadata")
+        working = memory.polls[response_id] <= int(told.get("polls", 0))
+    if working:
+        response = response | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
+    elif "end" in told:
+        response = response | {"status": told["end"], "error": {"code": "server_error", "message": "It broke."}}
+    reply = Reply("responses.retrieve", response["model"], response_id, metered=False, error_frame=ERROR_FRAME)
+    if "stream=true" in request.query:
+        reply.frames = [sse(event, event["type"]) for event in _events(response)]
+    else:
+        reply.content = dump(response)
+    return reply
+
+
+def cancel(request: Request, response_id: str) -> Reply | None:
+    """Ends the work on a stored answer; what was generated is billed."""
     with request.memory.lock:
         response = request.memory.responses.get(response_id)
-    if response is None:
-        return None
-    return Reply("responses.retrieve", response["model"], response_id, content=dump(response), metered=False)
+        if response is None:
+            return None
+        response["status"] = "cancelled"
+    return Reply("responses.cancel", response["model"], response_id, content=dump(response), metered=False)
 
 
 def _response(request: Request, model: str) -> JSON:
@@ -88,6 +111,7 @@ def _response(request: Request, model: str) -> JSON:
         "id": new_id(request, "resp_"),
         "object": "response",
         "created_at": now(),
+        "completed_at": now(),
         "status": "incomplete" if cut else "completed",
         "background": bool(body.get("background")),
         "error": None,

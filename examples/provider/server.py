@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from . import anthropic_messages, gemini, openai_chat, openai_media, openai_responses
+from . import anthropic_messages, batches, gemini, openai_chat, openai_media, openai_responses
 from .wire import JSON, Memory, Reply, Request, Served, dump
 
 OPENAI: Final = {
@@ -26,12 +26,15 @@ OPENAI: Final = {
     "audio/speech": openai_media.speech,
     "audio/transcriptions": openai_media.transcriptions,
     "audio/translations": openai_media.translations,
+    "files": batches.upload,
+    "batches": batches.create,
 }
 """Path after the version (or after the Azure deployment) → what answers it."""
 
 ANTHROPIC: Final = {
     "/v1/messages": anthropic_messages.messages,
     "/v1/messages/count_tokens": anthropic_messages.count_tokens,
+    "/v1/messages/batches": batches.create_messages,
 }
 
 AZURE_DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)/(.+)")
@@ -167,7 +170,11 @@ class _Handler(BaseHTTPRequestHandler):
             reply = openai_media.models()
         else:
             stored = re.fullmatch(r".*/responses/([^/]+)", request.path)
-            reply = openai_responses.retrieve(request, stored[1]) if stored else gemini.retrieve(request)
+            reply = (
+                openai_responses.retrieve(request, stored[1])
+                if stored
+                else batches.get(request) or gemini.retrieve(request)
+            )
         self._answer(request, reply)
 
     def do_POST(self) -> None:
@@ -191,7 +198,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _request(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
         raw = self._read_chunks() if "transfer-encoding" in headers else self._read_length(headers)
-        return Request(self.command, self.path.partition("?")[0], headers, raw, self.server.provider.memory)
+        path, _, query = self.path.partition("?")
+        return Request(self.command, path, headers, raw, self.server.provider.memory, query=query)
 
     def _read_length(self, headers: dict[str, str]) -> bytes:
         return self.rfile.read(int(headers.get("content-length") or 0))
@@ -297,6 +305,8 @@ def _reply(request: Request) -> Reply | None:
         if azure[2] == "chat/completions":
             return openai_chat.chat(request, deployed, azure=True)
         return OPENAI[azure[2]](request, deployed) if azure[2] in OPENAI else None
+    if stored := re.fullmatch(r".*/responses/([^/]+)/cancel", path):
+        return openai_responses.cancel(request, stored[1])
     found = re.fullmatch(r"/(?:openai/)?v1/(.+)", path)
     return OPENAI[found[1]](request, model) if found and found[1] in OPENAI else None
 

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -69,10 +70,22 @@ class Memory:
     responses: dict[str, JSON] = field(default_factory=dict[str, JSON])
     """Stored answers of the Responses API by id."""
 
+    files: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    """Uploaded files and results of batches by id."""
+
+    batches: dict[str, JSON] = field(default_factory=dict[str, JSON])
+    """Batches by id."""
+
+    polls: Counter[str] = field(default_factory=Counter[str])
+    """How often a stored answer was asked for, by its id."""
+
     def clear(self) -> None:
         with self.lock:
             self.prefixes.clear()
             self.responses.clear()
+            self.files.clear()
+            self.batches.clear()
+            self.polls.clear()
 
 
 @dataclass(slots=True)
@@ -88,6 +101,8 @@ class Request:
     memory: Memory
     body: JSON = field(default_factory=dict[str, Any])
     """The JSON object, or the fields of a form (a file field is its bytes)."""
+
+    query: str = ""
 
     @property
     def scenario(self) -> str:

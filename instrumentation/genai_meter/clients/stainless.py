@@ -25,7 +25,7 @@ from typing import Any, Final
 
 from genai_meter import dialects
 from genai_meter.call import Call
-from genai_meter.clients import lifecycle
+from genai_meter.clients import later, lifecycle
 from genai_meter.clients.exchange import Exchange, body_of
 from genai_meter.clients.targets import target_of
 from genai_meter.safety import guarded, logger
@@ -101,7 +101,13 @@ class Seam:
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
             if exchange is None:
-                return original(client, *args, **kwargs)
+                visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
+                if visit is None:
+                    return original(client, *args, **kwargs)
+                args, kwargs = visit.arguments(args, kwargs)
+                result = original(client, *args, **kwargs)
+                guarded(visit.returned, result)
+                return result
             if lifecycle.decide(exchange.call):
                 guarded(exchange.change)
             guarded(exchange.ask_usage, kwargs.get("stream_cls"))
@@ -129,7 +135,13 @@ class Seam:
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
             exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
             if exchange is None:
-                return await original(client, *args, **kwargs)
+                visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
+                if visit is None:
+                    return await original(client, *args, **kwargs)
+                args, kwargs = visit.arguments(args, kwargs)
+                result = await original(client, *args, **kwargs)
+                guarded(visit.returned, result)
+                return result
             if await lifecycle.decide_async(exchange.call):
                 guarded(exchange.change)
             guarded(exchange.ask_usage, kwargs.get("stream_cls"))
@@ -159,12 +171,21 @@ class Seam:
         body = body_of(options)
         request = dialect.request(body)
         request.stream = bool(kwargs.get("stream"))
-        if request.background and not request.stream:
-            # The answer comes with a later retrieval.
-            return None
-        call = lifecycle.prepare(target_of(client, self.package, options.url), dialect, request, body)
+        target = target_of(client, self.package, options.url)
         assert self._copy is not None
-        return Exchange(call, self._copy(options))
+        if request.background:
+            from genai_meter.clients import background
+
+            return background.order(target, self._copy(options), request, body)
+        return Exchange(lifecycle.prepare(target, dialect, request, body), self._copy(options))
+
+    def _visit(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> later.Visit | None:
+        """A request that is no call, and may bring the usage of one that was made before."""
+        options = kwargs["options"] if "options" in kwargs else args[1]
+        if _exchange_of(options) is not None:
+            return None
+        assert self._copy is not None
+        return later.visit(self.package, self._copy, client, options, kwargs)
 
 
 def _subclasses(base: type) -> list[type]:
@@ -213,7 +234,7 @@ def _leave(exchange: Exchange, outer: Token[Call | None]) -> None:
 
 def _exchange_of(options: Any) -> Exchange | None:
     found = options.post_parser
-    return found if type(found) is Exchange else None
+    return found if isinstance(found, Exchange) else None
 
 
 def _build_request(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -112,6 +112,26 @@ class OpenAIResponses(Dialect):
         return changed
 
 
+class OpenAIBackground(OpenAIResponses):
+    """The same of a response that works in the background: it also tells when it was made and was over."""
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        super().response(reading, payload)
+        _times(reading, fields(payload))
+
+    def chunk(self, reading: Reading, event: Json) -> None:
+        super().chunk(reading, event)
+        if read(event, "type") in _HEAD:
+            _times(reading, fields(read(event, "response")))
+
+
+def _times(reading: Reading, answer: Mapping[str, Json]) -> None:
+    for name in ("background", "created_at", "completed_at"):
+        value = answer.get(name)
+        if value is not None:
+            reading.scratch[name] = value
+
+
 def _head(reading: Reading, answer: Mapping[str, Json]) -> None:
     if not reading.response_id:
         reading.response_id = text(answer, "id") or None
