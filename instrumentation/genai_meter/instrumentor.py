@@ -150,3 +150,56 @@ class CerebrasInstrumentor(LibraryInstrumentor):
     """Meters `cerebras-cloud-sdk`."""
 
     library = Library("cerebras", ("cerebras.cloud.sdk._base_client",), _STAINLESS)
+
+
+# --- frameworks: context, no charge -------------------------------------------------------------------
+class LangChainInstrumentor(LibraryInstrumentor):
+    """Reads from `langchain-core` what run, node, agent and tool a call belongs to; LangGraph's too."""
+
+    library = Library(
+        "langchain-core",
+        ("langchain_core.callbacks.base", "langchain_core.tracers.context", "langchain_core.runnables.config"),
+        "genai_meter.frameworks.langchain",
+    )
+
+
+class LlamaIndexInstrumentor(LibraryInstrumentor):
+    """Reads from `llama-index-core` what engine, workflow, agent and tool a call belongs to."""
+
+    library = Library(
+        "llama-index-core",
+        ("llama_index_instrumentation", "llama_index.core.instrumentation"),
+        "genai_meter.frameworks.llama_index",
+    )
+
+
+class OpenAIAgentsInstrumentor(LibraryInstrumentor):
+    """Reads from `openai-agents` what trace, agent and tool a call belongs to."""
+
+    library = Library(
+        "openai-agents", ("agents.tracing.scope", "agents.tracing.provider"), "genai_meter.frameworks.openai_agents"
+    )
+
+
+class PydanticAIInstrumentor(LibraryInstrumentor):
+    """Reads from `pydantic-ai` what run, agent and tool a call belongs to."""
+
+    library = Library(
+        "pydantic-ai",
+        ("pydantic_ai.agent", "pydantic_ai.run", "pydantic_ai.toolsets.function"),
+        "genai_meter.frameworks.pydantic_ai",
+    )
+
+
+class CrewAIInstrumentor(LibraryInstrumentor):
+    """Reads from `crewai` what flow, crew, task, agent and tool a call belongs to."""
+
+    library = Library(
+        "crewai", ("crewai.events.event_context", "crewai.events.event_bus"), "genai_meter.frameworks.crewai"
+    )
+
+
+class MCPInstrumentor(LibraryInstrumentor):
+    """Names the tool for calls made underneath an MCP tool call, and hands the attribution on to the server."""
+
+    library = Library("mcp", ("mcp.client.session", "mcp.server.lowlevel.server"), "genai_meter.frameworks.mcp")

@@ -1,0 +1,1 @@
+"""Agent and workflow frameworks: what they know of a call made underneath (workflow, run, agent, step, tool)."""
