@@ -63,6 +63,7 @@ CLASSES: Final = (
     ("Azure", "azure.ai.openai"),
     ("Bedrock", "aws.bedrock"),
     ("Vertex", "gcp.vertex_ai"),
+    ("GeminiNextGen", "gcp.gemini"),
 )
 """Part of a client's class name → provider, for hosts that are not in the table (gateways, private endpoints)."""
 
