@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, number, size, strings, text, whole
+from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
 from genai_meter.usage import BUCKETS, Usage
+
+GEOGRAPHIES: Final = frozenset({"us", "eu", "apac", "jp", "au", "ca", "global", "us-gov"})
+"""Prefixes of the ids of cross-region inference profiles."""
+
+_ARN: Final = "arn:"
 
 
 class BedrockConverse(Dialect):
@@ -26,10 +32,8 @@ class BedrockConverse(Dialect):
             top_p=number(config, "topP"),
             stop_sequences=strings(config, "stopSequences"),
             tool_count=size(fields(body.get("toolConfig")), "tools"),
-            service_tier=text(fields(body.get("serviceTier")), "type"),
         )
-        if view.service_tier not in (None, "default"):
-            view.context["service_tier"] = str(view.service_tier)
+        ask(view, text(fields(body.get("serviceTier")), "type"), text(fields(body.get("performanceConfig")), "latency"))
         system, messages = body.get("system"), items(body, "messages")
         if system is not None:
             view.chars_by_role["system"] = chars(system)
@@ -69,6 +73,38 @@ class BedrockConverse(Dialect):
             return []
         result = tally(fields(reading.usage))
         return [] if result is None else [result.usage()]
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["modelId"] = model
+        if max_tokens is not None:
+            config = dict(fields(body.get("inferenceConfig")))
+            if not lower(config, ("maxTokens",), max_tokens):
+                config["maxTokens"] = max_tokens
+            changed["inferenceConfig"] = config
+        return changed
+
+
+def ask(view: RequestView, tier: str | None, latency: str | None) -> None:
+    """The tier and the latency that are asked for."""
+    if tier is not None:
+        view.service_tier = tier
+        if tier != "default":
+            view.context["service_tier"] = tier
+    if latency == "optimized":
+        view.context["speed"] = latency
+
+
+def serve(reading: Reading, tier: str | None, latency: str | None) -> None:
+    """The tier and the latency as served."""
+    if tier is not None:
+        reading.service_tier = tier
+        reading.context["service_tier"] = tier
+    if latency is not None:
+        reading.context["speed"] = latency
 
 
 def tally(told: Mapping[str, Json]) -> Tally | None:
@@ -119,9 +155,10 @@ def _metadata(reading: Reading, told: Mapping[str, Json]) -> None:
     if usage is not None:
         reading.usage = usage
         reading.fidelity = "final"
-    tier = text(fields(told.get("serviceTier")), "type")
-    if tier is not None:
-        reading.service_tier = tier
-        reading.context["service_tier"] = tier
-    if text(fields(told.get("performanceConfig")), "latency") == "optimized":
-        reading.context["speed"] = "optimized"
+    serve(
+        reading, text(fields(told.get("serviceTier")), "type"), text(fields(told.get("performanceConfig")), "latency")
+    )
+    routed = text(fields(fields(told.get("trace")).get("promptRouter")), "invokedModelId")
+    if routed:
+        # A prompt router chose the model.
+        reading.model = routed.rpartition("/")[2] if routed.startswith(_ARN) else routed
