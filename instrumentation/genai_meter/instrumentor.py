@@ -152,6 +152,23 @@ class CerebrasInstrumentor(LibraryInstrumentor):
     library = Library("cerebras", ("cerebras.cloud.sdk._base_client",), _STAINLESS)
 
 
+class BotocoreInstrumentor(LibraryInstrumentor):
+    """Meters Bedrock through `botocore` and `aiobotocore` (`boto3`, `aioboto3`): runtime and agents."""
+
+    library = Library(
+        "botocore",
+        (
+            "botocore.response",
+            "botocore.endpoint",
+            "botocore.client",
+            "aiobotocore.response",
+            "aiobotocore.endpoint",
+            "aiobotocore.client",
+        ),
+        "genai_meter.clients.botocore",
+    )
+
+
 # --- frameworks: context, no charge -------------------------------------------------------------------
 class LangChainInstrumentor(LibraryInstrumentor):
     """Reads from `langchain-core` what run, node, agent and tool a call belongs to; LangGraph's too."""
