@@ -46,6 +46,10 @@ format: env ## ruff, repairing
 traffic: env ## recorded traffic through the real clients, plugin on and off (TRAFFIC=directory or file)
 	@$(BIN)/python -m tests.traffic $(TRAFFIC)
 
+.PHONY: estimates
+estimates: env ## error of the token estimates on held-back recorded calls, by provider
+	@$(BIN)/python -m pytest -n 0 -rs -k held_back tests/test_estimator.py
+
 .PHONY: bench
 bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from genai_meter import dialects, emit, environment, identity, pricing
+from genai_meter import dialects, emit, environment, estimator, identity, pricing
 from genai_meter.attribution import current
 from genai_meter.call import Attempt, Call, Prepared, Target
 from genai_meter.usage import Usage
@@ -128,6 +128,7 @@ def telemetry(
         for name, value in settings.items():
             patch.setenv(f"GENAI_METER_{name}", value)
         environment.reload()
+        estimator.reset()
         pipeline = Telemetry(temporality)
         pipeline.bind()
         try:

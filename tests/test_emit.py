@@ -136,8 +136,8 @@ def test_a_buffered_chat() -> None:
         "genai_meter.attempts.count": 1,
         "gen_ai.response.finish_reasons": '["stop"]',
         "genai_meter.tier": "default",
-        "genai_meter.estimate.input_tokens": 5,
-        "genai_meter.estimate.output_tokens": 2,
+        "genai_meter.estimate.input_tokens": 17,  # 36 / 4.2 + 8
+        "genai_meter.estimate.output_tokens": 4,
         "genai_meter.context_window.ratio": 120 / 128_000,
         "genai_meter.usage.input": 60,
         "genai_meter.usage.cache_read": 40,
@@ -185,7 +185,7 @@ def test_a_stream_read_to_its_end() -> None:
     assert event["genai_meter.cost.effective"] == 675_000_000
     assert event["genai_meter.response.chunks"] == 4
     assert event["gen_ai.response.time_to_first_chunk"] == 0.5
-    assert event["genai_meter.estimate.output_tokens"] == 2
+    assert event["genai_meter.estimate.output_tokens"] == 4
 
 
 def test_an_aborted_message_knows_its_input_and_says_that_the_output_is_a_guess() -> None:
@@ -201,12 +201,12 @@ def test_an_aborted_message_knows_its_input_and_says_that_the_output_is_a_guess(
     assert pipeline.spans[0].status.status_code is StatusCode.UNSET
     for told in (span, event):
         assert told["genai_meter.usage.source"] == "estimated"
-        assert (told["genai_meter.usage.input"], told["genai_meter.usage.output"]) == (100, 11)
+        assert (told["genai_meter.usage.input"], told["genai_meter.usage.output"]) == (100, 13)  # 41 / 3.9 + 2
         assert told["genai_meter.cost.status"] == "estimated"
-    assert event["genai_meter.cost.effective"] == 300_000_000 + 11 * 15_000_000
-    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 11)
+    assert event["genai_meter.cost.effective"] == 300_000_000 + 13 * 15_000_000
+    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 13)
     assert event["genai_meter.cost.reasons"] == '["output_estimated"]'
-    assert event["genai_meter.estimate.output_tokens"] == 11
+    assert event["genai_meter.estimate.output_tokens"] == 13
 
 
 def test_a_chat_cut_off_before_its_count_is_estimated_whole() -> None:
@@ -215,10 +215,10 @@ def test_a_chat_cut_off_before_its_count_is_estimated_whole() -> None:
         emit.finish(call("openai_chat", {**CHAT, "stream": True}, chunks=[chunk]), "cancelled")
     span, event = _one(pipeline)
     assert not [name for name in span if name.startswith("gen_ai.usage.") and name.endswith("_tokens")]
-    assert (event["genai_meter.usage.input"], event["genai_meter.usage.output"]) == (5, 2)
+    assert (event["genai_meter.usage.input"], event["genai_meter.usage.output"]) == (17, 4)
     assert event["genai_meter.usage.source"] == "estimated"
     assert event["genai_meter.cost.reasons"] == '["usage_estimated"]'
-    assert event["genai_meter.cost.effective"] == 5 * 2_500_000 + 2 * 10_000_000
+    assert event["genai_meter.cost.effective"] == 17 * 2_500_000 + 4 * 10_000_000
 
 
 def test_a_refused_call_after_retries() -> None:

@@ -90,7 +90,7 @@ def _series(pipeline: Telemetry) -> dict[str, list[tuple[Any, ...]]]:
     return {
         name: [(point.attributes, point.value, point.count, point.bounds) for point in points]
         for name, points in pipeline.points().items()
-        if name != "genai_meter.internal.errors"
+        if name != "genai_meter.internal.errors" and not name.startswith("genai_meter.estimate.")
     }
 
 

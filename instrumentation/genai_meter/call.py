@@ -71,6 +71,8 @@ class Prepared:
     """Worst case: input by size, output by the caller's bound or the model's limit."""
     hashes: Mapping[str, str] = field(default_factory=lambda: {})
     """Keyed hashes of the request, by field of `schema`: what `identity.request_hashes(body)` made."""
+    text_tokens: int | None = None
+    """Tokens of the request's texts, where a tokenizer counted them."""
 
 
 @dataclass(slots=True, weakref_slot=True)

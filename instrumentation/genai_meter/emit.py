@@ -23,7 +23,7 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
-from genai_meter import __version__, attribution, environment, interop, records, semconv, settle
+from genai_meter import __version__, attribution, environment, estimator, interop, records, runs, semconv, settle
 from genai_meter.metrics import Instruments, Measured
 from genai_meter.safety import guarded, internal_errors, swallow
 
@@ -201,6 +201,8 @@ def _finish(call: Call) -> None:
     guarded(_end_span, call, outcome, shared)
     guarded(_measure, call, outcome)
     guarded(_emit_event, call, outcome, shared)
+    guarded(runs.add, call, outcome)
+    guarded(estimator.learn, call, outcome)
 
 
 def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
@@ -251,6 +253,7 @@ def _charge(call: Call) -> None:
     shared = guarded(records.at_end, call, outcome) or {}
     guarded(_measure, call, outcome, late=True)
     guarded(_emit_event, call, outcome, shared)
+    guarded(runs.add, call, outcome)
 
 
 def drain() -> None:

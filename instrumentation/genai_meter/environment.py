@@ -166,6 +166,13 @@ SWITCHES: Final = (
     ),
     Variable("hash_user", "false", _flag, "`true` replaces user ids by their HMAC; without a key they are dropped."),
     Variable("request_hash", "false", _flag, "`true` adds keyed hashes of the system prompt and of the request."),
+    Variable(
+        "tiktoken",
+        "false",
+        _flag,
+        "`true` estimates the input of OpenAI models with `tiktoken`, where it is installed and its encoding is "
+        "in its cache (nothing is downloaded). Costs the caller's thread the tokenizing of every prompt.",
+    ),
     Variable("price_book", "", _path, "Price book to use instead of the one in the package: JSON, plain or gzipped."),
     Variable("price_overlay", "", _path, "Price overlay, as compiled by `genai-meter prices compile`."),
 )
@@ -189,6 +196,7 @@ class Settings:
     """The first one signs."""
     hash_user: bool = False
     request_hash: bool = False
+    tiktoken: bool = False
     price_book: str | None = None
     price_overlay: str | None = None
     attribution: Mapping[str, str] = field(default_factory=dict[str, str])

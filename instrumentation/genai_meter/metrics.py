@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 
-from genai_meter import safety, semconv
+from genai_meter import estimator, safety, semconv
 from genai_meter.environment import Semconv
 from genai_meter.pricing.cost import PICO
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
@@ -185,6 +185,13 @@ class Instruments:
             semconv.METRIC_INTERNAL_ERRORS, [self._observe_errors], "{error}", "Errors inside the meter, by place"
         )
 
+        meter.create_observable_gauge(
+            semconv.METRIC_ESTIMATE_DRIFT, [partial(self._observe_drift, 0)], "1", "Lean of the estimated tokens"
+        )
+        meter.create_observable_gauge(
+            semconv.METRIC_ESTIMATE_ERROR, [partial(self._observe_drift, 1)], "1", "Error of the estimated tokens"
+        )
+
     # --- read by the SDK ------------------------------------------------------------------------
     def _observe(self, cells: list[Cell], _options: CallbackOptions) -> Iterator[Observation]:
         with self._lock:
@@ -199,6 +206,10 @@ class Instruments:
     def _observe_errors(self, _options: CallbackOptions) -> Iterator[Observation]:
         seen = list(safety.internal_errors.items()) if self._live else []
         return (Observation(count, {semconv.CODE_FUNCTION_NAME: place}) for place, count in seen)
+
+    def _observe_drift(self, which: int, _options: CallbackOptions) -> Iterator[Observation]:
+        seen = estimator.observe() if self._live else ()
+        return (Observation((drift.ratio, drift.error)[which], attributes) for attributes, drift in seen)
 
     def retire(self) -> None:
         """Observe nothing any more: the process was forked, and its parent goes on counting."""

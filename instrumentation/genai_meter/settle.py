@@ -7,16 +7,13 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, DecimalException
 from typing import TYPE_CHECKING, Final
 
-from genai_meter import identity, pricing, semconv
+from genai_meter import estimator, identity, pricing, semconv
 from genai_meter.pricing import Cost
 from genai_meter.safety import guarded
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
 
 if TYPE_CHECKING:
     from genai_meter.call import Call
-
-CHARS_PER_TOKEN: Final = 4
-"""Of the cheap estimate; its drift against the provider's counts is on every event."""
 
 _OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
 
@@ -90,8 +87,7 @@ def settle(call: Call) -> Outcome:
     request, reading = call.prepared.request, call.reading
     operation = call.prepared.dialect.operation
     outcome = Outcome(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
-    outcome.estimated_input = _tokens(sum(request.chars_by_role.values()))
-    outcome.estimated_output = _tokens(reading.output_chars)
+    outcome.estimated_input, outcome.estimated_output = guarded(estimator.estimates, call) or (0, 0)
     guarded(_read_usage, call, outcome)
     guarded(_read_price, call, outcome)
     if outcome.cost is None and (outcome.usages or _answered(call)):
@@ -99,10 +95,6 @@ def settle(call: Call) -> Outcome:
     if reading.reported_cost_usd is not None:
         outcome.reported_pico = _pico(reading.reported_cost_usd)
     return outcome
-
-
-def _tokens(chars: int) -> int:
-    return -(-chars // CHARS_PER_TOKEN)
 
 
 _EXACT: Final = Context(prec=40, rounding=ROUND_HALF_EVEN)
@@ -125,7 +117,7 @@ def _read_usage(call: Call, outcome: Outcome) -> None:
         outcome.exact_input = outcome.exact_output = True
         if reading.fidelity == "partial":
             _estimate_output(usages[0], outcome)
-    elif reading.output_chars and outcome.generates:
+    elif _is_estimated(call, outcome):
         # The answer began and its count never came: it is billed all the same.
         usages = [Usage({"input": outcome.estimated_input, "output": outcome.estimated_output})]
         outcome.source = "estimated"
@@ -134,6 +126,18 @@ def _read_usage(call: Call, outcome: Outcome) -> None:
     card = call.prepared.rate_card
     if card is not None and card.context_window:
         outcome.context_ratio = (outcome.input_tokens + outcome.output_tokens) / card.context_window
+
+
+def _is_estimated(call: Call, outcome: Outcome) -> bool:
+    """The provider worked and told no usage; a stream that was left before its first text has cost its input."""
+    request, reading = call.prepared.request, call.reading
+    if reading.output_chars or reading.tool_call_count:
+        return outcome.generates
+    if request.background or reading.error_type is not None or not outcome.estimated_input or not _answered(call):
+        return False
+    if call.prepared.dialect.operation == "embeddings":
+        return call.status == "ok"
+    return outcome.generates and request.stream and call.status != "ok"
 
 
 def _estimate_output(usage: Usage, outcome: Outcome) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
-from genai_meter import attribution, emit, guard, identity, pricing
+from genai_meter import attribution, emit, environment, guard, identity, pricing, tokenizer
 from genai_meter.call import Attempt, Call, Prepared, Status, Target
 from genai_meter.dialects.base import Dialect, RequestView
 from genai_meter.pricing import RateCard
@@ -62,6 +62,7 @@ def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mappin
         rate_card=card,
         estimate=worst_case(dialect, request, card),
         hashes=guarded(identity.request_hashes, body) or {},
+        text_tokens=guarded(tokenizer.count, request.model, body) if environment.settings().tiktoken else None,
     )
     return Call(prepared, identity.new_call_id(), start_ns=now)
 
