@@ -110,7 +110,18 @@ _STAINLESS: Final = "genai_meter.clients.stainless"
 class OpenAIInstrumentor(LibraryInstrumentor):
     """Meters `openai`: OpenAI, Azure, Bedrock, and every OpenAI-compatible provider called through it."""
 
-    library = Library("openai", ("openai._base_client",), _STAINLESS)
+    library = Library(
+        "openai",
+        (
+            "openai._base_client",
+            "openai.resources.realtime.realtime",
+            "openai.resources.beta.realtime.realtime",
+            "openai.resources.responses.responses",
+            "openai.resources.beta.responses.responses",
+            "openai.resources.live.live",
+        ),
+        "genai_meter.clients.openai_sdk",
+    )
 
 
 class AnthropicInstrumentor(LibraryInstrumentor):
@@ -128,6 +139,9 @@ class GoogleGenAIInstrumentor(LibraryInstrumentor):
             "google.genai._api_client",
             "google.genai._interactions._base_client",
             "google.genai._gaos.basesdk",
+            "google.genai._gaos._hooks.sdkhooks",
+            "google.genai._gaos._hooks.asyncsdkhooks",
+            "google.genai._gaos.utils.retries",
             "google.genai.live",
         ),
         "genai_meter.clients.google_genai",
