@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from . import anthropic_messages, batches, gemini, openai_chat, openai_media, openai_responses
+from . import anthropic_messages, batches, bedrock, gemini, openai_chat, openai_media, openai_responses
 from .wire import JSON, Memory, Reply, Request, Served, dump
 
 OPENAI: Final = {
@@ -188,7 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
             provider.record(request, 0)
             return self._hang_up()
         if trouble := STATUS.fullmatch(scenario):
-            key = request.headers.get("x-client-request-id") or request.raw.decode(errors="replace")
+            told = request.headers.get("x-client-request-id") or request.headers.get("amz-sdk-invocation-id")
+            key = told or request.raw.decode(errors="replace")
             if trouble[2] is None or provider.refused_before(request, key) < int(trouble[2]):
                 return self._refuse(request, int(trouble[1]), f"The scenario asks for {trouble[1]}.")
         if scenario == "reject_stream_options" and "stream_options" in request.body:
@@ -228,7 +230,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write_body(self, request: Request, reply: Reply, entry: Served | None) -> None:
         time.sleep(_pause(request))
-        self._head(200, reply.content_type, f"{len(reply.content)}")
+        self._head(200, reply.content_type, f"{len(reply.content)}", reply.headers)
         if request.scenario == "die":
             self.wfile.write(reply.content[: len(reply.content) // 2])
             return self._hang_up()
@@ -238,7 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def _write_stream(self, request: Request, reply: Reply, frames: list[bytes], entry: Served | None) -> None:
-        self._head(200, "text/event-stream; charset=utf-8", None)
+        kind = "text/event-stream; charset=utf-8" if reply.content_type == "application/json" else reply.content_type
+        self._head(200, kind, None, reply.headers)
         half, pause = len(frames) // 2, _pause(request)
         for place, frame in enumerate(frames):
             if place == half and request.scenario == "die":
@@ -256,9 +259,14 @@ class _Handler(BaseHTTPRequestHandler):
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def _head(self, status: int, content_type: str, length: str | None) -> None:
+    def _head(
+        self, status: int, content_type: str, length: str | None, headers: Mapping[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         self.send_header("content-type", content_type)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("x-amzn-requestid", f"{time.monotonic_ns():x}")
         self.send_header("x-request-id", f"req_{time.monotonic_ns():x}")
         self.send_header("request-id", f"req_{time.monotonic_ns():x}")
         if length is None:
@@ -271,16 +279,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse(self, request: Request, status: int, message: str) -> None:
         self.server.provider.record(request, status)
+        headers: dict[str, str] = {}
         if request.path in ANTHROPIC or VERTEX.fullmatch(request.path):
             body = anthropic_messages.error(status, message)
         elif gemini.speaks(request.path):
             body = gemini.error(status, message)
+        elif bedrock.speaks(request.path):
+            body, headers = bedrock.error(status, message)
         else:
             kind = "invalid_request_error" if status < 429 else "rate_limit" if status == 429 else "server_error"
             body: JSON = {"error": {"message": message, "type": kind, "param": None, "code": None}}
         content = dump(body)
         try:
-            self._head(status, "application/json", f"{len(content)}")
+            self._head(status, "application/json", f"{len(content)}", headers)
             self.wfile.write(content)
         except OSError:
             self.close_connection = True
@@ -300,6 +311,8 @@ def _reply(request: Request) -> Reply | None:
         return anthropic_messages.messages(request, vertex[1].replace("@", "-"))
     if gemini.speaks(path):
         return gemini.answer(request)
+    if bedrock.speaks(path):
+        return bedrock.answer(request)
     if azure := AZURE_DEPLOYMENT.fullmatch(path):
         deployed = azure[1] if azure[1].startswith(("gpt-", "o1", "o3", "o4", "text-")) else DEPLOYED
         if azure[2] == "chat/completions":

@@ -134,6 +134,9 @@ class Reply:
 
     content: bytes = b""
     content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict[str, str])
+    """Headers beside those that all answers have."""
+
     frames: list[bytes] | None = None
     """Frames of the stream, in order; None for a buffered answer."""
 
