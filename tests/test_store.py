@@ -237,18 +237,6 @@ def test_a_file_of_a_newer_version_is_refused(ledger: Ledger) -> None:
         ledger.open()
 
 
-def test_a_field_that_the_schema_gained_becomes_a_column(ledger: Ledger) -> None:
-    ledger.send(usage_event())
-    ledger.store.close()
-    with sqlite3.connect(ledger.path) as database:
-        database.execute("ALTER TABLE usage DROP COLUMN variant")
-    database.close()
-    ledger.open()
-    event = usage_event(variant="b")
-    ledger.send(event)
-    assert ledger.rows()[event.call_id]["variant"] == "b"
-
-
 def test_every_commit_is_synced_under_full_and_none_under_normal(tmp_path: Path) -> None:
     for mode, expected in (("FULL", 3), ("NORMAL", 0)):
         ledger = Ledger(tmp_path / f"{mode}.db", synchronous=mode)

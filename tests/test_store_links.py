@@ -186,7 +186,7 @@ def test_a_failed_transaction_forgets_no_way_up(ledger: Ledger) -> None:
     own = SpanOf(event.attributes, trace_id=TRACE, span_id=event.span_id, parent=between.span_id)
     ledger.send(between)
     unwritable = batch_of([usage_event()])
-    unwritable.records[0].values["tenant"] = object()
+    unwritable.records[0].values["response_id"] = object()
     with pytest.raises(StoreError):
         ledger.put(unwritable)
     ledger.send(event, own)

@@ -91,6 +91,30 @@ def measures(values: Mapping[str, Any]) -> Measures:
     )
 
 
+def gain(total: dict[Cell, list[int]], where: Cell, values: Mapping[str, Any]) -> None:
+    """Add what one call adds, in place; `measures` at the speed that every call needs."""
+    sums = total.get(where)
+    if sums is None:
+        total[where] = list(measures(values))
+        return
+    get = values.get
+    tokens, cost = get("input_tokens"), get("cost")
+    if tokens is None or cost is None or get("cost_status") == "unpriced":
+        for index, amount in enumerate(measures(values)):
+            sums[index] += amount
+        return
+    sums[0] += 1
+    if (attempts := get("attempt_count") or 1) > 1:
+        sums[1] += attempts - 1
+    sums[2] += tokens
+    sums[3] += get("output_tokens") or 0
+    sums[4] += get("cache_read_tokens") or 0
+    sums[5] += get("cache_write_tokens") or 0
+    sums[6] += get("reasoning_tokens") or 0
+    sums[9] += get("list_cost") or 0
+    sums[10] += cost
+
+
 def add(total: dict[Cell, Measures], where: Cell, what: Measures) -> None:
     """Add to a cell."""
     before = total.get(where)

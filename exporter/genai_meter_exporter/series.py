@@ -115,6 +115,7 @@ SUM: Final = ":sum"
 
 _AT: Final = {name: index for index, name in enumerate(DIMENSIONS)}
 _M: Final = {name: index for index, name in enumerate(MEASURES)}
+_DURATION_EDGES: Final = tuple(round(edge * DURATION.scale) for edge in DURATION_BOUNDARIES)
 _NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
 
 
@@ -214,34 +215,94 @@ def _credit(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], amount:
         deltas.add(LEDGER_CREDIT.name, (), amount)
 
 
-def observe(deltas: Deltas, bounds: Bounds, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
-    """Histograms and the latest event, of one new call as the ledger has it."""
-    service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
-    end = values["end"]
-    trace_id, span_id = values.get("trace_id"), values.get("span_id")
+class _Shape:
+    """One histogram of the calls of a transaction, under one set of labels."""
 
-    def put(histogram: Histogram, labels: tuple[str, ...], amount: int) -> None:
-        labels = bounds.fold(histogram.name, histogram.labels, labels)
-        index = bisect_left(histogram.boundaries, amount / histogram.scale)
-        bucket = f"{histogram.name}:{_NUMBERS[index]}"
-        deltas.add(bucket, labels, 1)
-        deltas.add(histogram.name + SUM, labels, amount)
-        if trace_id:
-            deltas.exemplars[bucket, labels] = Exemplar(
-                trace_id, span_id or "", amount / histogram.scale, end / 1_000_000_000
-            )
+    __slots__ = ("counts", "labels", "latest", "total")
 
-    put(DURATION, (service, provider, model), max(end - values["start"], 0))
-    for direction, column in (("input", "input_tokens"), ("output", "output_tokens")):
-        tokens = values.get(column)
-        if tokens is not None:
-            put(REQUEST_TOKENS, (service, provider, model, direction), tokens)
-    who = (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
-    team, environment, service = bounds.fold(LAST_EVENT, LAST_EVENT_LABELS, who)
-    # A clock that is ahead must not stop the gauge from moving.
-    at = min(end, values["recorded_at"])
-    if at > deltas.last_events.get((team, environment, service), 0):
-        deltas.last_events[team, environment, service] = at
+    def __init__(self, histogram: Histogram, labels: tuple[str, ...]) -> None:
+        self.labels = labels
+        self.counts = [0] * (len(histogram.boundaries) + 1)
+        self.latest: list[tuple[Mapping[str, Any], int] | None] = [None] * len(self.counts)
+        """Call and amount that fell into each bucket last."""
+        self.total = 0
+
+
+class Observations:
+    """Histograms and the latest event, of new calls as the ledger has them."""
+
+    def __init__(self, deltas: Deltas, bounds: Bounds) -> None:
+        self._deltas = deltas
+        self._bounds = bounds
+        self._shapes: dict[tuple[Histogram, tuple[str, ...]], _Shape] = {}
+        self._targets: dict[tuple[str, ...], tuple[_Shape, _Shape, _Shape, tuple[str, str, str]]] = {}
+        """Dimensions → where a call's duration, input, output and end go."""
+
+    def observe(self, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
+        """One new call."""
+        target = self._targets.get(dimensions)
+        if target is None:
+            target = self._targets[dimensions] = self._target(dimensions)
+        duration, gross_input, gross_output, where = target
+        end = values["end"]
+        traced = values.get("trace_id")
+        for shape, edges, amount in (
+            (duration, _DURATION_EDGES, max(end - values["start"], 0)),
+            (gross_input, TOKEN_BOUNDARIES, values.get("input_tokens")),
+            (gross_output, TOKEN_BOUNDARIES, values.get("output_tokens")),
+        ):
+            if amount is not None:
+                index = bisect_left(edges, amount)
+                shape.counts[index] += 1
+                shape.total += amount
+                if traced:
+                    shape.latest[index] = values, amount
+        # A clock that is ahead must not stop the gauge from moving.
+        at = min(end, values["recorded_at"])
+        last_events = self._deltas.last_events
+        if at > last_events.get(where, 0):
+            last_events[where] = at
+
+    def close(self) -> None:
+        """Put the histograms into the deltas."""
+        deltas = self._deltas
+        for (histogram, _), shape in self._shapes.items():
+            if not any(shape.counts):
+                continue
+            deltas.add(histogram.name + SUM, shape.labels, shape.total)
+            for index, count in enumerate(shape.counts):
+                if not count:
+                    continue
+                bucket = f"{histogram.name}:{_NUMBERS[index]}"
+                deltas.add(bucket, shape.labels, count)
+                if latest := shape.latest[index]:
+                    values, amount = latest
+                    deltas.exemplars[bucket, shape.labels] = Exemplar(
+                        values["trace_id"],
+                        values.get("span_id") or "",
+                        amount / histogram.scale,
+                        values["end"] / 1_000_000_000,
+                    )
+
+    def _target(self, dimensions: tuple[str, ...]) -> tuple[_Shape, _Shape, _Shape, tuple[str, str, str]]:
+        service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
+        team, environment, shown = self._bounds.fold(
+            LAST_EVENT, LAST_EVENT_LABELS, (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
+        )
+        return (
+            self._shape(DURATION, (service, provider, model)),
+            self._shape(REQUEST_TOKENS, (service, provider, model, "input")),
+            self._shape(REQUEST_TOKENS, (service, provider, model, "output")),
+            (team, environment, shown),
+        )
+
+    def _shape(self, histogram: Histogram, labels: tuple[str, ...]) -> _Shape:
+        labels = self._bounds.fold(histogram.name, histogram.labels, labels)
+        key = histogram, labels
+        shape = self._shapes.get(key)
+        if shape is None:
+            shape = self._shapes[key] = _Shape(histogram, labels)
+        return shape
 
 
 def count_ingest(deltas: Deltas, counts: Iterable[tuple[str, int]]) -> None:

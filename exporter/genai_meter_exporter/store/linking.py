@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import Any, Final
 
 from genai_meter_exporter.normalise.record import UsageRecord
@@ -11,11 +13,23 @@ from genai_meter_exporter.normalise.record import UsageRecord
 _DEPTH: Final = 64
 """Steps from a span up to its ancestors."""
 
+_NEAREST: Final = 128
+"""Charges under one response id or in one trace that are looked at, on either side of a record's start."""
+
 _PLACEHOLDERS: Final = "anthropic"
 """Family whose streams begin with a placeholder of the output; OpenLLMetry adds it to the output's count."""
 
 _PARENTS_KEPT: Final = 500_000
 """Spans whose parents are known; the oldest are forgotten first."""
+
+Producers = frozenset[str]
+
+_sets: dict[Producers, Producers] = {}
+
+
+def _shared(producers: Producers) -> Producers:
+    """One object for equal sets: there are few, and each charge has one."""
+    return _sets.setdefault(producers, producers) if len(_sets) < 10_000 else producers
 
 
 class Charge:
@@ -27,7 +41,6 @@ class Charge:
         "facts",
         "family",
         "gone",
-        "linked",
         "operation",
         "producers",
         "rank",
@@ -38,37 +51,125 @@ class Charge:
     )
 
     def __init__(self, record: UsageRecord, seen: int) -> None:
+        self.producers: Producers = _shared(frozenset((record.producer,)))
+        self.spans: tuple[bytes, ...] = (record.trace_id + record.span_id,) if record.span_id else ()
+        self.response_id: str | None = record.values.get("response_id")
+        self.family = _family(record.values)
+        self.gone = False
+        self.seen = seen
+        self.take(record)
+
+    def take(self, record: UsageRecord) -> None:
+        """The record is the charge from now on."""
         values = record.values
         self.call_id = record.key
         self.rank = record.rank
         self.start: int = values["start"]
         self.end: int = values["end"]
         self.operation: str | None = values.get("operation")
-        self.response_id: str | None = values.get("response_id")
-        self.family = _family(values)
         self.facts = _facts(values)
-        self.producers: set[str] = {record.producer}
-        self.spans: list[tuple[bytes, bytes]] = []
-        self.linked: list[bytes] = []
-        self.gone = False
-        self.seen = seen
+
+
+_start: Final = attrgetter("start")
+_state: Final = attrgetter(*Charge.__slots__)
+
+
+class _Shelf:
+    """Charges by a key that several may share: grouped by their producers, each group in the order of time."""
+
+    def __init__(self) -> None:
+        self._entries: dict[Any, Charge | dict[Producers, list[Charge]]] = {}
+
+    def put(self, key: Any, charge: Charge) -> None:
+        entry = self._entries.setdefault(key, charge)
+        if entry is charge:
+            return
+        if isinstance(entry, Charge):
+            entry = self._entries[key] = {entry.producers: [entry]}
+        insort(entry.setdefault(charge.producers, []), charge, key=_start)
+
+    def drop(self, key: Any, charge: Charge) -> None:
+        entry = self._entries.get(key)
+        if entry is charge:
+            del self._entries[key]
+        elif isinstance(entry, dict):
+            group = entry.get(charge.producers, [])
+            index = bisect_left(group, charge.start, key=_start)
+            while index < len(group) and group[index].start == charge.start:
+                if group[index] is charge:
+                    del group[index]
+                    break
+                index += 1
+            if not group:
+                entry.pop(charge.producers, None)
+                if not entry:
+                    del self._entries[key]
+
+    def others(self, key: Any, producers: Producers, start: int) -> Iterator[Charge]:
+        """Charges that none of these producers has told of: of each group the nearest in time first."""
+        entry = self._entries.get(key)
+        if entry is None:
+            return
+        if isinstance(entry, Charge):
+            if producers.isdisjoint(entry.producers):
+                yield entry
+            return
+        for told_by, group in entry.items():
+            if producers.isdisjoint(told_by):
+                yield from _nearest(group, start)
+
+
+def _nearest(group: list[Charge], start: int) -> Iterator[Charge]:
+    right = bisect_left(group, start, key=_start)
+    left = right - 1
+    first, last = max(right - _NEAREST, 0), min(right + _NEAREST, len(group))
+    while left >= first or right < last:
+        if right >= last or (left >= first and start - group[left].start <= group[right].start - start):
+            yield group[left]
+            left -= 1
+        else:
+            yield group[right]
+            right += 1
 
 
 class LinkingIndex:
-    """Finds the charge that a record belongs to. One thread."""
+    """Finds the charge that a record belongs to. One thread.
 
-    def __init__(self, window_ns: int, parents: dict[bytes, bytes] | None = None) -> None:
+    What `begin` opens is undone by `rollback`; the parents, which are facts, stay.
+    """
+
+    def __init__(self, window_ns: int) -> None:
         self._window = window_ns
         self._queue: deque[Charge] = deque()
-        self._by_response: dict[str, list[Charge]] = {}
-        self._by_span: dict[bytes, list[Charge]] = {}
-        self._by_trace: dict[bytes, list[Charge]] = {}
+        self._by_response = _Shelf()
+        self._by_span = _Shelf()
+        self._by_trace = _Shelf()
         self._by_call: dict[bytes, Charge] = {}
-        self.parents: dict[bytes, bytes] = {} if parents is None else parents
-        """Trace id + span id → parent span id; known to no store, so a new index is given the old one's."""
+        self._added: list[Charge] = []
+        self._before: dict[Charge, tuple[Any, ...]] = {}
+        self.parents: dict[bytes, bytes] = {}
+        """Trace id + span id → parent span id."""
 
     def __len__(self) -> int:
         return len(self._by_call)
+
+    def begin(self) -> None:
+        """A transaction: what is added and joined from now on may be undone."""
+        self._added = []
+        self._before = {}
+
+    def rollback(self) -> None:
+        """Undo everything since `begin`."""
+        for charge in (*self._before, *self._added):
+            self._unshelve(charge)
+        for charge, state in self._before.items():
+            for name, value in zip(Charge.__slots__, state, strict=True):
+                setattr(charge, name, value)
+            self._shelve(charge)
+        added = set(self._added)
+        while self._queue and self._queue[-1] in added:
+            self._queue.pop()
+        self.begin()
 
     def learn_parents(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from every span received, wanted or not."""
@@ -80,11 +181,10 @@ class LinkingIndex:
     def add(self, record: UsageRecord, seen: int) -> Charge:
         """A new charge, seen at `seen` (Unix nanoseconds)."""
         charge = Charge(record, seen)
-        self._by_call[charge.call_id] = charge
-        if charge.response_id:
-            self._by_response.setdefault(charge.response_id, []).append(charge)
-        self._add_span(charge, record)
+        self._learn(record)
+        self._shelve(charge)
         self._queue.append(charge)
+        self._added.append(charge)
         return charge
 
     def charge_of(self, call_id: bytes) -> Charge | None:
@@ -93,56 +193,48 @@ class LinkingIndex:
 
     def join(self, charge: Charge, record: UsageRecord) -> None:
         """Another record of the same call; if it is a better one, the charge is its from now on."""
-        charge.producers.add(record.producer)
-        charge.linked.append(record.key)
-        self._add_span(charge, record)
-        response_id = record.values.get("response_id")
-        if response_id and not charge.response_id:
+        self._learn(record)
+        self._before.setdefault(charge, _state(charge))
+        self._unshelve(charge)
+        charge.producers = _shared(charge.producers | {record.producer})
+        if record.span_id and (span := record.trace_id + record.span_id) not in charge.spans:
+            charge.spans = (*charge.spans, span)
+        if not charge.response_id and (response_id := record.values.get("response_id")):
             charge.response_id, charge.family = response_id, _family(record.values)
-            self._by_response.setdefault(response_id, []).append(charge)
         if record.rank < charge.rank:
-            del self._by_call[charge.call_id]
-            charge.linked[-1] = charge.call_id
-            charge.call_id, charge.rank = record.key, record.rank
-            charge.operation = record.values.get("operation")
-            charge.facts = _facts(record.values)
-            charge.start, charge.end = record.values["start"], record.values["end"]
-            self._by_call[charge.call_id] = charge
+            charge.take(record)
+        self._shelve(charge)
 
     def find(self, record: UsageRecord, charge: Charge | None = None) -> tuple[Charge, str] | None:
         """The charge that this record is another account of, and the rule that says so.
 
         With `charge`, to which the record has just been joined: another charge that is the same call too.
         """
-        taken = charge.producers if charge else {record.producer}
+        taken = charge.producers if charge else _shared(frozenset((record.producer,)))
+        start: int = record.values["start"]
         if record.span_id:
-            for other in self._by_span.get(record.trace_id + record.span_id, ()):
-                if other is not charge and taken.isdisjoint(other.producers):
-                    return other, "same_span"
+            for other in self._by_span.others(record.trace_id + record.span_id, taken, start):
+                return other, "same_span"
         response_id = record.values.get("response_id")
-        if response_id and (found := self._same_response(record, response_id, charge, taken)):
+        if response_id and (found := self._same_response(record, response_id, taken)):
             return found, "response_id"
         if record.span_id:
-            for other in self._by_trace.get(record.trace_id, ()):
-                if other is not charge and taken.isdisjoint(other.producers) and self._same_by_ancestry(other, record):
+            for other in self._by_trace.others(record.trace_id, taken, start):
+                if self._same_by_ancestry(other, record):
                     return other, "ancestor"
         return None
 
     def absorb(self, charge: Charge, other: Charge) -> None:
         """Two charges turned out to be one call: `other` is part of `charge` from now on."""
-        del self._by_call[other.call_id]
-        charge.producers |= other.producers
-        charge.linked += [other.call_id, *other.linked]
-        if other.response_id:
-            _remove(self._by_response, other.response_id, other)
-            if not charge.response_id:
-                charge.response_id, charge.family = other.response_id, other.family
-                self._by_response.setdefault(other.response_id, []).append(charge)
-        for trace_id, span_id in other.spans:
-            _remove(self._by_span, trace_id + span_id, other)
-            _remove(self._by_trace, trace_id, other)
-            self._put_span(charge, trace_id, span_id)
+        for one in (charge, other):
+            self._before.setdefault(one, _state(one))
+            self._unshelve(one)
+        charge.producers = _shared(charge.producers | other.producers)
+        if not charge.response_id and other.response_id:
+            charge.response_id, charge.family = other.response_id, other.family
+        charge.spans = (*charge.spans, *(span for span in other.spans if span not in charge.spans))
         other.gone = True
+        self._shelve(charge)
 
     def expire(self, now: int) -> None:
         """Forget charges first seen more than the window ago."""
@@ -150,26 +242,19 @@ class LinkingIndex:
         queue = self._queue
         while queue and queue[0].seen < horizon:
             charge = queue.popleft()
-            if charge.gone:
-                continue
-            self._by_call.pop(charge.call_id, None)
-            if charge.response_id:
-                _remove(self._by_response, charge.response_id, charge)
-            for trace_id, span_id in charge.spans:
-                _remove(self._by_span, trace_id + span_id, charge)
-                _remove(self._by_trace, trace_id, charge)
-                self.parents.pop(trace_id + span_id, None)
+            self._unshelve(charge)
+            if not charge.gone:
+                for span in charge.spans:
+                    self.parents.pop(span, None)
 
-    def _same_response(
-        self, record: UsageRecord, response_id: str, joined: Charge | None, taken: set[str]
-    ) -> Charge | None:
+    def _same_response(self, record: UsageRecord, response_id: str, taken: Producers) -> Charge | None:
         """The nearest in time among those with equal ids: local servers repeat theirs."""
         start: int = record.values["start"]
         family, facts = _family(record.values), _facts(record.values)
         best: Charge | None = None
         best_distance: tuple[bool, bool, int] | None = None
-        for charge in self._by_response.get(response_id, ()):
-            if charge is joined or not taken.isdisjoint(charge.producers) or abs(charge.start - start) > self._window:
+        for charge in self._by_response.others(response_id, taken, start):
+            if abs(charge.start - start) > self._window:
                 continue
             if family and charge.family and family != charge.family:
                 continue
@@ -181,7 +266,7 @@ class LinkingIndex:
                 and _same_input(charge.facts, facts)
             ):
                 continue
-            elsewhere = not any(trace_id == record.trace_id for trace_id, _ in charge.spans)
+            elsewhere = not any(span.startswith(record.trace_id) for span in charge.spans)
             distance = not agree, elsewhere, abs(charge.start - start)
             if best_distance is None or distance < best_distance:
                 best, best_distance = charge, distance
@@ -198,36 +283,47 @@ class LinkingIndex:
             return False
         if not _equal(charge.facts, _facts(values)):
             return False
-        mine = record.trace_id, record.span_id
+        mine = record.trace_id + record.span_id
         return any(
-            span[0] == record.trace_id and (self._above(span, mine[1]) or self._above(mine, span[1]))
+            span.startswith(record.trace_id) and (self._above(span, record.span_id) or self._above(mine, span[16:]))
             for span in charge.spans
         )
 
-    def _above(self, span: tuple[bytes, bytes], ancestor: bytes) -> bool:
+    def _above(self, span: bytes, ancestor: bytes) -> bool:
         """The span id `ancestor` lies on the way up from `span`."""
-        trace_id, span_id = span
+        trace_id = span[:16]
         for _ in range(_DEPTH):
-            parent = self.parents.get(trace_id + span_id)
+            parent = self.parents.get(span)
             if not parent:
                 return False
             if parent == ancestor:
                 return True
-            span_id = parent
+            span = trace_id + parent
         return False
 
-    def _add_span(self, charge: Charge, record: UsageRecord) -> None:
-        if not record.span_id:
-            return
-        if record.parent_span_id:
+    def _learn(self, record: UsageRecord) -> None:
+        if record.parent_span_id and record.span_id:
             self.parents[record.trace_id + record.span_id] = record.parent_span_id
-        self._put_span(charge, record.trace_id, record.span_id)
 
-    def _put_span(self, charge: Charge, trace_id: bytes, span_id: bytes) -> None:
-        if (trace_id, span_id) not in charge.spans:
-            charge.spans.append((trace_id, span_id))
-            self._by_span.setdefault(trace_id + span_id, []).append(charge)
-            self._by_trace.setdefault(trace_id, []).append(charge)
+    def _shelve(self, charge: Charge) -> None:
+        self._by_call[charge.call_id] = charge
+        if charge.response_id:
+            self._by_response.put(charge.response_id, charge)
+        trace_id = b""
+        for span in charge.spans:
+            self._by_span.put(span, charge)
+            if span[:16] != trace_id:
+                trace_id = span[:16]
+                self._by_trace.put(trace_id, charge)
+
+    def _unshelve(self, charge: Charge) -> None:
+        if self._by_call.get(charge.call_id) is charge:
+            del self._by_call[charge.call_id]
+        if charge.response_id:
+            self._by_response.drop(charge.response_id, charge)
+        for span in charge.spans:
+            self._by_span.drop(span, charge)
+            self._by_trace.drop(span[:16], charge)
 
 
 Facts = tuple[str | None, str | None, int | None, int | None]
@@ -270,16 +366,6 @@ def _same_input(one: Facts, other: Facts) -> bool:
 def _equal(one: Facts, other: Facts) -> bool:
     """Equal model and usage; not told is a value of its own."""
     return _same_model(one, other) and one[2:] == other[2:]
-
-
-def _remove(index: dict[Any, list[Charge]], key: Any, charge: Charge) -> None:
-    entries = index.get(key)
-    if entries is None:
-        return
-    if charge in entries:
-        entries.remove(charge)
-    if not entries:
-        del index[key]
 
 
 def restore(index: LinkingIndex, charges: Iterator[tuple[UsageRecord, int, list[UsageRecord]]]) -> None:

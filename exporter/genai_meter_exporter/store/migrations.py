@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections.abc import Sequence
 from typing import Final
-
-from genai_meter.schema import FIELDS
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
 from genai_meter_exporter.store.base import StoreError
+from genai_meter_exporter.store.layout import COLUMNS, KINDS, MORE, OWN, SHARED, STORED, cell_id
 
 _SQL_TYPE: Final = {
     "text": "TEXT",
@@ -21,19 +21,15 @@ _SQL_TYPE: Final = {
     "float": "REAL",
 }
 
-EXTRA_COLUMNS: Final = {"parent_span_id": "TEXT", "recorded_at": "INTEGER"}
-"""Columns of the ledger that are no field of the event."""
-
-COLUMNS: Final = (*(f.name for f in FIELDS), *EXTRA_COLUMNS)
-
-_LEDGER: Final = ", ".join(f"{f.name} {_SQL_TYPE[f.kind]}" for f in FIELDS if f.name != "call_id")
-_EXTRA: Final = ", ".join(f"{name} {kind}" for name, kind in EXTRA_COLUMNS.items())
 _DIMENSIONS: Final = ", ".join(f"{name} TEXT NOT NULL" for name in DIMENSIONS)
 _COUNTS: Final = ", ".join(f"{name} INTEGER NOT NULL" for name in COUNTS)
 _MONEY: Final = ", ".join(f"{name}_micro INTEGER NOT NULL, {name}_pico INTEGER NOT NULL" for name in MONEY)
 
+_WIDE: Final = ", ".join(f"{name} {_SQL_TYPE[kind]}" for name, kind in KINDS.items() if name != "call_id")
+_SUMS: Final = ", ".join([*COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))])
+
 _VERSION_1: Final = (
-    f"CREATE TABLE usage (call_id BLOB PRIMARY KEY, {_LEDGER}, {_EXTRA}) WITHOUT ROWID",
+    f"CREATE TABLE usage (call_id BLOB PRIMARY KEY, {_WIDE}) WITHOUT ROWID",
     # What the linking index is rebuilt from: what came lately, however old the calls are.
     "CREATE INDEX usage_recorded ON usage (recorded_at)",
     # The other records of a call: kept, never added.
@@ -69,36 +65,105 @@ _VERSION_1: Final = (
     "CREATE TABLE probe (one INTEGER PRIMARY KEY, probed_at INTEGER NOT NULL)",
 )
 
-MIGRATIONS: Final = (_VERSION_1,)
+
+def _json_of(names: Sequence[str]) -> str:
+    """JSON object of the columns that are not null; a function of SQLite's has 127 arguments at most."""
+    text = "'{}'"
+    for start in range(0, len(names), 50):
+        pairs = ", ".join(f"'{name}', {name}" for name in names[start : start + 50])
+        text = f"json_patch({text}, json_object({pairs}))"
+    return text
 
 
-def migrate(connection: sqlite3.Connection, path: str) -> None:
-    """Bring the file to this version's schema; refuses one that is newer than this program."""
+_OWN_COLUMNS: Final = ", ".join(f"{name} {_SQL_TYPE[KINDS[name]]}" for name in OWN if name != "call_id")
+_KNOWN: Final = ", ".join(
+    "COALESCE(model, request_model, '')" if name == "model" else f"COALESCE({name}, '')" for name in DIMENSIONS
+)
+_SHOWN: Final = ", ".join(DIMENSIONS)
+_BY_DAY: Final = ", ".join(
+    [*(f"SUM({name})" for name in COUNTS)]
+    + [f"SUM({name}_micro) + SUM({name}_pico) / 1000000, SUM({name}_pico) % 1000000" for name in MONEY]
+)
+
+_VERSION_2: Final = (
+    # Narrow rows: dimensions once, rare columns as JSON. The view `usage` (below) shows all columns.
+    f"CREATE TABLE cell (id INTEGER PRIMARY KEY, {_DIMENSIONS})",
+    f"CREATE TABLE call (call_id BLOB PRIMARY KEY, {_OWN_COLUMNS}, cell INTEGER NOT NULL, more TEXT NOT NULL) "
+    "WITHOUT ROWID",
+    f"INSERT OR IGNORE INTO cell SELECT cell_id({_KNOWN}), {_KNOWN} FROM usage",
+    f"INSERT OR IGNORE INTO cell SELECT cell_id({_SHOWN}), {_SHOWN} FROM rollup",
+    f"INSERT INTO call ({', '.join(STORED)}) "
+    f"SELECT {', '.join(OWN)}, cell_id({_KNOWN}), {_json_of(sorted(MORE))} FROM usage",
+    "DROP TABLE usage",
+    "CREATE INDEX call_recorded ON call (recorded_at)",
+    "ALTER TABLE rollup RENAME TO rollup_1",
+    *(
+        f"CREATE TABLE {table} (start INTEGER NOT NULL, cell INTEGER NOT NULL, {_COUNTS}, {_MONEY}, "
+        "PRIMARY KEY (start, cell)) WITHOUT ROWID"
+        for table in ("rollup", "rollup_day")
+    ),
+    f"INSERT INTO rollup SELECT grain, cell_id({_SHOWN}), {_SUMS} FROM rollup_1",
+    "DROP TABLE rollup_1",
+    f"INSERT INTO rollup_day SELECT start / 86400 * 86400, cell, {_BY_DAY} FROM rollup GROUP BY 1, 2",
+    # The way up from spans that are no usage, one row a transaction: trace id, span id, parent span id.
+    "CREATE TABLE span_parent (seen INTEGER NOT NULL, spans BLOB NOT NULL)",
+    "CREATE INDEX span_parent_seen ON span_parent (seen)",
+    # raw_since: calls that started before it have been removed, their roll-ups stay.
+    "CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+
+
+def _view() -> str:
+    """`usage`: one row a call, one column a field, as readers want it."""
+    own = [f"c.{name} AS {name}" for name in OWN]
+    shared = [f"NULLIF(d.{name}, '') AS {name}" for name in SHARED]
+    more = [f"json_extract(c.more, '$.{name}') AS {name}" for name in COLUMNS if name in MORE]
+    columns = ", ".join([*own, *shared, *more])
+    return f"CREATE VIEW usage AS SELECT {columns} FROM call AS c JOIN cell AS d ON d.id = c.cell"
+
+
+def migrate(connection: sqlite3.Connection, path: str) -> list[int]:
+    """Bring the file to this version's schema: the versions it went through. Refuses one newer than this program."""
+    connection.create_function("cell_id", len(DIMENSIONS), lambda *names: cell_id(names), deterministic=True)
     connection.execute("BEGIN IMMEDIATE")
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)"
-        )
-        (version,) = connection.execute("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchone()
-        if version > len(MIGRATIONS):
-            raise StoreError(
-                f"{path} was written by a newer genai-meter (schema {version}, this one knows {len(MIGRATIONS)}): "
-                "upgrade genai-meter, or name another store"
-            )
-        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
-            for statement in statements:
-                connection.execute(statement)
-            connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number, time.time_ns()))
-        _add_new_fields(connection)
+        pending = _migrate(connection, path)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
+    return pending
 
 
-def _add_new_fields(connection: sqlite3.Connection) -> None:
-    """A field that the event schema has gained since the file was made becomes a column."""
+def _migrate(connection: sqlite3.Connection, path: str) -> list[int]:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)"
+    )
+    (version,) = connection.execute("SELECT COALESCE(MAX(version), 0) FROM schema_version").fetchone()
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"{path} was written by a newer genai-meter (schema {version}, this one knows {len(MIGRATIONS)}): "
+            "upgrade genai-meter, or name another store"
+        )
+    if version == 1:
+        _add_missing_columns(connection)
+    elif version > 1:
+        # Made anew below: the fields may have changed.
+        connection.execute("DROP VIEW IF EXISTS usage")
+    pending = list(range(version + 1, len(MIGRATIONS) + 1))
+    for number in pending:
+        for statement in MIGRATIONS[number - 1]:
+            connection.execute(statement)
+        connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number, time.time_ns()))
+    connection.execute(_view())
+    return pending
+
+
+def _add_missing_columns(connection: sqlite3.Connection) -> None:
+    """Version 1 had a column for every field that its program knew."""
     present = {row[1] for row in connection.execute("PRAGMA table_info(usage)")}
-    for field in FIELDS:
-        if field.name not in present:
-            connection.execute(f"ALTER TABLE usage ADD COLUMN {field.name} {_SQL_TYPE[field.kind]}")
+    for name, kind in KINDS.items():
+        if name not in present:
+            connection.execute(f"ALTER TABLE usage ADD COLUMN {name} {_SQL_TYPE[kind]}")

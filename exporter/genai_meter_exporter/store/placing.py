@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any, Final
@@ -15,30 +14,23 @@ from genai_meter_exporter.normalise.record import Batch, UsageRecord, usage_json
 from genai_meter_exporter.store import rows
 from genai_meter_exporter.store.base import Price, StoreError, Tally
 from genai_meter_exporter.store.linking import Charge, LinkingIndex
-from genai_meter_exporter.store.migrations import COLUMNS
+from genai_meter_exporter.store.rows import Rows
 
-_INSERT: Final = f"INSERT INTO usage ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
-_INSERT_LINKED: Final = "INSERT OR IGNORE INTO linked VALUES (?, ?, ?, ?, ?, ?)"
-_ADD_LINK: Final = "UPDATE usage SET links = json_insert(COALESCE(links, '[]'), '$[#]', ?) WHERE call_id = ?"
 _PRICE: Final = tuple(field.name for field in fields(Price))
-_CHUNK: Final = 500
-"""Parameters of one lookup; SQLite's limit has been 999."""
 
 
 class Placing:
     """What a transaction does to the ledger; the counters and roll-ups follow from it."""
 
-    def __init__(self, db: sqlite3.Connection, index: LinkingIndex, now_ns: int) -> None:
-        self._db = db
+    def __init__(self, tables: Rows, index: LinkingIndex, now_ns: int) -> None:
+        self._rows = tables
         self._index = index
         self._now = now_ns
-        self._pending: list[tuple[Any, ...]] = []
+        self._pending: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         self._ranks: dict[bytes, int] = {}
         self._linked: set[tuple[bytes, str]] = set()
         self._linked_keys: set[bytes] = set()
-        self.rollup: dict[Cell, Measures] = {}
-        """Net change of the roll-up."""
-        self.added: dict[Cell, Measures] = {}
+        self.added: dict[Cell, list[int]] = {}
         """New calls."""
         self.replaced: list[tuple[tuple[Cell, Measures], tuple[Cell, Measures]]] = []
         """Charges that a better record has taken over: (old, new)."""
@@ -52,9 +44,8 @@ class Placing:
         tallies = [Tally(quarantined=len(batch.quarantined)) for batch in batches]
         placed = [(record, tally) for batch, tally in zip(batches, tallies, strict=True) for record in batch.records]
         placed.sort(key=lambda pair: pair[0].rank)
-        self._look_up([record.key for record, _ in placed])
-        for batch in batches:
-            self._index.learn_parents(batch.parents)
+        self._ranks, self._linked = self._rows.known([record.key for record, _ in placed])
+        self._linked_keys = {key for key, _ in self._linked}
         for record, tally in placed:
             self._place(record, tally)
         self._flush()
@@ -62,21 +53,24 @@ class Placing:
 
     def revise(self, call_id: bytes, price: Price, reason: str) -> None:
         """Another price for a call: the difference is a charge or a credit, the old price a revision."""
-        row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (call_id,)).fetchone()
-        if row is None:
+        old = self._rows.get(call_id)
+        if old is None:
             raise StoreError(f"there is no call {call_id.hex()}")
-        old = dict(row)
         was = orjson.dumps({name: old[name] for name in _PRICE}).decode()
-        self._db.execute(
-            "INSERT INTO revision VALUES (?, ?, ?, ?, ?)", (call_id, old["revision"], self._now, reason, was)
-        )
-        new = {**old, **asdict(price), "revision": old["revision"] + 1}
-        changed = (*_PRICE, "revision")
-        self._db.execute(
-            f"UPDATE usage SET {', '.join(f'{name} = ?' for name in changed)} WHERE call_id = ?",
-            (*(new[name] for name in changed), call_id),
-        )
-        self._exchange(old, new)
+        self._rows.keep_revision(call_id, old["revision"], self._now, reason, was)
+        changed = {**asdict(price), "revision": old["revision"] + 1}
+        self._rows.set_columns(call_id, changed)
+        self._exchange(old, {**old, **changed})
+
+    def rollup(self) -> dict[Cell, Measures]:
+        """Net change of the roll-up."""
+        total: dict[Cell, Measures] = {where: tuple(what) for where, what in self.added.items()}
+        for (where, what), after in self.replaced:
+            cells.add(total, where, cells.negative(what))
+            cells.add(total, *after)
+        for where, what in self.withdrawn:
+            cells.add(total, where, cells.negative(what))
+        return total
 
     def _place(self, record: UsageRecord, tally: Tally) -> None:
         key = record.key
@@ -106,25 +100,14 @@ class Placing:
         else:
             self._link(record, charge.call_id, rule, charge)
 
-    def _look_up(self, keys: Sequence[bytes]) -> None:
-        for start in range(0, len(keys), _CHUNK):
-            chunk = keys[start : start + _CHUNK]
-            marks = ", ".join("?" * len(chunk))
-            for row in self._db.execute(f"SELECT call_id, source_rank FROM usage WHERE call_id IN ({marks})", chunk):
-                self._ranks[row["call_id"]] = row["source_rank"]
-            for row in self._db.execute(f"SELECT call_id, source FROM linked WHERE call_id IN ({marks})", chunk):
-                self._linked.add((row["call_id"], row["source"]))
-                self._linked_keys.add(row["call_id"])
-
     def _new(self, record: UsageRecord) -> None:
-        self._insert(record)
+        where = cells.cell(record.values)
+        self._insert(record, where[1])
         self._index.add(record, self._now)
-        where, what = cells.cell(record.values), cells.measures(record.values)
-        cells.add(self.added, where, what)
-        cells.add(self.rollup, where, what)
+        cells.gain(self.added, where, record.values)
         self.observed.append((record.values, where[1]))
 
-    def _insert(self, record: UsageRecord) -> None:
+    def _insert(self, record: UsageRecord, dimensions: tuple[str, ...]) -> None:
         values = record.values
         values["call_id"] = record.key
         values["usage"] = usage_json(record.usages)
@@ -132,13 +115,13 @@ class Placing:
         values["recorded_at"] = self._now
         values.setdefault("revision", 0)
         self._ranks[record.key] = record.rank
-        self._pending.append(tuple(map(values.get, COLUMNS)))
+        self._pending.append((values, dimensions))
 
     def _link(self, record: UsageRecord, call_id: bytes, rule: str, charge: Charge | None) -> None:
         """Keep the record beside the charge it repeats."""
         self._flush()
         self._insert_linked(record.key, record.source, call_id, rule, rows.linked_json(record))
-        self._db.execute(_ADD_LINK, (record.key.hex(), call_id))
+        self._rows.add_link(call_id, record.key.hex())
         if charge is not None:
             self._index.join(charge, record)
             self._unite(charge, record)
@@ -152,30 +135,27 @@ class Placing:
         if other.rank < charge.rank:
             charge, other = other, charge
         self._flush()
-        old = dict(self._db.execute("SELECT * FROM usage WHERE call_id = ?", (other.call_id,)).fetchone())
-        self._db.execute("DELETE FROM usage WHERE call_id = ?", (other.call_id,))
+        old = self._stored(other.call_id)
+        self._rows.delete(other.call_id)
         self._insert_linked(other.call_id, old["source"], charge.call_id, rule, rows.stored_json(old))
-        self._db.execute("UPDATE linked SET charge = ? WHERE charge = ?", (charge.call_id, other.call_id))
+        self._rows.move_links(other.call_id, charge.call_id)
         for link in (*rows.links(old), other.call_id.hex()):
-            self._db.execute(_ADD_LINK, (link, charge.call_id))
+            self._rows.add_link(charge.call_id, link)
         self._ranks.pop(other.call_id, None)
-        before = cells.cell(old), cells.measures(old)
-        cells.add(self.rollup, before[0], cells.negative(before[1]))
-        self.withdrawn.append(before)
+        self.withdrawn.append((cells.cell(old), cells.measures(old)))
         self._index.absorb(charge, other)
 
     def _replace(self, record: UsageRecord, old_key: bytes, rule: str, charge: Charge | None) -> None:
         """The better record becomes the charge; the one it replaces is linked to it."""
         self._flush()
-        row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (old_key,)).fetchone()
-        old = dict(row)
-        self._db.execute("DELETE FROM usage WHERE call_id = ?", (old_key,))
+        old = self._stored(old_key)
+        self._rows.delete(old_key)
         self._insert_linked(old_key, old["source"], record.key, rule, rows.stored_json(old))
-        self._db.execute("UPDATE linked SET charge = ? WHERE charge = ?", (record.key, old_key))
+        self._rows.move_links(old_key, record.key)
         links = [link for link in rows.links(old) if link != record.key.hex()]
         record.values["links"] = rows.links_json([*links, old_key.hex()])
         self._ranks.pop(old_key, None)
-        self._insert(record)
+        self._insert(record, cells.cell(record.values)[1])
         self._flush()
         self._exchange(old, record.values)
         if charge is not None:
@@ -184,18 +164,21 @@ class Placing:
 
     def _exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
         before = cells.cell(old), cells.measures(old)
-        after = cells.cell(new), cells.measures(new)
-        cells.add(self.rollup, before[0], cells.negative(before[1]))
-        cells.add(self.rollup, *after)
-        self.replaced.append((before, after))
+        self.replaced.append((before, (cells.cell(new), cells.measures(new))))
+
+    def _stored(self, call_id: bytes) -> dict[str, Any]:
+        found = self._rows.get(call_id)
+        if found is None:
+            raise StoreError(f"the call {call_id.hex()} has gone from the ledger")
+        return found
 
     def _insert_linked(self, key: bytes, source: str, charge: bytes, rule: str, text: str) -> None:
-        self._db.execute(_INSERT_LINKED, (key, source, charge, rule, self._now, text))
+        self._rows.link(key, source, charge, rule, self._now, text)
         self._linked.add((key, source))
         self._linked_keys.add(key)
 
     def _flush(self) -> None:
         """New rows go in together; links and replacements need them to be there."""
         if self._pending:
-            self._db.executemany(_INSERT, self._pending)
+            self._rows.insert(self._pending)
             self._pending.clear()

@@ -10,9 +10,9 @@ from typing import Any, Final
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, MICRO
 
 _GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
-_MICRO: Final = 1_000_000
 
 PERIODS: Final = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """Dimensions of time, in UTC."""
@@ -68,16 +68,16 @@ class SqliteReader:
             raise StoreError(f"{self._path}: the report failed: {error}") from None
         for row in rows:
             for name in MONEY:
-                row[name] = row.pop(f"{name}_micro") * _MICRO + row.pop(f"{name}_pico")
+                row[name] = row.pop(f"{name}_micro") * MICRO + row.pop(f"{name}_pico")
         rows.sort(key=lambda row: (-row["cost"], -row["calls"], [str(row[name]) for name in query.by]))
         return rows
 
     def totals(self) -> tuple[int, int]:
         """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
         row = self._connection.execute(
-            f"SELECT COUNT(*), COALESCE(SUM(cost / {_MICRO}), 0), COALESCE(SUM(cost % {_MICRO}), 0) FROM usage"
+            f"SELECT COUNT(*), COALESCE(SUM(cost / {MICRO}), 0), COALESCE(SUM(cost % {MICRO}), 0) FROM usage"
         ).fetchone()
-        return row[0], row[1] * _MICRO + row[2]
+        return row[0], row[1] * MICRO + row[2]
 
     def close(self) -> None:
         """Let go of the store."""
@@ -97,8 +97,8 @@ class SqliteReader:
             arguments.append(query.until_ns)
         sums = [f"{_FROM_RAW[name]} AS {name}" for name in COUNTS]
         for name in MONEY:
-            sums.append(f"COALESCE(SUM({name} / {_MICRO}), 0) AS {name}_micro")
-            sums.append(f"COALESCE(SUM({name} % {_MICRO}), 0) AS {name}_pico")
+            sums.append(f"COALESCE(SUM({name} / {MICRO}), 0) AS {name}_micro")
+            sums.append(f"COALESCE(SUM({name} % {MICRO}), 0) AS {name}_pico")
         return _select("usage", query.by, sums, conditions, _ledger_expression), arguments
 
 
@@ -110,15 +110,41 @@ def _rollup_can(query: Query) -> bool:
 
 def _from_rollup(query: Query) -> tuple[str, list[Any]]:
     conditions, arguments = _conditions(query, _rollup_expression)
-    for operator, bound in ((">=", query.since_ns), ("<", query.until_ns)):
-        if bound is not None:
-            conditions.append(f"grain {operator} ?")
-            arguments.append(bound // 1_000_000_000)
+    source, bounds = _quarters_and_days(query)
     sums = [f"SUM({name}) AS {name}" for name in COUNTS]
     for name in MONEY:
         sums.append(f"SUM({name}_micro) AS {name}_micro")
         sums.append(f"SUM({name}_pico) AS {name}_pico")
-    return _select("rollup", query.by, sums, conditions, _rollup_expression), arguments
+    table = f"({source}) AS r JOIN cell ON cell.id = r.cell"
+    return _select(table, query.by, sums, conditions, _rollup_expression), [*bounds, *arguments]
+
+
+def _quarters_and_days(query: Query) -> tuple[str, list[int]]:
+    """Sums by cell: whole UTC days from their own table, the quarters of an hour before and after them."""
+    since = None if query.since_ns is None else query.since_ns // 1_000_000_000
+    until = None if query.until_ns is None else query.until_ns // 1_000_000_000
+    if any(name == "hour" for name in (*query.by, *(name for name, _ in query.where))):
+        conditions, arguments = _between(since, until)
+        return f"SELECT * FROM rollup{conditions}", arguments
+    first = None if since is None else -(-since // DAY_SECONDS) * DAY_SECONDS
+    last = None if until is None else until // DAY_SECONDS * DAY_SECONDS
+    if first is not None and last is not None and first >= last:
+        conditions, arguments = _between(since, until)
+        return f"SELECT * FROM rollup{conditions}", arguments
+    conditions, arguments = _between(first, last)
+    parts = [f"SELECT * FROM rollup_day{conditions}"]
+    for low, high in ((since, first), (last, until)):
+        if low is not None and high is not None and low < high:
+            more, bounds = _between(low, high)
+            parts.append(f"SELECT * FROM rollup{more}")
+            arguments += bounds
+    return " UNION ALL ".join(parts), arguments
+
+
+def _between(since: int | None, until: int | None) -> tuple[str, list[int]]:
+    bounds = [(operator, bound) for operator, bound in ((">=", since), ("<", until)) if bound is not None]
+    conditions = " AND ".join(f"start {operator} ?" for operator, _ in bounds)
+    return (f" WHERE {conditions}" if conditions else ""), [bound for _, bound in bounds]
 
 
 def _conditions(query: Query, expression: Any) -> tuple[list[str], list[Any]]:
@@ -137,7 +163,7 @@ def _select(table: str, by: tuple[str, ...], sums: list[str], conditions: list[s
 
 
 def _rollup_expression(name: str) -> str:
-    return f"strftime('{PERIODS[name]}', grain, 'unixepoch')" if name in PERIODS else name
+    return f"strftime('{PERIODS[name]}', r.start, 'unixepoch')" if name in PERIODS else name
 
 
 def _ledger_expression(name: str) -> str:

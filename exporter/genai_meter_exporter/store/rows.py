@@ -1,13 +1,53 @@
-"""Between usage records and rows of the ledger."""
+"""Between usage records and rows of the ledger; the tables that every engine has."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord, usage_json
+
+
+class Rows(Protocol):
+    """The calls and what is linked to them, in an engine's open transaction."""
+
+    def known(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], set[tuple[bytes, str]]]:
+        """Of these keys: those of calls with their source ranks, and those of linked records with their sources."""
+        ...
+
+    def get(self, call_id: bytes) -> dict[str, Any] | None:
+        """All columns of a call."""
+        ...
+
+    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
+        """New calls: their columns and their dimensions."""
+        ...
+
+    def delete(self, call_id: bytes) -> None:
+        """A call that another record has replaced."""
+        ...
+
+    def link(self, key: bytes, source: str, charge: bytes, rule: str, recorded_at: int, record: str) -> None:
+        """Keep a record (JSON) beside the call it repeats; nothing happens when it is there."""
+        ...
+
+    def add_link(self, call_id: bytes, link: str) -> None:
+        """Name a linked record in its call's `links`."""
+        ...
+
+    def move_links(self, old: bytes, new: bytes) -> None:
+        """What was linked to one call belongs to another."""
+        ...
+
+    def keep_revision(self, call_id: bytes, revision: int, recorded_at: int, reason: str, price: str) -> None:
+        """What the price of a call was."""
+        ...
+
+    def set_columns(self, call_id: bytes, changed: Mapping[str, Any]) -> None:
+        """Change columns of the table `call`."""
+        ...
 
 
 def linked_json(record: UsageRecord) -> str:

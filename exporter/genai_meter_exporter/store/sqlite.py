@@ -17,40 +17,19 @@ import orjson
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
-from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
+from genai_meter_exporter.cells import DIMENSIONS, Measures
 from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined
-from genai_meter_exporter.series import Deltas, SeriesKey
+from genai_meter_exporter.series import Deltas, Observations, SeriesKey
 from genai_meter_exporter.store import linking, rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
 from genai_meter_exporter.store.placing import Placing
+from genai_meter_exporter.store.sqlite_rows import MICRO, SqliteRows, labels_json
 
-_MICRO: Final = 1_000_000
+_PAGE_BYTES: Final = 8192
+"""A row of a call fits into a quarter of a page: without overflow pages the file is half as large."""
 
-
-def _upsert_rollup() -> str:
-    columns = ["grain", *DIMENSIONS, *COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
-    updates = [f"{name} = {name} + excluded.{name}" for name in COUNTS]
-    for name in MONEY:
-        carry = f"({name}_pico + excluded.{name}_pico)"
-        updates.append(f"{name}_micro = {name}_micro + excluded.{name}_micro + {carry} / {_MICRO}")
-        updates.append(f"{name}_pico = {carry} % {_MICRO}")
-    return (
-        f"INSERT INTO rollup ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
-        f"ON CONFLICT DO UPDATE SET {', '.join(updates)}"
-    )
-
-
-_UPSERT_ROLLUP: Final = _upsert_rollup()
-_UPSERT_COUNTER: Final = (
-    "INSERT INTO counter (family, labels, hi, lo) VALUES (?, ?, ?, ?) "
-    f"ON CONFLICT DO UPDATE SET hi = hi + excluded.hi + (lo + excluded.lo) / {_MICRO}, "
-    f"lo = (lo + excluded.lo) % {_MICRO}"
-)
-_UPSERT_LAST: Final = (
-    "INSERT INTO last_event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET time_ns = MAX(time_ns, excluded.time_ns)"
-)
 _UPSERT_QUARANTINE: Final = (
     "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, 1) "
     "ON CONFLICT DO UPDATE SET last_seen = excluded.last_seen, times = times + 1"
@@ -79,6 +58,8 @@ class SqliteStore:
         self._busy_seconds = busy_seconds
         self._clock = clock
         self._index = LinkingIndex(window_ns)
+        self._parents: list[bytes] = []
+        """Spans and their parents, not committed yet."""
         self._lock: int | None = None
         self.syncs = 0
 
@@ -91,40 +72,45 @@ class SqliteStore:
                 self._path, isolation_level=None, check_same_thread=False, timeout=self._busy_seconds
             )
             self._db.row_factory = sqlite3.Row
+            self._db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._db.execute("PRAGMA cache_size = -65536")
             migrate(self._db, str(self._path))
-            self._rebuild_index(self._clock())
+            self._rows = SqliteRows(self._db)
+            self._build_index(self._clock())
             return self._restore()
         except (OSError, sqlite3.Error) as error:
             raise StoreError(f"the store {self._path} cannot be opened: {error}") from error
 
     def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
-        with self._transaction(now_ns):
+        with self._transaction():
             return self._write(batches, shown, now_ns)
 
     def revise(self, call_id: bytes, price: Price, reason: str, now_ns: int) -> Written:
         """Give a call another price in a transaction that stays open; the old one is kept as a revision."""
-        with self._transaction(now_ns):
-            placing = Placing(self._db, self._index, now_ns)
+        with self._transaction():
+            placing = Placing(self._rows, self._index, now_ns)
             placing.revise(call_id, price, reason)
             deltas = self._deltas(placing)
-            self._save(placing, deltas)
+            self._rows.add_sums(placing.rollup(), deltas)
             return Written([], deltas)
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
-        """The way up from spans that are no usage (trace id + span id, parent span id); kept in memory only."""
-        self._index.learn_parents(parents)
+        """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""
+        known = list(parents)
+        self._index.learn_parents(known)
+        self._parents += [span + parent for span, parent in known if len(span) == 24 and len(parent) == 8]
 
     def commit(self) -> None:
         """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
         try:
             self._db.execute("COMMIT")
         except sqlite3.Error as error:
-            self._undo(self._clock())
+            self._undo()
             raise StoreError(f"the store cannot commit: {error}") from error
+        self._parents.clear()
         if self._synchronous == "FULL":
             # In WAL mode FULL syncs the log before COMMIT returns; NORMAL syncs at checkpoints only.
             self.syncs += 1
@@ -134,7 +120,7 @@ class SqliteStore:
         try:
             self._db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (self._clock(),))
         except sqlite3.Error as error:
-            self._undo(self._clock())
+            self._undo()
             raise StoreError(f"the store cannot commit: {error}") from error
 
     def top(self, dimension: str, limit: int) -> list[str]:
@@ -142,7 +128,9 @@ class SqliteStore:
         if dimension not in DIMENSIONS:
             return []
         found = self._db.execute(
-            f"SELECT {dimension} AS value FROM rollup GROUP BY 1 ORDER BY SUM(cost_micro) DESC, 1 LIMIT ?", (limit,)
+            f"SELECT {dimension} AS value FROM rollup_day JOIN cell ON cell.id = rollup_day.cell "
+            "GROUP BY 1 ORDER BY SUM(cost_micro) DESC, 1 LIMIT ?",
+            (limit,),
         )
         return [row["value"] for row in found]
 
@@ -159,23 +147,27 @@ class SqliteStore:
             self._lock = None
 
     @contextlib.contextmanager
-    def _transaction(self, now_ns: int) -> Generator[None, None, None]:
+    def _transaction(self) -> Generator[None, None, None]:
         """Begin; whatever goes wrong is undone. The commit is the caller's."""
         try:
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be written: {error}") from error
+        self._index.begin()
         try:
             yield
         except sqlite3.Error as error:
-            self._undo(now_ns)
+            self._undo()
             raise StoreError(f"the store cannot be written: {error}") from error
         except BaseException:
-            self._undo(now_ns)
+            self._undo()
             raise
 
     def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
-        placing = Placing(self._db, self._index, now_ns)
+        self._index.expire(now_ns)
+        placing = Placing(self._rows, self._index, now_ns)
+        for batch in batches:
+            self.learn(batch.parents)
         tallies = placing.place(batches)
         deltas = self._deltas(placing)
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
@@ -190,30 +182,35 @@ class SqliteStore:
                     ("quarantined", tally.quarantined),
                 ),
             )
-        self._save(placing, deltas)
+        self._rows.add_sums(placing.rollup(), deltas)
         self._db.executemany(
             "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
-            [(family, _labels(labels)) for family, labels in shown],
+            [(family, labels_json(labels)) for family, labels in shown],
         )
-        self._index.expire(now_ns)
+        self._keep_parents(now_ns)
         return Written(tallies, deltas)
 
-    def _save(self, placing: Placing, deltas: Deltas) -> None:
-        """Roll-ups and counters, with the rows they follow from."""
-        self._db.executemany(_UPSERT_ROLLUP, _rollup_rows(placing))
-        self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
-        self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
+    def _keep_parents(self, now_ns: int) -> None:
+        if self._parents:
+            self._db.execute("DELETE FROM span_parent WHERE seen < ?", (now_ns - self._window_ns,))
+            self._db.execute("INSERT INTO span_parent VALUES (?, ?)", (now_ns, b"".join(self._parents)))
 
     def _deltas(self, placing: Placing) -> Deltas:
         deltas = Deltas()
+        gained: dict[tuple[str, ...], Measures] = {}
         for (_, dimensions), what in placing.added.items():
+            before = gained.get(dimensions)
+            gained[dimensions] = tuple(what) if before is None else tuple(map(int.__add__, before, what))
+        for dimensions, what in gained.items():
             series.add_cell(deltas, self._bounds, dimensions, what)
         for old, new in placing.replaced:
             series.replace_cell(deltas, self._bounds, old, new)
         for (_, dimensions), what in placing.withdrawn:
             series.withdraw_cell(deltas, self._bounds, dimensions, what)
+        observations = Observations(deltas, self._bounds)
         for values, dimensions in placing.observed:
-            series.observe(deltas, self._bounds, values, dimensions)
+            observations.observe(values, dimensions)
+        observations.close()
         return deltas
 
     def _quarantine(self, records: Iterable[Quarantined], now_ns: int) -> None:
@@ -238,17 +235,17 @@ class SqliteStore:
             [(o.key, o.time_ns, orjson.dumps(o.attributes, default=repr).decode()) for o in outcomes],
         )
 
-    def _undo(self, now_ns: int) -> None:
-        """Roll back, in the file and in the linking index."""
+    def _undo(self) -> None:
+        """Roll back, in the file and in memory."""
+        self._index.rollback()
+        self._rows.forget()
         try:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            self._rebuild_index(now_ns)
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be read: {error}") from error
 
-    def _rebuild_index(self, now_ns: int) -> None:
-        self._index = LinkingIndex(self._window_ns, self._index.parents)
+    def _build_index(self, now_ns: int) -> None:
         horizon = now_ns - self._window_ns
         linked: dict[bytes, list[linking.UsageRecord]] = {}
         for row in self._db.execute(
@@ -266,6 +263,12 @@ class SqliteStore:
                 for row in charges
             ),
         )
+        for row in self._db.execute("SELECT spans FROM span_parent WHERE seen >= ? ORDER BY seen", (horizon,)):
+            spans: bytes = row["spans"]
+            self._index.learn_parents(
+                (spans[start : start + 24], spans[start + 24 : start + 32]) for start in range(0, len(spans), 32)
+            )
+        self._index.begin()
 
     def _restore(self) -> Restored:
         restored = Restored()
@@ -275,29 +278,13 @@ class SqliteStore:
                 continue
             labels = tuple(orjson.loads(row["labels"]))
             key = row["family"], labels
-            restored.values[key] = row["hi"] * _MICRO + row["lo"]
+            restored.values[key] = row["hi"] * MICRO + row["lo"]
             if row["shown"]:
                 restored.shown.add(key)
             self._bounds.restore(family, series.LABELS[family], labels)
         for row in self._db.execute("SELECT * FROM last_event"):
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         return restored
-
-
-def _rollup_rows(placing: Placing) -> list[tuple[Any, ...]]:
-    found: list[tuple[Any, ...]] = []
-    for (grain, dimensions), what in placing.rollup.items():
-        money = [part for amount in what[len(COUNTS) :] for part in divmod(amount, _MICRO)]
-        found.append((grain, *dimensions, *what[: len(COUNTS)], *money))
-    return found
-
-
-def _counter_rows(deltas: Deltas) -> list[tuple[Any, ...]]:
-    return [(family, _labels(labels), *divmod(amount, _MICRO)) for (family, labels), amount in deltas.values.items()]
-
-
-def _labels(labels: tuple[str, ...]) -> str:
-    return orjson.dumps(labels).decode()
 
 
 def _lock(path: Path) -> int:

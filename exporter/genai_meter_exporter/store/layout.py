@@ -1,0 +1,72 @@
+"""How a call lies in the ledger: the columns that reports and linking need, the dimensions once, the rest as JSON.
+
+A row of a hundred columns costs four times as much to insert. The view `usage` shows all columns again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+from genai_meter.schema import FIELDS
+
+from genai_meter_exporter.cells import DIMENSIONS
+
+KINDS: Final[Mapping[str, str]] = {f.name: f.kind for f in FIELDS} | {"parent_span_id": "text", "recorded_at": "time"}
+"""Column → kind. Beside the fields of the event: the span above, and when the ledger learned of the call."""
+
+COLUMNS: Final = tuple(KINDS)
+"""Columns of the view `usage`."""
+
+OWN: Final = (
+    "call_id",
+    "start",
+    "end",
+    "recorded_at",
+    "source",
+    "source_rank",
+    "revision",
+    "links",
+    "trace_id",
+    "span_id",
+    "response_id",
+    "request_model",
+    "model",
+    "attempt_count",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "usage",
+    "cost_status",
+    "cost_reasons",
+    "list_cost",
+    "cost",
+    "cost_lines",
+    "book_id",
+)
+"""Columns of the table `call`; it has `cell` and `more` beside them."""
+
+SHARED: Final = tuple(name for name in DIMENSIONS if name != "model")
+"""Columns that are read from the table `cell`; the model of a cell may be the requested one."""
+
+MORE: Final = frozenset(COLUMNS) - frozenset(OWN) - frozenset(SHARED)
+"""Columns that are members of the JSON object `more`."""
+
+STORED: Final = (*OWN, "cell", "more")
+"""Columns of the table `call`."""
+
+
+def cell_id(dimensions: tuple[str, ...]) -> int:
+    """The key of a set of dimensions: 63 bits of its hash, equal in every store and exporter."""
+    text = "\x1f".join(dimensions).encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def pack(values: Mapping[str, Any], cell: int) -> tuple[Any, ...]:
+    """A row of the table `call`."""
+    rest = {name: value for name, value in values.items() if name in MORE and value is not None}
+    return (*map(values.get, OWN), cell, orjson.dumps(rest).decode())

@@ -1,0 +1,161 @@
+"""The ledger's tables in SQLite, inside the open transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+
+from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY, Cell, Measures
+from genai_meter_exporter.series import Deltas
+from genai_meter_exporter.store.layout import STORED, cell_id, pack
+
+MICRO: Final = 1_000_000
+"""Pico-USD in a micro-USD: sums are kept in both, so that none overflows 64 bits."""
+
+DAY_SECONDS: Final = 86_400
+
+_CHUNK: Final = 500
+"""Parameters of one lookup; SQLite's limit has been 999."""
+
+_CELLS_KEPT: Final = 200_000
+
+
+def _upsert_rollup(table: str) -> str:
+    columns = ["start", "cell", *COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
+    updates = [f"{name} = {name} + excluded.{name}" for name in COUNTS]
+    for name in MONEY:
+        carry = f"({name}_pico + excluded.{name}_pico)"
+        updates.append(f"{name}_micro = {name}_micro + excluded.{name}_micro + {carry} / {MICRO}")
+        updates.append(f"{name}_pico = {carry} % {MICRO}")
+    return (
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+        f"ON CONFLICT DO UPDATE SET {', '.join(updates)}"
+    )
+
+
+_UPSERT_ROLLUP: Final = _upsert_rollup("rollup")
+_UPSERT_DAY: Final = _upsert_rollup("rollup_day")
+_INSERT_CALL: Final = f"INSERT INTO call ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))})"
+_INSERT_CELL: Final = f"INSERT OR IGNORE INTO cell VALUES ({', '.join('?' * (len(DIMENSIONS) + 1))})"
+_INSERT_LINKED: Final = "INSERT OR IGNORE INTO linked VALUES (?, ?, ?, ?, ?, ?)"
+_ADD_LINK: Final = "UPDATE call SET links = json_insert(COALESCE(links, '[]'), '$[#]', ?) WHERE call_id = ?"
+_UPSERT_COUNTER: Final = (
+    "INSERT INTO counter (family, labels, hi, lo) VALUES (?, ?, ?, ?) "
+    f"ON CONFLICT DO UPDATE SET hi = hi + excluded.hi + (lo + excluded.lo) / {MICRO}, "
+    f"lo = (lo + excluded.lo) % {MICRO}"
+)
+_UPSERT_LAST: Final = (
+    "INSERT INTO last_event VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET time_ns = MAX(time_ns, excluded.time_ns)"
+)
+
+
+class SqliteRows:
+    """What `placing` writes to, and the sums that follow from it."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._cells: dict[tuple[str, ...], int] = {}
+        """Dimensions that the file has."""
+
+    def forget(self) -> None:
+        """After a rollback the file may lack what this transaction put in."""
+        self._cells.clear()
+
+    def known(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], set[tuple[bytes, str]]]:
+        """Of these keys: those of calls with their source ranks, and those of linked records with their sources."""
+        ranks: dict[bytes, int] = {}
+        linked: set[tuple[bytes, str]] = set()
+        for start in range(0, len(keys), _CHUNK):
+            chunk = keys[start : start + _CHUNK]
+            marks = ", ".join("?" * len(chunk))
+            ranks.update(
+                (row[0], row[1])
+                for row in self._db.execute(f"SELECT call_id, source_rank FROM call WHERE call_id IN ({marks})", chunk)
+            )
+            linked.update(
+                (row[0], row[1])
+                for row in self._db.execute(f"SELECT call_id, source FROM linked WHERE call_id IN ({marks})", chunk)
+            )
+        return ranks, linked
+
+    def get(self, call_id: bytes) -> dict[str, Any] | None:
+        """All columns of a call."""
+        row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (call_id,)).fetchone()
+        return None if row is None else dict(row)
+
+    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
+        """New calls: their columns and their dimensions."""
+        cells = self._ids({dimensions for _, dimensions in calls})
+        self._db.executemany(_INSERT_CALL, [pack(values, cells[dimensions]) for values, dimensions in calls])
+
+    def delete(self, call_id: bytes) -> None:
+        """A call that another record has replaced."""
+        self._db.execute("DELETE FROM call WHERE call_id = ?", (call_id,))
+
+    def link(self, key: bytes, source: str, charge: bytes, rule: str, recorded_at: int, record: str) -> None:
+        """Keep a record (JSON) beside the call it repeats; nothing happens when it is there."""
+        self._db.execute(_INSERT_LINKED, (key, source, charge, rule, recorded_at, record))
+
+    def add_link(self, call_id: bytes, link: str) -> None:
+        """Name a linked record in its call's `links`."""
+        self._db.execute(_ADD_LINK, (link, call_id))
+
+    def move_links(self, old: bytes, new: bytes) -> None:
+        """What was linked to one call belongs to another."""
+        self._db.execute("UPDATE linked SET charge = ? WHERE charge = ?", (new, old))
+
+    def keep_revision(self, call_id: bytes, revision: int, recorded_at: int, reason: str, price: str) -> None:
+        """What the price of a call was."""
+        self._db.execute("INSERT INTO revision VALUES (?, ?, ?, ?, ?)", (call_id, revision, recorded_at, reason, price))
+
+    def set_columns(self, call_id: bytes, changed: Mapping[str, Any]) -> None:
+        """Change columns of the table `call`."""
+        self._db.execute(
+            f"UPDATE call SET {', '.join(f'{name} = ?' for name in changed)} WHERE call_id = ?",
+            (*changed.values(), call_id),
+        )
+
+    def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
+        """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
+        cells = self._ids({dimensions for _, dimensions in rollup})
+        days: dict[tuple[int, int], Measures] = {}
+        quarters: list[tuple[Any, ...]] = []
+        for (start, dimensions), what in rollup.items():
+            cell = cells[dimensions]
+            quarters.append((start, cell, *_split(what)))
+            day = start // DAY_SECONDS * DAY_SECONDS, cell
+            before = days.get(day)
+            days[day] = what if before is None else tuple(map(int.__add__, before, what))
+        self._db.executemany(_UPSERT_ROLLUP, quarters)
+        self._db.executemany(_UPSERT_DAY, [(*day, *_split(what)) for day, what in days.items()])
+        self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
+        self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
+
+    def _ids(self, wanted: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], int]:
+        """Keys of dimensions; those that the file has not are put in."""
+        known = self._cells
+        new = [(cell_id(dimensions), *dimensions) for dimensions in wanted if dimensions not in known]
+        if new:
+            if len(known) > _CELLS_KEPT:
+                known.clear()
+                return self._ids(wanted)
+            self._db.executemany(_INSERT_CELL, new)
+            known.update((tuple(row[1:]), row[0]) for row in new)
+        return known
+
+
+def _split(what: Measures) -> list[int]:
+    counts = len(COUNTS)
+    return [*what[:counts], *(part for amount in what[counts:] for part in divmod(amount, MICRO))]
+
+
+def _counter_rows(deltas: Deltas) -> list[tuple[Any, ...]]:
+    return [(family, labels_json(labels), *divmod(amount, MICRO)) for (family, labels), amount in deltas.values.items()]
+
+
+def labels_json(labels: tuple[str, ...]) -> str:
+    """The key of a series in the table `counter`."""
+    return orjson.dumps(labels).decode()

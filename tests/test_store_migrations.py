@@ -1,0 +1,81 @@
+"""Files of older versions are upgraded when they are opened, and keep every figure."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+from exporter_kit import NOW, usage_event
+from genai_meter_exporter import series
+from genai_meter_exporter.store import Query
+from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.reader import SqliteReader
+from ledger_kit import Ledger, foreign_span
+
+LEDGERS: Final = Path(__file__).parent / "fixtures" / "ledger"
+FIRST = bytes.fromhex("01a2027bd68070000000000000000001")
+SECOND = bytes.fromhex("01a202b2c50070000000000000000002")
+THIRD = bytes.fromhex("01a2027bd68070000000000000000003")
+
+
+def old_ledger(path: Path) -> Path:
+    """A file as version 1 wrote it: three calls, one of them revised, one told by two producers."""
+    with sqlite3.connect(path) as database:
+        database.executescript((LEDGERS / "version_1.sql").read_text(encoding="utf-8"))
+    database.close()
+    return path
+
+
+def test_a_ledger_of_version_1_keeps_every_figure(tmp_path: Path) -> None:
+    ledger = Ledger(old_ledger(tmp_path / "ledger.db"))
+    ledger.check()
+    rows = ledger.rows()
+    assert {key: (row["cost"], row["revision"]) for key, row in rows.items()} == {
+        FIRST: (4_125_000_000, 0),
+        SECOND: (None, 0),
+        THIRD: (5 * 10**12, 1),
+    }
+    first = {name: value for name, value in rows[FIRST].items() if value is not None}
+    expected: dict[str, Any] = {
+        "call_id": FIRST,
+        "start": NOW,
+        "tenant": "acme",
+        "team": "search",
+        "workflow": "nightly",
+        "run_id": "r1",
+        "model": "gpt-4o-2024-08-06",
+        "request_model": "gpt-4o",
+        "stream": 1,
+        "context_ratio": 0.25,
+        "input_chars": '{"user":11}',
+        "id_family": "openai.chat",
+        "version": "7",
+        "trace_id": "0a" * 16,
+        "cache_read_tokens": 500,
+    }
+    assert {name: first.get(name) for name in expected} == expected
+    assert {"feature", "agent", "variant"}.isdisjoint(first)
+    assert rows[SECOND]["cost_status"] == "unpriced"
+    assert rows[THIRD]["model"] is None
+    # What was charged before the upgrade is charged after it: 1.5 USD more by the revision, nothing back.
+    assert ledger.total(series.LEDGER_COST) == 4_125_000_000 + 5 * 10**12
+    assert ledger.total(series.LEDGER_CREDIT) == 0
+
+
+def test_an_upgraded_ledger_goes_on(tmp_path: Path) -> None:
+    ledger = Ledger(old_ledger(tmp_path / "ledger.db"))
+    again = usage_event(call_id=FIRST, tenant="acme", team="search", cache_read=500, response_id="chatcmpl-1")
+    twin = foreign_span(response_id="chatcmpl-1", trace_id=b"\x0a" * 16, number=5, input_tokens=1500)
+    assert ledger.send(again) == Tally(duplicate=1)
+    assert ledger.send(twin) == Tally(duplicate=1)
+    assert ledger.send(usage_event(tenant="acme", variant="b")) == Tally(accepted=1)
+    ledger.reopen()
+    ledger.check()
+    reader = SqliteReader(ledger.path)
+    report = reader.report(Query(("tenant", "month")))
+    reader.close()
+    assert {(row["tenant"], row["month"]): (row["calls"], row["cost"]) for row in report} == {
+        ("acme", "2026-11"): (3, 4_125_000_000 + 5 * 10**12 + 3_500_000_000),
+        ("zeta", "2026-11"): (1, 0),
+    }
