@@ -50,14 +50,15 @@ class _Builder:
     def __init__(self, resolver: Resolver, provider: str, model: str, at_ns: int, context: Mapping[str, str]) -> None:
         self.resolver = resolver
         self.book = resolver.book
-        self.asked = model
-        self.model = model
+        self.profile, self.asked = names.profile_of(model)
+        """The ARN that hides the profile by which Bedrock served the model, if any."""
+        self.model = self.asked
         self.at_ns = at_ns
         self.since, self.until = -FOREVER, FOREVER
         self.provider = names.provider_id(provider)
         self.reasons: list[str] = list(resolver.notes)
-        if self.provider == "litellm" and "/" in model:
-            prefix, _, self.model = model.partition("/")
+        if self.provider == "litellm" and "/" in self.asked:
+            prefix, _, self.model = self.asked.partition("/")
             self.provider = names.provider_id(prefix)
         if self.provider in names.UNNAMED:
             self.provider = self.book.provider_of(model.lower()) or self.provider
@@ -159,6 +160,7 @@ class _Builder:
         aliases = [e for e in self.resolver.entries if e.kind == "alias" and e.matches(self._facts())]
         active = [e for e in aliases if self._during(e.span(self.at_ns))]
         if active:
+            self.profile = None
             alias = max(active, key=lambda e: e.rank)
             self.model = alias.model or self.model
             self.context.values.update(alias.set)
@@ -180,7 +182,7 @@ class _Builder:
             models.append(self.row.model.lower())
         values = self.context.values
         # On Azure and Bedrock the model that is asked for may be the user's own name of a deployment.
-        deployments = (values["deployment"],) if "deployment" in values else (self.asked,)
+        deployments = (values["deployment"],) if "deployment" in values else (self.profile or self.asked,)
         return {
             **{key: (value,) for key, value in values.items()},
             "deployment": deployments if self.provider in ("azure", "aws") else deployments[: "deployment" in values],
@@ -214,6 +216,9 @@ class _Builder:
         if self.provider == "azure" and "sku" not in values and self.row:
             # The book has Azure's global deployments only.
             self.reasons.append("sku_unknown")
+        if self.profile and self.row and not any("deployment" in entry.patterns for entry in entries):
+            # Global and regional profiles have prices of their own; the answer names the model alone.
+            self.reasons.append("geo_unknown")
         regional = values.get("region", "global") not in ("", "global")
         if regional and self.provider_name.endswith("vertex_ai") and "region" not in self.context.settled:
             self.reasons.append("geo_unknown")

@@ -59,6 +59,12 @@ MAX_NAME: Final = 256
 _COMPACT_DATE: Final = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 _SNAPSHOT: Final = re.compile(r"-(20\d{2})-?(0[1-9]|1[0-2])-?(0[1-9]|[12]\d|3[01])$")
 _MODEL_PATH: Final = re.compile(r"^(?:projects/.*/|publishers/.*/)?models/([^/]+)$")
+_ARN: Final = "arn:"
+_TELLING: Final = re.compile(r"arn:aws[^:]*:bedrock:[^:]*:[^:]*:(?:foundation-model|inference-profile)/([^/]+)$")
+"""ARNs of Bedrock that name the model and the profile; all others hide them."""
+_BY_TOKEN: Final = re.compile(r":(?:application-inference-profile|(?:default-)?prompt-router)/")
+"""Resources of Bedrock that bill the tokens of a model behind them; others bill by the hour or the minute."""
+_BEHIND: Final = "#"
 _ROUTING: Final = frozenset({"online", "nitro", "floor", "exacto", "thinking", "extended"})
 
 
@@ -75,6 +81,27 @@ def provider_id(name: str) -> str:
     return PROVIDERS.get(lowered, lowered)
 
 
+def behind(asked: str, served: str) -> str:
+    """The name to price by when `asked` is an ARN and the answer named another model.
+
+    A profile or a router of one's own bills what it serves, globally or regionally: `ARN#model`, which
+    `profile_of` takes apart. A full id of Bedrock says it all; behind any other ARN nothing is billed by token.
+    """
+    if not asked.startswith(_ARN) or _TELLING.match(asked):
+        return served
+    if not _BY_TOKEN.search(asked):
+        return asked
+    return served if "." in served.partition("-")[0] else f"{asked}{_BEHIND}{served}"
+
+
+def profile_of(model: str) -> tuple[str | None, str]:
+    """The ARN of a profile and the model it served; no ARN for any other name."""
+    if model.startswith(_ARN) and _BEHIND in model:
+        profile, _, served = model.partition(_BEHIND)
+        return profile, served
+    return None, model
+
+
 def snapshot_date(model: str) -> str | None:
     """The ISO date in a dated model id; None without one."""
     found = _SNAPSHOT.search(model.lower())
@@ -86,14 +113,17 @@ def model_candidates(provider: str, model: str) -> Iterator[Candidate]:
     name = model.strip().lower()
     if not name or len(name) > MAX_NAME:
         return
+    if name.startswith(_ARN):
+        found = _TELLING.match(name)
+        if found is not None:
+            yield Candidate(found[1])
+        return
     alias = "alias" if name.endswith("-latest") or name == "latest" else None
     yield Candidate(name, alias)
     compact = _COMPACT_DATE.sub(r"-\1-\2-\3", name)
     if compact != name:
         yield Candidate(compact, alias)
     bare = _bare(provider, name)
-    if bare is None:
-        return
     if bare != name:
         yield Candidate(bare, alias)
     if "@" in bare:
@@ -108,10 +138,8 @@ def model_candidates(provider: str, model: str) -> Iterator[Candidate]:
         yield Candidate(undated, "snapshot_unlisted")
 
 
-def _bare(provider: str, name: str) -> str | None:
-    """The name without the path around it; None when the path hides the model."""
-    if name.startswith("arn:"):
-        return None if "application-inference-profile/" in name else name.rpartition("/")[2]
+def _bare(provider: str, name: str) -> str:
+    """The name without the path around it."""
     if found := _MODEL_PATH.match(name):
         return found[1]
     prefix, _, rest = name.partition("/")

@@ -64,9 +64,9 @@ def billed_model(provider: str, asked: str | None, served: str | None) -> str:
     On Bedrock the price hangs on the inference profile (`global.anthropic.claude-…`), and the answer
     names the bare model (`claude-…`).
     """
-    if asked and served and asked != served and served in asked:
-        from genai_meter.pricing.names import provider_id
+    if asked and served and asked != served and (served in asked or asked.startswith("arn:")):
+        from genai_meter.pricing.names import behind, provider_id
 
         if provider_id(provider) == "aws":
-            return asked
+            return asked if served in asked else behind(asked, served)
     return served or asked or ""
