@@ -146,17 +146,18 @@ def test_drift_is_reported_by_model_and_direction() -> None:
 
 def test_what_is_learned_is_bounded_and_follows_a_change() -> None:
     with telemetry():
-        for number in range(3000):
+        for number in range(1200):
             made = chat(400, 100)
             made.prepared.request.model = f"tenant-model-{number}"
             emit.finish(made, "ok")
         assert len(estimator.drifts()) <= 1024 + 2 * (len(estimator.FAMILIES) + 1)
         estimator.reset()
-        for tokens in (100, 300):
-            for _ in range(3000):
-                learned = chat(400, tokens)
-                estimator.learn(learned, settle(learned))
-        assert estimator.estimates(chat(400, None))[0] == pytest.approx(300, rel=0.1)
+        for tokens in (100, 130):
+            learned = chat(400, tokens)
+            outcome = settle(learned)
+            for _ in range(6000):
+                estimator.learn(learned, outcome)
+        assert settle(chat(400, None)).estimated_input == pytest.approx(130, rel=0.05)
 
 
 def test_threads_may_learn_at_once() -> None:
@@ -172,7 +173,7 @@ def test_threads_may_learn_at_once() -> None:
             thread.start()
         for thread in threads:
             thread.join()
-        assert estimator.estimates(made)[0] == pytest.approx(100, rel=0.02)
+        assert settle(made).estimated_input == pytest.approx(100, rel=0.02)
 
 
 # --- tiktoken -----------------------------------------------------------------------------------------

@@ -33,8 +33,11 @@ _BASE_PULL: Final = 0.5
 """How much the prior of the base weighs, in calls like those that were seen."""
 _LOWEST_SLOPE: Final = 0.1
 _HIGHEST_SLOPE: Final = 2.0
-_FORGET_AFTER: Final = 1024
-"""Calls after which what was learned counts half."""
+_ALL_OF_THE_FIRST: Final = 64
+_ONE_IN: Final = 7
+"""What a busy line learns from: an application repeats itself, and learning costs more than estimating."""
+_FORGET_AFTER: Final = 256
+"""Calls learned after which they count half."""
 
 
 class Family(NamedTuple):
@@ -83,13 +86,28 @@ class Line:
     Updated without a lock: two threads at once may lose one of their calls to the statistics, no more.
     """
 
-    __slots__ = ("_n", "_prior", "_x", "_xx", "_xy", "_y", "base", "calls", "counted", "error", "estimated", "slope")
+    __slots__ = (
+        "_n",
+        "_prior",
+        "_seen",
+        "_x",
+        "_xx",
+        "_xy",
+        "_y",
+        "base",
+        "calls",
+        "counted",
+        "error",
+        "estimated",
+        "slope",
+    )
 
     def __init__(self, slope: float, base: float) -> None:
         self.slope = slope
         self.base = base
         self._prior = slope, base
         self._n = self._x = self._y = self._xx = self._xy = 0.0
+        self._seen = 0
         self.calls = 0
         self.estimated = 0
         """Sum of the estimates of calls whose count is known."""
@@ -98,9 +116,10 @@ class Line:
         self.error = 0
         """Sum of the differences, whichever way."""
 
-    def at(self, size: int) -> int:
-        """Tokens of this size."""
-        return round(self.slope * size + self.base)
+    def wants(self) -> bool:
+        """Every call at first; one in some once it has seen enough."""
+        self._seen += 1
+        return self._seen <= _ALL_OF_THE_FIRST or not self._seen % _ONE_IN
 
     def learn(self, size: int, tokens: int, estimate: int) -> None:
         """One more call whose tokens the provider counted."""
@@ -148,32 +167,44 @@ def reset() -> None:
 
 
 # --- one call -----------------------------------------------------------------------------------------
-def estimates(call: Call) -> tuple[int, int]:
-    """Input and output tokens of a call, by the size of its request and of what has come of its answer."""
+class Measure(NamedTuple):
+    """The sizes of one call, and the lines that say what they are in tokens."""
+
+    input: Line | None
+    """None when nothing of the request was measured."""
+    given: int
+    output: Line | None
+    said: int
+
+
+def estimate(call: Call, outcome: Outcome) -> None:
+    """Tokens of a call by the size of its request and of what has come of its answer."""
     prepared, reading = call.prepared, call.reading
     key, size = _input(prepared)
-    given = (_lines.get(key) or _new(key)).at(size) if size or prepared.request.message_count else 0
-    said = reading.output_chars + _CHARS_PER_TOOL_CALL * reading.tool_call_count
-    if not said or prepared.dialect.operation not in semconv.INFERENCE_OPERATIONS:
-        return given, 0
-    key = (key[0], key[1], 0, "output")
-    return given, (_lines.get(key) or _new(key)).at(said)
+    given = said = None
+    if size or prepared.request.message_count:
+        given = _lines.get(key) or _new(key)
+        outcome.estimated_input = round(given.slope * size + given.base)
+    chars = reading.output_chars + _CHARS_PER_TOOL_CALL * reading.tool_call_count
+    if chars and outcome.generates:
+        key = (key[0], key[1], 0, "output")
+        said = _lines.get(key) or _new(key)
+        outcome.estimated_output = round(said.slope * chars + said.base)
+    outcome.measure = Measure(given, size, said, chars)
 
 
 def learn(call: Call, outcome: Outcome) -> None:
     """Learn from a finished call what the provider counted."""
-    if not outcome.exact_input or outcome.others or call.earlier:
+    measure = outcome.measure
+    if measure is None or not outcome.exact_input or outcome.others or call.earlier:
         return
-    prepared, reading = call.prepared, call.reading
-    request = prepared.request
-    key, size = _input(prepared)
+    line = measure.input
     # A conversation that the provider keeps is input that was not sent.
-    if (size or request.message_count) and outcome.input_tokens > 0 and not _kept_by_provider(request):
-        (_lines.get(key) or _new(key)).learn(size, outcome.input_tokens, outcome.estimated_input)
-    said = reading.output_chars + _CHARS_PER_TOOL_CALL * reading.tool_call_count
-    if said and outcome.exact_output and outcome.generates and outcome.output_tokens > 0:
-        key = (key[0], key[1], 0, "output")
-        (_lines.get(key) or _new(key)).learn(said, outcome.output_tokens, outcome.estimated_output)
+    if line is not None and line.wants() and outcome.input_tokens > 0 and not _kept_by_provider(call.prepared.request):
+        line.learn(measure.given, outcome.input_tokens, outcome.estimated_input)
+    line = measure.output
+    if line is not None and outcome.exact_output and line.wants() and outcome.output_tokens > 0:
+        line.learn(measure.said, outcome.output_tokens, outcome.estimated_output)
 
 
 def _kept_by_provider(request: Any) -> bool:

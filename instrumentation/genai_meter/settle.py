@@ -61,6 +61,8 @@ class Outcome:
     reasoning_tokens: int = 0
     estimated_input: int = 0
     estimated_output: int = 0
+    measure: estimator.Measure | None = None
+    """What the estimates were made of."""
     context: Mapping[str, str] = field(default_factory=dict[str, str])
     """Price dimensions: as served, else as asked for."""
     cost: Cost | None = None
@@ -87,7 +89,7 @@ def settle(call: Call) -> Outcome:
     request, reading = call.prepared.request, call.reading
     operation = call.prepared.dialect.operation
     outcome = Outcome(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
-    outcome.estimated_input, outcome.estimated_output = guarded(estimator.estimates, call) or (0, 0)
+    guarded(estimator.estimate, call, outcome)
     guarded(_read_usage, call, outcome)
     guarded(_read_price, call, outcome)
     if outcome.cost is None and (outcome.usages or _answered(call)):
