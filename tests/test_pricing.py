@@ -246,22 +246,13 @@ def test_the_worst_status_wins(statuses: tuple[Any, ...], worst: str) -> None:
     assert (whole.list_pico, whole.effective_pico) == ((5 * priced, 4 * priced) if priced else (None, None))
 
 
-def test_cost_cannot_be_changed_and_compares_by_value() -> None:
+def test_cost_compares_by_value() -> None:
     found = cost(PRICES, "openai", "gpt-4.1", input=10)
-    with pytest.raises(AttributeError):
-        found.list_pico = 0  # type: ignore[misc]
     line = Line("gpt-4.1", "input", 10, "2", 1_000_000, 20_000_000, 20_000_000, ("genai:openai/gpt-4.1@input",))
     same = Cost("exact", (line,), 20_000_000, 20_000_000, PRICES.book_id)
     assert found == same
     assert hash(found) == hash(same)
     assert found != Cost("exact", (), 20_000_000, 20_000_000, PRICES.book_id)
-
-
-def test_usage_changed_afterwards_does_not_change_the_cost() -> None:
-    usage = Usage({"input": 10})
-    found = PRICES.price("openai", "gpt-4.1", [usage], NOON, {})
-    usage.buckets["input"] = 99
-    assert [line.quantity for line in found.lines] == [10]
 
 
 # --- properties ---------------------------------------------------------------------------------------

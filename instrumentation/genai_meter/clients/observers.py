@@ -15,11 +15,13 @@ class Observer:
     A class and no generator: a generator that was never started runs no code when it is closed.
     """
 
-    __slots__ = ("_ending", "_source")
+    __slots__ = ("_ending", "_next", "_source", "_take")
 
     def __init__(self, source: Any, ending: Ending) -> None:
         self._source = source
+        self._next = source.__anext__ if hasattr(source, "__anext__") else source.__next__
         self._ending = ending
+        self._take = ending.take
 
     def __getattr__(self, name: str) -> Any:
         # What stands here otherwise is a generator: `close`, `aclose` and the like are its own.
@@ -39,7 +41,7 @@ class SyncObserver(Observer):
         while True:
             ending.busy = True
             try:
-                item = self._source.__next__()
+                item = self._next()
             except StopIteration:
                 guarded(ending.exhausted)
                 raise
@@ -48,7 +50,7 @@ class SyncObserver(Observer):
                 raise
             finally:
                 ending.busy = False
-            if not ending.take(item):
+            if not self._take(item):
                 return item
 
 
@@ -65,7 +67,7 @@ class AsyncObserver(Observer):
         while True:
             ending.busy = True
             try:
-                item = await self._source.__anext__()
+                item = await self._next()
             except StopAsyncIteration:
                 guarded(ending.exhausted)
                 raise
@@ -74,5 +76,5 @@ class AsyncObserver(Observer):
                 raise
             finally:
                 ending.busy = False
-            if not ending.take(item):
+            if not self._take(item):
                 return item

@@ -97,6 +97,26 @@ class OpenAIChat(Dialect):
         reading.terminal = True
 
     def chunk(self, reading: Reading, event: Json) -> None:
+        try:
+            # Nearly every chunk: one choice, a piece of text, nothing else.
+            told = event.__dict__
+            (choice,) = told["choices"]
+            part = choice.__dict__
+            if (
+                part["finish_reason"] is None
+                and told["usage"] is None
+                and not part["index"]
+                and reading.model is not None
+                and "error" not in told
+            ):
+                reading.output_chars += len(part["delta"].__dict__["content"])
+                return
+        except (AttributeError, KeyError, TypeError, ValueError):
+            # Another shape: dicts, tool calls, no choice at all.
+            pass
+        self._chunk(reading, event)
+
+    def _chunk(self, reading: Reading, event: Json) -> None:
         told = event if event.__class__ is dict else event.__dict__
         if reading.model is None or told.get("usage") is not None:
             head(reading, fields(event))

@@ -6,18 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from genai_meter.pricing import units
-from genai_meter.pricing.cost import PICO, Cost, CostStatus, Line
+from genai_meter.pricing.cost import PICO, Cost, CostStatus, Line, Unread
 from genai_meter.usage import Quantity, Usage
 
 if TYPE_CHECKING:
     from genai_meter.pricing.overlay import Entry, Rate
 
 Buckets: TypeAlias = tuple[tuple[str, Quantity], ...]
-
-_new: Final = cast("Callable[..., Any]", tuple.__new__)  # pyright: ignore[reportUnknownMemberType]
 
 
 class BucketRate(NamedTuple):
@@ -116,16 +114,11 @@ class _Table(NamedTuple):
     """None when equal to `listed`."""
 
 
-_Integers: TypeAlias = tuple[dict[str, int], dict[str, int] | None]
-"""Bucket → pico-USD a unit at list price, and after discounts when that differs."""
-
-
 class RateCard:
     """Rates of one model in one context for one span of time."""
 
     __slots__ = (
         "_fees",
-        "_flat",
         "_status",
         "_tables",
         "book_id",
@@ -133,6 +126,7 @@ class RateCard:
         "deprecated",
         "max_output_tokens",
         "model",
+        "price",
         "provider",
         "reasons",
         "row",
@@ -168,28 +162,47 @@ class RateCard:
         self.valid_from, self.valid_until = valid
         """Unix ns; the end is exclusive."""
         self._status: CostStatus = "estimated" if reasons else "exact"
-        self._tables = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
+        self._tables: tuple[_Table, ...] = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
         self._fees = (("request", 1),) if "request" in self._tables[0].rates else ()
-        self._flat = self._integers(self._tables[0]) if len(self._tables) == 1 else None
+        self.price = self._pricer()
+        """The cost of the usage of one model; that usage must not change afterwards."""
 
-    def price(self, usage: Usage) -> Cost:
-        """Cost of the usage of one model."""
-        buckets, flat = usage.buckets, self._flat
-        if flat is not None and flat[1] is None and not usage.inferred:
-            # The common card: one tier, no discount, whole numbers.
-            rates, total = flat[0], 0
+    def _pricer(self) -> Callable[[Usage], Cost]:
+        """The price of a usage by this card.
+
+        Nearly every card has one tier, no discount, no fee, and whole numbers. Its prices are made by a closure:
+        a method would look up in the card, call by call, what never changes.
+        """
+        table = self._tables[0]
+        if len(self._tables) > 1 or self._fees or table.effective is not None:
+            return self._price
+        rates, status, book_id, reasons, otherwise = table.listed, self._status, self.book_id, self.reasons, self._price
+
+        def price(usage: Usage) -> Cost:
+            buckets, total = usage.buckets, 0
             try:
                 for bucket, quantity in buckets.items():
                     total += quantity * rates[bucket]
             except (KeyError, ArithmeticError):
-                return self._exactly(tuple(buckets.items()), ())
-            if total and type(total) is int:
-                return _new(Cost, (self._status, (self, buckets.copy()), total, total, self.book_id, self.reasons))
-        return self._price(usage)
+                return otherwise(usage)
+            if type(total) is not int or not total or usage.inferred:
+                return otherwise(usage)
+            cost = Unread()
+            cost.status = status
+            cost.list_pico = total
+            cost.effective_pico = total
+            cost.book_id = book_id
+            cost.reasons = reasons
+            cost.card = self
+            cost.buckets = buckets
+            return cost
+
+        return price
 
     def _price(self, usage: Usage) -> Cost:
         items = tuple(usage.buckets.items())
-        rates, lowered = self._flat or self._rates_for(items)
+        table = self._table(items)
+        rates, lowered = table.listed, table.effective
         total: Quantity = 0
         try:
             for bucket, quantity in items:
@@ -201,9 +214,13 @@ class RateCard:
                     effective += quantity * lowered[bucket]
         except (KeyError, ArithmeticError):
             return self._exactly(items, usage.inferred)
-        if usage.inferred or not total or type(total) is not int:
+        if self._fees or usage.inferred or not total or type(total) is not int or type(effective) is not int:
             return self._exactly(items, usage.inferred)
-        return _new(Cost, (self._status, (self, dict(items)), total, effective, self.book_id, self.reasons))
+        cost = Unread()
+        cost.status, cost.book_id, cost.reasons = self._status, self.book_id, self.reasons
+        cost.list_pico, cost.effective_pico = total, effective
+        cost.card, cost.buckets = self, usage.buckets
+        return cost
 
     def lines(self, buckets: Buckets) -> tuple[Line, ...]:
         """One line for each bucket that has a price, rounded half-even once."""
@@ -237,13 +254,6 @@ class RateCard:
     def rates(self) -> list[tuple[int, dict[str, BucketRate]]]:
         """(above this many input tokens, bucket → rate), the base first; for people to read."""
         return [(max(table.above, 0), dict(table.rates)) for table in self._tables]
-
-    def _integers(self, table: _Table) -> _Integers:
-        """What a multiplication of integers prices: nothing, when every call has a fee besides."""
-        return ({}, None) if self._fees else (table.listed, table.effective)
-
-    def _rates_for(self, buckets: Buckets) -> _Integers:
-        return self._integers(self._table(buckets))
 
     def _table(self, buckets: Buckets) -> _Table:
         table = self._tables[0]

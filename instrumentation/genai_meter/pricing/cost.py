@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from genai_meter.usage import Quantity
 
@@ -43,48 +43,36 @@ class Line:
     """Ids of the book entries applied: the rate first, then multipliers in their order."""
 
 
-Unread: TypeAlias = "tuple[RateCard, dict[str, Quantity]]"
-"""A card and the buckets it priced: the lines that nobody has asked for yet."""
-
-
-class _Fields(NamedTuple):
-    status: CostStatus
-    basis: tuple[Line, ...] | Unread
-    list_pico: int | None
-    effective_pico: int | None
-    book_id: str
-    reasons: tuple[str, ...]
-
-
-class Cost(_Fields):
-    """Cost of one call. Immutable; `lines` are made when they are read.
+class Cost:
+    """Cost of one call; not to be changed once made.
 
     `list_pico`: pico-USD at list price; None when unpriced. `effective_pico`: after discounts; None
     when unpriced. `reasons`: why the status is not `exact`: `unknown_model`, `unpriced_bucket:<bucket>`,
     `usage_inferred` … (docs/pricing.md has them all).
     """
 
-    __slots__ = ()
+    __slots__ = ("_lines", "book_id", "effective_pico", "list_pico", "reasons", "status")
 
-    def __new__(
-        cls,
+    def __init__(
+        self,
         status: CostStatus,
         lines: tuple[Line, ...] = (),
         list_pico: int | None = None,
         effective_pico: int | None = None,
         book_id: str = "",
         reasons: tuple[str, ...] = (),
-    ) -> Cost:
-        return super().__new__(cls, status, lines, list_pico, effective_pico, book_id, reasons)
+    ) -> None:
+        self.status: CostStatus = status
+        self._lines = lines
+        self.list_pico = list_pico
+        self.effective_pico = effective_pico
+        self.book_id = book_id
+        self.reasons = reasons
 
     @property
     def lines(self) -> tuple[Line, ...]:
         """One line a bucket and model."""
-        basis = self.basis
-        if not basis or isinstance(basis[0], Line):
-            return cast("tuple[Line, ...]", basis)
-        card, buckets = cast("Unread", basis)
-        return card.lines(tuple(buckets.items()))
+        return self._lines
 
     def _values(self) -> tuple[Any, ...]:
         return (self.status, self.lines, self.list_pico, self.effective_pico, self.book_id, self.reasons)
@@ -92,15 +80,34 @@ class Cost(_Fields):
     def __eq__(self, other: object) -> bool:
         return self._values() == other._values() if isinstance(other, Cost) else NotImplemented
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
     def __hash__(self) -> int:
         return hash(self._values())
 
     def __repr__(self) -> str:
         names = ("status", "lines", "list_pico", "effective_pico", "book_id", "reasons")
         return f"Cost({', '.join(f'{n}={v!r}' for n, v in zip(names, self._values(), strict=True))})"
+
+
+class Unread(Cost):
+    """A cost whose lines nobody has asked for yet. Made without arguments and filled in: twice as fast as a call."""
+
+    __slots__ = ("buckets", "card")
+
+    card: RateCard
+    buckets: dict[str, Quantity]
+    """What the card priced."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self) -> None: ...
+
+    else:
+        __init__ = object.__init__
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """One line a bucket and model, made when they are read."""
+        return self.card.lines(tuple(self.buckets.items()))
 
 
 _WORST_FIRST: Final[tuple[CostStatus, ...]] = ("partial", "estimated", "exact", "free")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -20,8 +20,8 @@ MAX_CARDS: Final = 2048
 OVERLAY_ONLY: Final = frozenset({"deployment", "account", "project", "api_key"})
 """Dimensions that only entries look at. A program may have thousands of accounts and keys."""
 
-_Last: TypeAlias = tuple[Mapping[str, str], int, int, RateCard | Unpriced]
-"""Context, valid from, valid until, card."""
+_Last: TypeAlias = tuple[Mapping[str, str], int, int, Callable[[Usage], Cost]]
+"""Context, valid from, valid until, the price of a usage."""
 _Key: TypeAlias = tuple[str, str, tuple[tuple[str, str], ...]]
 
 
@@ -58,7 +58,7 @@ class Resolver:
                 self.cards.clear()
                 self.last.clear()
             self.cards[key] = card
-        self.last[provider, model] = (dict(context), card.valid_from, card.valid_until, card)
+        self.last[provider, model] = (dict(context), card.valid_from, card.valid_until, card.price)
         return card
 
     def price(self, provider: str, model: str, usages: Sequence[Usage], at_ns: int, context: Mapping[str, str]) -> Cost:

@@ -49,12 +49,16 @@ def rate_card(provider: str, model: str, at_ns: int, context: Mapping[str, str])
 def price(provider: str, model: str, usages: Sequence[Usage], at_ns: int, context: Mapping[str, str]) -> Cost:
     """Cost of a call: each usage by the card of its own model (the call's model when it names none)."""
     current = _current or resolver()
-    if len(usages) == 1:
-        usage = usages[0]
-        # The common case, without a further call: the card last used for this model, in force, in this context.
-        last = current.last.get((provider, usage.model or model))
-        if last is not None and last[0] == context and last[1] <= at_ns < last[2]:
-            return last[3].price(usage)
+    try:
+        (usage,) = usages
+    except ValueError:
+        return current.price(provider, model, usages, at_ns, context)
+    # The common case, without a further call: the card last used for this model, in force, in this context.
+    last = current.last.get((provider, usage.model or model))
+    if last is not None:
+        told, since, until, price_of = last
+        if told == context and since <= at_ns < until:
+            return price_of(usage)
     return current.price(provider, model, usages, at_ns, context)
 
 
