@@ -7,7 +7,7 @@ from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count
-from genai_meter.dialects.requests import chars, items, number, size, strings, text, whole
+from genai_meter.dialects.requests import chars, items, lower, number, size, strings, text, whole
 from genai_meter.usage import Usage
 
 MODALITIES: Final[dict[str | int, str]] = {
@@ -53,6 +53,9 @@ class Gemini(Dialect):
             reasoning_level=text(thinking, "thinkingLevel"),
             tool_count=size(body, "tools"),
         )
+        tier = tier_of(body.get("serviceTier"))
+        if tier is not None:
+            view.service_tier = view.context["service_tier"] = tier
         if text(config, "responseMimeType") == "application/json":
             view.output_type = "json"
         system = fields(body.get("systemInstruction", body.get("system_instruction")))
@@ -68,23 +71,25 @@ class Gemini(Dialect):
         return view
 
     def response(self, reading: Reading, payload: Json) -> None:
-        self.chunk(reading, payload)
         reading.terminal = True
+        self.chunk(reading, payload)
 
     def chunk(self, reading: Reading, event: Json) -> None:
-        told = fields(event)
+        told = event if event.__class__ is dict else fields(event)
         if not reading.response_id:
             reading.response_id = text(told, "responseId") or None
         reading.model = text(told, "modelVersion") or reading.model
         for candidate in told.get("candidates") or ():
             _candidate(reading, fields(candidate))
+        if "promptFeedback" in told and fields(told["promptFeedback"]).get("blockReason") is not None:
+            # Nothing follows a prompt that was refused; what was read of it is billed.
+            reading.terminal = True
         usage = told.get("usageMetadata")
         if usage is not None:
             reading.usage = usage
-            counts = fields(usage)
             # Earlier chunks count what has been generated so far.
-            reading.fidelity = "final" if reading.terminal or "totalTokenCount" in counts else "partial"
-            _evidence(reading, counts)
+            reading.fidelity = "final" if reading.terminal else "partial"
+            _evidence(reading, fields(usage))
         error = fields(told.get("error"))
         if error:
             reading.error_type = str(error.get("status") or error.get("code") or "_OTHER")[:64]
@@ -114,6 +119,20 @@ class Gemini(Dialect):
         )
         result.add("web_search", _searches(reading))
         return [result.usage()]
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+        if max_tokens is not None:
+            key = "generation_config" if "generation_config" in changed else "generationConfig"
+            config = dict(fields(changed.get(key)))
+            if not lower(config, ("maxOutputTokens",), max_tokens):
+                config["maxOutputTokens"] = max_tokens
+            changed[key] = config
+        return changed
 
 
 class GeminiEmbeddings(Dialect):
@@ -158,18 +177,36 @@ class GeminiEmbeddings(Dialect):
         result.input(count(told.get("promptTokenCount")), modalities=by_modality(details))
         return [result.usage()]
 
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        del max_tokens  # a vector has no bound
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+            if "requests" in changed:
+                changed["requests"] = [{**fields(one), "model": f"models/{model}"} for one in changed["requests"]]
+        return changed
 
-def by_modality(details: Json) -> Mapping[str, int]:
+
+def by_modality(details: Json, counted: str = "tokenCount") -> Mapping[str, int]:
     """`[{modality, tokenCount}]` → tokens by the modalities that have a bucket."""
     found: dict[str, int] = {}
     for detail in details or ():
         told = fields(detail)
         modality = told.get("modality")
         named = MODALITIES.get(modality) if isinstance(modality, (str, int)) else None
-        tokens = count(told.get("tokenCount"))
+        tokens = count(told.get(counted))
         if named is not None and tokens:
             found[named] = found.get(named, 0) + tokens
     return found
+
+
+def tier_of(value: Json) -> str | None:
+    """A service tier in the book's words: `flex`, also where it is spelled `SERVICE_TIER_FLEX`."""
+    if not isinstance(value, str) or not value:
+        return None
+    return value[:64].lower().removeprefix("service_tier_")
 
 
 def _candidate(reading: Reading, candidate: Mapping[str, Json]) -> None:
@@ -201,10 +238,9 @@ def _searches(reading: Reading) -> int:
 
 
 def _evidence(reading: Reading, counts: Mapping[str, Json]) -> None:
-    tier = counts.get("serviceTier")
-    if type(tier) is str and tier:
-        reading.service_tier = tier.lower()
-        reading.context["service_tier"] = tier.lower()
+    tier = tier_of(counts.get("serviceTier"))
+    if tier is not None:
+        reading.service_tier = reading.context["service_tier"] = tier
     traffic = TRAFFIC_TIERS.get(str(counts.get("trafficType")))
     if traffic is not None:
         reading.service_tier = traffic
