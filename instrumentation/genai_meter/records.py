@@ -285,6 +285,9 @@ def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> Non
     reasons = _finish_reasons(call)
     if reasons:
         attributes[semconv.RESPONSE_FINISH_REASONS] = dump_few(reasons)
+    if reading.processed is not None:
+        for name, value in reading.processed.items():
+            attributes[_ATTRIBUTE[f"processed_{name}"]] = value
     if reading.tool_call_count:
         attributes[_ATTRIBUTE["tool_call_count"]] = reading.tool_call_count
     if call.chunk_count:

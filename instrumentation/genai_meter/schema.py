@@ -156,6 +156,9 @@ FIELDS: Final[tuple[Field, ...]] = (
         "usage",
         "Cheap estimate beside the count",
     ),
+    Field("processed_input_tokens", "genai_meter.processed.input_tokens", "int", "usage", "Read, where not billed so"),
+    Field("processed_output_tokens", "genai_meter.processed.output_tokens", "int", "usage", "Generated, likewise"),
+    Field("processed_cache_read_tokens", "genai_meter.processed.cache_read_tokens", "int", "usage", "Cached, likewise"),
     Field(
         "context_ratio", "genai_meter.context_window.ratio", "float", "usage", "Input + output over the model's window"
     ),

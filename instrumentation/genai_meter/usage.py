@@ -59,6 +59,7 @@ OTHER_BUCKETS: Final = (
     "audio_seconds_out",
     "images",
     "pages",
+    "classifications",
 )
 """Billed things that are no tokens: tool calls, characters, seconds, images, pages."""
 

@@ -102,6 +102,8 @@ class Reading:
     """Characters of generated text seen; the base of an estimate when no usage came."""
     reported_cost_usd: str | None = None
     """A cost the provider itself reported, as decimal text (OpenRouter, xAI …)."""
+    processed: dict[str, int] | None = None
+    """Tokens the model worked on, where something else is billed: field of the schema after `processed_` → tokens."""
     scratch: dict[str, Any] = field(default_factory=lambda: {})
     """Whatever else the dialect must carry from chunk to chunk."""
 

@@ -1,14 +1,29 @@
-"""Cohere: chat, embed, rerank. What is billed are the `billed_units`, not the tokens."""
+"""Cohere: chat, generate, embed, rerank, classify, parse. What is billed are the `billed_units`.
+
+Beside them the API tells the tokens that were processed, which are more; they are no part of the usage and
+told by themselves.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import IMAGE, Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, number, size, strings, text, whole
+from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
 from genai_meter.usage import Usage
+
+UNITS: Final = {
+    "input_tokens": "input",
+    "image_tokens": f"input_{IMAGE}",
+    "search_units": "rerank_search",
+    "images": "images",
+    "classifications": "classifications",
+    "pages": "pages",
+}
+"""Billed unit → bucket, for all but the output."""
 
 
 class Cohere(Dialect):
@@ -19,26 +34,20 @@ class Cohere(Dialect):
     id_family = "cohere.chat"
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
-        view = RequestView(
-            model=text(body, "model"),
-            stream=body.get("stream") is True,
-            max_tokens=whole(body, "max_tokens"),
-            temperature=number(body, "temperature"),
-            top_p=number(body, "p"),
-            top_k=whole(body, "k"),
-            seed=whole(body, "seed"),
-            frequency_penalty=number(body, "frequency_penalty"),
-            presence_penalty=number(body, "presence_penalty"),
-            stop_sequences=strings(body, "stop_sequences"),
-            tool_count=size(body, "tools"),
-        )
+        view = parameters(body)
         messages = items(body, "messages")
         if messages is not None:
             view.message_count = len(messages)
             by_role(messages, view.chars_by_role)
         else:
-            view.message_count = 1
-            view.chars_by_role["user"] = chars(body.get("message"), 1)
+            history = items(body, "chat_history") or []
+            view.message_count = 1 + len(history)
+            view.chars_by_role["user"] = chars(body.get("message"), 1) + sum(
+                chars(fields(turn).get("message"), 1) for turn in history
+            )
+            preamble = chars(body.get("preamble"), 1)
+            if preamble:
+                view.chars_by_role["system"] = preamble
         return view
 
     def response(self, reading: Reading, payload: Json) -> None:
@@ -60,14 +69,17 @@ class Cohere(Dialect):
             reading.output_chars += chars(told.get("text"), 1)
         elif kind == "message-start":
             reading.response_id = text(told, "id") or None
+        elif kind == "tool-plan-delta":
+            reading.output_chars += chars(fields(delta.get("message")).get("tool_plan"), 1)
         elif kind == "tool-call-start":
             reading.tool_call_count += 1
+        elif kind == "tool-call-delta":
+            function = fields(fields(fields(delta.get("message")).get("tool_calls")).get("function"))
+            reading.output_chars += chars(function.get("arguments"), 1)
         elif kind == "message-end":
             _end(reading, delta)
         elif kind == "stream-end":
-            answer = fields(told.get("response"))
-            reading.response_id = text(answer, "response_id") or None
-            _end(reading, answer)
+            _stream_end(reading, told)
         elif "usage" in told:
             _end(reading, told)
 
@@ -75,18 +87,52 @@ class Cohere(Dialect):
         if reading.usage is None:
             return []
         told = fields(reading.usage)
-        units = fields(told.get("billed_units"))
+        units, tokens = fields(told.get("billed_units")), fields(told.get("tokens"))
         if not units:
-            units = fields(told.get("tokens"))
+            units = tokens
         if not units:
             return openai_usage.usages(reading)  # others at the same paths: Writer, Voyage
         result = Tally()
-        result.add("input", count(units.get("input_tokens")))
-        result.add(f"input_{IMAGE}", count(units.get("image_tokens")))
-        result.add("output", count(units.get("output_tokens")))
-        result.add("rerank_search", count(units.get("search_units")))
-        result.add("images", count(units.get("images")))
+        for unit, bucket in UNITS.items():
+            result.add(bucket, count(units.get(unit)))
+        total = count(units.get("output_tokens"))
+        result.output(total, reasoning=min(total, count(tokens.get("reasoning_tokens"))))
         return [result.usage()]
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+        if max_tokens is not None and not lower(changed, ("max_tokens",), max_tokens):
+            changed["max_tokens"] = max_tokens
+        return changed
+
+
+class CohereGenerate(Cohere):
+    """`POST /v1/generate` and `/v1/summarize`: a text in, texts out."""
+
+    name = "cohere_generate"
+    operation = "text_completion"
+    id_family = "cohere.generation"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        view = parameters(body)
+        view.choice_count = whole(body, "num_generations")
+        view.message_count = 1
+        view.chars_by_role["user"] = chars(body.get("prompt", body.get("text")), 1)
+        return view
+
+    def response(self, reading: Reading, payload: Json) -> None:
+        answer = fields(payload)
+        reading.response_id = text(answer, "id") or reading.response_id
+        reading.output_chars += chars(answer.get("generations")) + chars(answer.get("summary"), 1)
+        for generation in answer.get("generations") or ():
+            reason = fields(generation).get("finish_reason")
+            if type(reason) is str:
+                reading.finish_reasons.append(reason)
+        _end(reading, answer)
 
 
 class CohereEmbed(Cohere):
@@ -97,10 +143,10 @@ class CohereEmbed(Cohere):
     id_family = "cohere.embed"
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
-        texts = items(body, "texts")
-        view = RequestView(model=text(body, "model"), message_count=size(body, "texts"))
+        given = next((found for key in ("texts", "inputs", "images") if (found := items(body, key)) is not None), None)
+        view = RequestView(model=text(body, "model"), message_count=None if given is None else len(given))
         view.embedding_dimensions = whole(body, "output_dimension")
-        view.chars_by_role["user"] = chars(texts)
+        view.chars_by_role["user"] = chars(items(body, "texts")) + chars(items(body, "inputs"))
         return view
 
 
@@ -117,12 +163,71 @@ class CohereRerank(Cohere):
         return view
 
 
+class CohereClassify(Cohere):
+    """`POST /v1/classify`: billed by what is classified."""
+
+    name = "cohere_classify"
+    operation = "classification"
+    id_family = "cohere.classify"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        view = RequestView(model=text(body, "model"), message_count=size(body, "inputs"))
+        view.chars_by_role["user"] = chars(items(body, "inputs")) + chars(items(body, "examples"))
+        return view
+
+
+class CohereParse(Cohere):
+    """`POST /v2/parse`: documents read, billed by the page."""
+
+    name = "cohere_parse"
+    operation = "ocr"
+    id_family = "cohere.parse"
+
+    def request(self, body: Mapping[str, Json]) -> RequestView:
+        return RequestView(model=text(body, "model"))
+
+
+def parameters(body: Mapping[str, Json]) -> RequestView:
+    """What chat and generate have in common."""
+    return RequestView(
+        model=text(body, "model"),
+        stream=body.get("stream") is True,
+        max_tokens=whole(body, "max_tokens"),
+        temperature=number(body, "temperature"),
+        top_p=number(body, "p"),
+        top_k=whole(body, "k"),
+        seed=whole(body, "seed"),
+        frequency_penalty=number(body, "frequency_penalty"),
+        presence_penalty=number(body, "presence_penalty"),
+        stop_sequences=strings(body, "stop_sequences"),
+        tool_count=size(body, "tools"),
+    )
+
+
+def _stream_end(reading: Reading, told: Mapping[str, Json]) -> None:
+    """The last event of version 1: the whole answer once more, or the reason alone."""
+    answer = fields(told.get("response"))
+    reading.response_id = text(answer, "response_id") or text(answer, "id") or None
+    _end(reading, {"finish_reason": told.get("finish_reason"), **answer})
+
+
 def _end(reading: Reading, answer: Mapping[str, Json]) -> None:
     reason = answer.get("finish_reason")
     if type(reason) is str:
         reading.finish_reasons = [reason]
+        if reason == "ERROR":
+            reading.error_type = reason
     usage = answer.get("usage", answer.get("meta"))
     if usage is not None:
         reading.usage = usage
         reading.fidelity = "final"
+        told = fields(usage)
+        tokens = fields(told.get("tokens"))
+        if tokens and told.get("billed_units"):
+            processed = {
+                "input_tokens": count(tokens.get("input_tokens")),
+                "output_tokens": count(tokens.get("output_tokens")),
+                "cache_read_tokens": count(told.get("cached_tokens")),
+            }
+            reading.processed = {name: number for name, number in processed.items() if number}
     reading.terminal = True

@@ -41,6 +41,7 @@ _OTHER: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "images": (1, {"family": "images"}),
     "pixels_in": (1_000_000_000, {"family": "pixels", "direction": "input"}),
     "pages": (1000, {"family": "document_pages", "direction": "input"}),
+    "classifications": (1000, {"family": "classifications"}),
     "annotated_pages": (1000, {"family": "document_pages", "direction": "input", "page_type": "annotated"}),
 }
 """Units that are no tokens: customary quantity of one price, dimensions."""
