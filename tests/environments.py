@@ -118,7 +118,7 @@ CLIENTS: Final = Environment(
 """The newest of every family that goes with the others."""
 LITELLM: Final = Environment("litellm", ("litellm==1.106.2",))
 """Wants an older `openai`."""
-AIOBOTOCORE: Final = Environment("aiobotocore", ("aiobotocore==3.10.0",))
+AIOBOTOCORE: Final = Environment("aiobotocore", ("aiobotocore==3.10.0", "openai==3.54.0", "anthropic==2.12.0"))
 """Wants an older `botocore`."""
 
 COMPATIBLE_OLDEST: Final = Environment(

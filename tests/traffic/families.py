@@ -12,6 +12,7 @@ and may offer
     METERED                              operations of the traffic files that are one metered call each
     invoke(client, call)                 makes the call; else `driver.invoke`
     unfold(result), unfold_async(result) what the caller gets, one by one; else `driver.unfold…`
+    beyond(exchange) -> Mapping | None   usage of what is metered though the files do not count it; empty: none told
 
 All hosts are the replay server (it is their `http_proxy`): a client for `http://api.example.com` is answered by it, and
 the meter sees the host that was recorded. So `Call.root` starts with `Exchange.origin`, and `client` uses `base_url`.
@@ -22,15 +23,15 @@ A label that several families have is driven in the first of their environments 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from tests.environments import Environment
 from tests.traffic.calls import Call, NotReplayable
 from tests.traffic.recordings import Exchange
 
-NAMES: Final = ("openai_anthropic",)
+NAMES: Final = ("bedrock", "openai_anthropic")
 """Modules of this folder; a library's own client before those that can do it too."""
 NONE: Final = "no client yet"
 
@@ -59,6 +60,12 @@ def plan(exchange: Exchange) -> tuple[ModuleType, Call]:
 def metered() -> frozenset[str]:
     """Operations, as the traffic files call them, that are one metered call each."""
     return frozenset[str]().union(*(getattr(family, "METERED", ()) for family in families()))
+
+
+def beyond(exchange: Exchange) -> Mapping[str, Any] | None:
+    """Usage of an exchange that is metered though the files do not count it; None for all others."""
+    own = (family for family in families() if exchange.provider in family.PROVIDERS and hasattr(family, "beyond"))
+    return next(filter(lambda told: told is not None, (family.beyond(exchange) for family in own)), None)
 
 
 def environments(labels: Iterable[str]) -> dict[Environment | None, list[str]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.traffic import known
-from tests.traffic.families import metered
+from tests.traffic.families import beyond, metered
 from tests.traffic.recordings import Exchange, fields
 
 METERED: Final = metered()
@@ -73,15 +73,16 @@ def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin
         else:
             verdict.known["values"] = f"{text}: {why}"
     events, spans = with_plugin["events"], with_plugin["spans"]
-    metered = _metered(exchange)
+    more = beyond(exchange)
+    metered, truth = _metered(exchange) or more is not None, exchange.truth or more or None
     if len(events) != int(metered):
         verdict.problems["usage"] = f"{len(events)} usage events"
     if list(spans.values()) != [1] * int(metered):
         verdict.problems["spans"] = f"spans ended: {sorted(spans.values())}"
     if metered and len(events) == 1:
-        verdict.usage_known = exchange.truth is not None
+        verdict.usage_known = truth is not None
         verdict.price = events[0].get("genai_meter.cost.status", "none")
-        wrong = usage_difference(exchange.truth, events[0])
+        wrong = usage_difference(truth, events[0])
         excused = known.usage(exchange) if wrong else {}
         for name, text in wrong.items():
             place, why = (verdict.known, excused[name]) if name in excused else (verdict.problems, None)
