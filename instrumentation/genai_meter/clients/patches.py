@@ -1,4 +1,4 @@
-"""Methods replaced on the classes of a client library, and put back."""
+"""What a seam has put in the place of what, and how to take it back."""
 
 from __future__ import annotations
 
@@ -7,24 +7,33 @@ from typing import Any
 
 
 class Patches:
-    """What one installation has replaced. A later installation makes another one."""
+    """The patches of one client library."""
 
     def __init__(self) -> None:
         self.active = True
-        """Ours that could not be taken away, because somebody wrapped it, lets pass when this is False."""
-        self._originals: list[tuple[type, str, Any, Any]] = []
+        """False once they are removed: what could not be taken away, because somebody wrapped it, lets pass."""
+        self.layer: object = object()
+        """The patches in force; those of an earlier installation let everything pass."""
+        self._originals: list[tuple[Any, str, Any, Any]] = []
 
-    def put(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
-        """Replace `name` of the class `owner` by what `make` makes of it; nothing where it is not defined."""
+    def has(self, owner: Any, name: str) -> bool:
+        """True when `owner.name` is patched already."""
+        return any(known is owner and called == name for known, called, _, _ in self._originals)
+
+    def put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
+        """Put `make(original)` in the place of an attribute of a class or a module; False when there is none."""
         original = vars(owner).get(name)
-        if original is not None:
-            ours = make(original)
-            self._originals.append((owner, name, original, ours))
-            setattr(owner, name, ours)
+        if original is None or self.has(owner, name):
+            return False
+        ours = make(original)
+        setattr(owner, name, ours)
+        self._originals.append((owner, name, original, ours))
+        return True
 
     def remove(self) -> None:
-        """Put every original back. Where another one has wrapped ours, it stays."""
+        """Put every original back. Where another one has wrapped our patch, it stays and lets pass."""
         self.active = False
+        self.layer = object()
         for owner, name, original, ours in reversed(self._originals):
             if vars(owner).get(name) is ours:
                 setattr(owner, name, original)
