@@ -121,6 +121,18 @@ LITELLM: Final = Environment("litellm", ("litellm==1.106.2",))
 AIOBOTOCORE: Final = Environment("aiobotocore", ("aiobotocore==3.10.0", "openai==3.54.0", "anthropic==2.12.0"))
 """Wants an older `botocore`."""
 
+BOTOCORE: Final = (
+    Environment("botocore-oldest", ("boto3==1.28.57", "botocore==1.31.57")),
+    Environment("botocore-converse", ("boto3==1.34.116", "botocore==1.34.116")),
+    CLIENTS,
+)
+"""The first with Bedrock, the first with Converse, the newest."""
+AIOBOTOCORES: Final = (
+    Environment("aiobotocore-oldest", ("aiobotocore==2.13.1", "setuptools<81")),
+    AIOBOTOCORE,
+)
+"""The first with Converse, the newest."""
+
 COMPATIBLE_OLDEST: Final = Environment(
     "compatible-oldest", ("groq==0.9.0", "together==2.0.0", "cerebras-cloud-sdk==1.0.0", "httpx<0.28")
 )
@@ -128,6 +140,8 @@ COMPATIBLE_OLDEST: Final = Environment(
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
     "anthropic": OPENAI_ANTHROPIC,
+    "botocore": BOTOCORE,
+    "aiobotocore": AIOBOTOCORES,
     "groq": (COMPATIBLE_OLDEST, CLIENTS),
     "together": (COMPATIBLE_OLDEST, CLIENTS),
     "cerebras": (COMPATIBLE_OLDEST, CLIENTS),

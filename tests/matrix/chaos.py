@@ -25,10 +25,11 @@ RECORDING: Final = (
 """Everything that happens after a call was prepared."""
 
 
-def install(mode: str, more: Iterable[tuple[str, str]] = ()) -> None:
-    """Break what the mode wants broken; `more` belongs to the families that are run."""
+def install(mode: str, more: Iterable[tuple[str, str]] = (), prepares: Iterable[tuple[str, str]] = ()) -> None:
+    """Break what the mode wants broken; `more` and `prepares` belong to the families that are run."""
     if mode == "chaos1":
-        _break("genai_meter.dialects", "for_path")
+        for module, name in (("genai_meter.dialects", "for_path"), *prepares):
+            _break(module, name)
     elif mode == "chaos2":
         for module, name in (*RECORDING, *more):
             _break(module, name)
@@ -45,12 +46,16 @@ def _break(module: str, name: str) -> None:
     setattr(found, name, _raise)
 
 
+def _subclasses(kind: type) -> list[type]:
+    return [found for direct in kind.__subclasses__() for found in (direct, *_subclasses(direct))]
+
+
 def _break_methods() -> None:
     from genai_meter.clients.endings import Ending
     from genai_meter.dialects.base import Dialect
 
     for name in ("exhausted", "failed", "closed", "watch", "give_way"):
         setattr(Ending, name, _raise)
-    for dialect in [*Dialect.__subclasses__(), *(c for d in Dialect.__subclasses__() for c in d.__subclasses__())]:
+    for dialect in _subclasses(Dialect):
         for name in ("response", "chunk", "headers", "usages"):
             setattr(dialect, name, _raise)

@@ -155,7 +155,8 @@ def main(mode: str, file: Path, *names: str) -> None:
     results: dict[str, Any] = {}
     with Provider() as provider:
         stages = {name: stage(name, provider) for name in names}
-        chaos.install(mode, [pair for name in names for pair in FAMILIES[name].breaks])
+        families = [FAMILIES[name] for name in names]
+        chaos.install(mode, [p for f in families for p in f.breaks], [p for f in families for p in f.prepares])
         for scenario in (found for found in SCENARIOS if found.library in names):
             results[f"{scenario.library}: {scenario.name}"] = run(scenario, stages[scenario.library], telemetry)
     file.write_text(json.dumps(results))

@@ -24,6 +24,8 @@ class Family:
     """Class that makes the clients, as `module:Class`; a `Stage`."""
     breaks: tuple[tuple[str, str], ...] = ()
     """More of ours that chaos2 makes raise: (module, name) of what records a call after it was prepared."""
+    prepares: tuple[tuple[str, str], ...] = ()
+    """More of ours that chaos1 makes raise: (module, name) of what prepares a call."""
 
     @property
     def environments(self) -> tuple[Environment, ...]:
@@ -34,11 +36,34 @@ class Family:
 COMPATIBLE: Final = ("compatible_calls",)
 COMPATIBLE_STAGE: Final = "tests.matrix.compatible_calls:CompatibleStage"
 
+BOTOCORE_BREAKS: Final = tuple(
+    ("genai_meter.clients.botocore_streams", name) for name in ("watch_events", "watch_body")
+)
+BOTOCORE_PREPARES: Final = (("genai_meter.clients.botocore_calls", "prepare"),)
+
 FAMILIES: Final = {
     family.name: family
     for family in (
         Family("openai", "openai", "openai", ("openai_calls", "openai_streams", "openai_async")),
         Family("anthropic", "anthropic", "anthropic", ("anthropic_calls",)),
+        Family(
+            "botocore",
+            "botocore.session",
+            "botocore",
+            ("botocore_calls",),
+            "tests.matrix.botocore_calls:BotocoreStage",
+            BOTOCORE_BREAKS,
+            BOTOCORE_PREPARES,
+        ),
+        Family(
+            "aiobotocore",
+            "aiobotocore.session",
+            "aiobotocore",
+            ("aiobotocore_calls",),
+            "tests.matrix.aiobotocore_calls:AiobotocoreStage",
+            BOTOCORE_BREAKS,
+            BOTOCORE_PREPARES,
+        ),
         Family("groq", "groq", "groq", COMPATIBLE, COMPATIBLE_STAGE),
         Family("together", "together", "together", COMPATIBLE, COMPATIBLE_STAGE),
         Family("cerebras", "cerebras.cloud.sdk", "cerebras-cloud-sdk", COMPATIBLE, COMPATIBLE_STAGE),
