@@ -183,6 +183,33 @@ class BotocoreInstrumentor(LibraryInstrumentor):
     )
 
 
+class MistralInstrumentor(LibraryInstrumentor):
+    """Meters `mistralai`, and its copies for Azure and Vertex."""
+
+    library = Library(
+        "mistralai",
+        tuple(
+            f"{root}.{part}"
+            for root in (
+                "mistralai",
+                "mistralai.client",
+                "mistralai.azure.client",
+                "mistralai.gcp.client",
+                "mistralai_azure",
+                "mistralai_gcp",
+            )
+            for part in ("basesdk", "_hooks.sdkhooks", "utils.retries", "utils.eventstreaming")
+        ),
+        "genai_meter.clients.mistralai",
+    )
+
+
+class CohereInstrumentor(LibraryInstrumentor):
+    """Meters `cohere`: both versions of its API, and its clients for AWS and Oracle."""
+
+    library = Library("cohere", ("cohere.core.http_client", "cohere.client"), "genai_meter.clients.cohere")
+
+
 # --- frameworks: context, no charge -------------------------------------------------------------------
 class LangChainInstrumentor(LibraryInstrumentor):
     """Reads from `langchain-core` what run, node, agent and tool a call belongs to; LangGraph's too."""

@@ -85,6 +85,11 @@ class Bytes(Ending):
         self._kept: list[bytes] = []
         self._kept_size = 0
 
+    def read_lines(self) -> None:
+        """Expect one JSON object a line, whatever the headers say."""
+        self._bare = self._events = True
+        self._json, self._encoding = False, "identity"
+
     def take(self, item: bytes) -> bool:
         try:
             self.last_ns = now = time.time_ns()

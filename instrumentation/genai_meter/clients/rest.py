@@ -38,7 +38,11 @@ class Exchange:
     def begin(self) -> None:
         """One more attempt; the first one opens the span."""
         if lifecycle.begin_attempt(self.call):
-            guarded(emit.open_span, self.call)
+            self.open()
+
+    def open(self) -> None:
+        """Have a span: claim that of another instrumentation which is current, or make ours."""
+        emit.open_span(self.call)
 
     def activate(self) -> None:
         """Make our span current in the context that sends; once."""
