@@ -127,7 +127,7 @@ def _part(body: JSON, contents: list[JSON], config: JSON, prompt: str, thought: 
     steps = sum("functionResponse" in part for content in contents for part in entries(content, "parts"))
     if declared and steps < len(declared):
         function = declared[steps]
-        schema = function.get("parametersJsonSchema") or _lower_types(member(function, "parameters"))
+        schema = _schema_of(function) or _lower_types(member(function, "parameters"))
         call = {"name": function["name"], "args": example_of(schema) or {}}
         return {"functionCall": call}, tokens(json.dumps(call)), False
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
@@ -137,6 +137,11 @@ def _part(body: JSON, contents: list[JSON], config: JSON, prompt: str, thought: 
         limit = config.get("maxOutputTokens")
         words, cut = answer_words(prompt, None if limit is None else int(limit) - thought)
     return {"text": "".join(words)}, len(words), cut
+
+
+def _schema_of(function: JSON) -> JSON | None:
+    """The client library spells the newer field in two ways."""
+    return function.get("parametersJsonSchema") or function.get("parameters_json_schema")
 
 
 def _lower_types(schema: Any) -> Any:

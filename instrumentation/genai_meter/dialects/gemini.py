@@ -86,10 +86,11 @@ class Gemini(Dialect):
             reading.terminal = True
         usage = told.get("usageMetadata")
         if usage is not None:
-            reading.usage = usage
+            # A copy: older versions of the client library strike out what they do not know.
+            reading.usage = usage = dict(fields(usage))
             # Earlier chunks count what has been generated so far.
             reading.fidelity = "final" if reading.terminal else "partial"
-            _evidence(reading, fields(usage))
+            _evidence(reading, usage)
         error = fields(told.get("error"))
         if error:
             reading.error_type = str(error.get("status") or error.get("code") or "_OTHER")[:64]
