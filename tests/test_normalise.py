@@ -30,7 +30,7 @@ def of(*records: Event | SpanOf, resource: dict[str, Any] = RESOURCE) -> Batch:
 
 def only(batch: Batch) -> UsageRecord:
     """The one record."""
-    assert (batch.quarantined, batch.outcomes) == ([], [])
+    assert (batch.quarantined, batch.beside) == ([], [])
     (record,) = batch.records
     return record
 

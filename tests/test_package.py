@@ -44,7 +44,18 @@ def test_importing_the_package_imports_neither_sdk_nor_client_libraries() -> Non
 
 
 def test_the_public_names() -> None:
-    assert genai_meter.__all__ == ["Blocked", "__version__", "attribute", "current_attribution", "record_cost"]
+    assert genai_meter.__all__ == [
+        "Blocked",
+        "Spend",
+        "__version__",
+        "attribute",
+        "cache_hit",
+        "current_attribution",
+        "current_conversation",
+        "current_run",
+        "outcome",
+        "record_cost",
+    ]
     assert all(getattr(genai_meter, name) is not None for name in genai_meter.__all__)
     assert genai_meter.__version__ == version("genai-meter")
     with pytest.raises(AttributeError):

@@ -80,9 +80,9 @@ def through(signal: Signal, parse: Any, body: bytes) -> Batch | None:
     except Garbage:
         return None
     batch = normalise(parsed)
-    received = len(batch.records) + len(batch.outcomes) + len(batch.quarantined) + sum(batch.ignored.values())
+    received = len(batch.records) + len(batch.beside) + len(batch.quarantined) + sum(batch.ignored.values())
     charge(batch)
-    after = len(batch.records) + len(batch.outcomes) + len(batch.quarantined) + sum(batch.ignored.values())
+    after = len(batch.records) + len(batch.beside) + len(batch.quarantined) + sum(batch.ignored.values())
     assert after == received
     assert not [found.reason for found in batch.quarantined if "internal error" in found.reason]
     assert not [found.reason for found in batch.quarantined if "pricing failed" in found.reason]

@@ -266,17 +266,6 @@ def test_there_is_no_store_to_read(tmp_path: Path) -> None:
         open_readonly(tmp_path / "nothing.db")
 
 
-def test_outcomes_are_kept_once(ledger: Ledger) -> None:
-    outcome = Event({"genai_meter.run.id": "r1", "genai_meter.tenant": "acme"}, name="genai_meter.outcome")
-    for _ in range(2):
-        ledger.put(normalise(protobuf.parse("logs", logs([outcome]).SerializeToString())))
-    ledger.store.close()
-    with sqlite3.connect(ledger.path) as database:
-        found = database.execute("SELECT time_ns, attributes FROM outcome").fetchall()
-    database.close()
-    assert found == [(NOW, '{"genai_meter.run.id":"r1","genai_meter.tenant":"acme"}')]
-
-
 def test_the_measures_of_the_report_are_those_of_the_rollup(ledger: Ledger) -> None:
     ledger.send(usage_event(attempt_count=3), usage_event(model="no-such-model"))
     reader = open_readonly(ledger.path)

@@ -55,6 +55,10 @@ TENANT_COST: Final = Family("tenant_cost_usd", ("tenant",), "Effective cost by t
 WORKFLOW_COST: Final = Family("workflow_cost_usd", ("team", "workflow"), "Effective cost by workflow.", "pico_usd")
 CREDIT: Final = Family("credit_usd", _WHO, "Corrections that lowered a cost: ledger = cost - credit.", "pico_usd")
 UNPRICED: Final = Family("unpriced_requests", ("provider", "model"), "Calls with usage but without a price.")
+OUTCOMES: Final = Family("outcomes", ("team", "feature", "outcome", "success"), "Outcomes of the work, each id once.")
+OUTCOME_VALUE: Final = Family("outcome_value_usd", ("team", "feature", "outcome"), "Value of outcomes.", "pico_usd")
+CACHE_HITS: Final = Family("cache_hits", _WHO, "Answers from the applications' own caches; no calls.")
+COST_AVOIDED: Final = Family("cost_avoided_usd", _WHO, "What these answers did not cost.", "pico_usd")
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
 LEDGER_WITHDRAWN: Final = Family(
@@ -76,6 +80,10 @@ FAMILIES: Final = (
     WORKFLOW_COST,
     CREDIT,
     UNPRICED,
+    OUTCOMES,
+    OUTCOME_VALUE,
+    CACHE_HITS,
+    COST_AVOIDED,
     INGEST,
     LEDGER_EVENTS,
     LEDGER_WITHDRAWN,

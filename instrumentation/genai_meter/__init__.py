@@ -5,18 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from genai_meter.api import record_cost
+    from genai_meter.api import outcome, record_cost
     from genai_meter.attribution import attribute
     from genai_meter.attribution import current as current_attribution
+    from genai_meter.caches import cache_hit
     from genai_meter.guard import Blocked
+    from genai_meter.runs import Spend, current_conversation, current_run
 
 __version__ = "0.1.0"
 
-__all__ = ["Blocked", "__version__", "attribute", "current_attribution", "record_cost"]
+__all__ = [
+    "Blocked",
+    "Spend",
+    "__version__",
+    "attribute",
+    "cache_hit",
+    "current_attribution",
+    "current_conversation",
+    "current_run",
+    "outcome",
+    "record_cost",
+]
 
 _HOMES = {
     "Blocked": ("genai_meter.guard", "Blocked"),
+    "Spend": ("genai_meter.runs", "Spend"),
     "attribute": ("genai_meter.attribution", "attribute"),
+    "cache_hit": ("genai_meter.caches", "cache_hit"),
+    "current_conversation": ("genai_meter.runs", "current_conversation"),
+    "current_run": ("genai_meter.runs", "current_run"),
+    "outcome": ("genai_meter.api", "outcome"),
     "current_attribution": ("genai_meter.attribution", "current"),
     "record_cost": ("genai_meter.api", "record_cost"),
 }

@@ -193,6 +193,13 @@ def estimate(call: Call, outcome: Outcome) -> None:
     outcome.measure = Measure(given, size, said, chars)
 
 
+def tokens(provider: str, model: str | None, size: int, unit: str) -> int:
+    """Tokens of so many characters of a prompt (`chars`) or of an answer (`output`)."""
+    key = (provider, model, 0, unit)
+    line = _lines.get(key) or _new(key)
+    return round(line.slope * size + line.base) if size else 0
+
+
 def learn(call: Call, outcome: Outcome) -> None:
     """Learn from a finished call what the provider counted."""
     measure = outcome.measure

@@ -8,10 +8,10 @@ from genai_meter import semconv
 from genai_meter.safety import swallow
 
 from genai_meter_exporter.normalise import openinference, otel_genai, own
-from genai_meter_exporter.normalise.record import MAX_INT, Batch, Outcome, Quarantined, Unreadable, UsageRecord
+from genai_meter_exporter.normalise.record import MAX_INT, Batch, Beside, Quarantined, Unreadable, UsageRecord
 from genai_meter_exporter.receive.raw import Parsed, Raw
 
-__all__ = ["Batch", "Outcome", "Quarantined", "Unreadable", "UsageRecord", "normalise"]
+__all__ = ["Batch", "Beside", "Quarantined", "Unreadable", "UsageRecord", "normalise"]
 
 
 def normalise(parsed: Parsed) -> Batch:
@@ -33,8 +33,8 @@ def normalise(parsed: Parsed) -> Batch:
             continue
         if result is None:
             ignored += 1
-        elif isinstance(result, Outcome):
-            batch.outcomes.append(result)
+        elif isinstance(result, Beside):
+            batch.beside.append(result)
         else:
             batch.records.append(result)
     if ignored:
@@ -42,11 +42,11 @@ def normalise(parsed: Parsed) -> Batch:
     return batch
 
 
-def _one(raw: Raw) -> UsageRecord | Outcome | None:
-    """The record as its flavour reads it; None when it is no inference call."""
+def _one(raw: Raw) -> UsageRecord | Beside | None:
+    """The record as its flavour reads it; None when it is none of ours."""
     if raw.signal == "logs":
         if raw.name == semconv.EVENT_USAGE:
-            return own.usage_event(raw)
+            return own.cache_hit(raw) if raw.attributes.get(own.CACHE_HIT) is True else own.usage_event(raw)
         if raw.name == semconv.EVENT_COST:
             return own.cost_event(raw)
         if raw.name == semconv.EVENT_OUTCOME:

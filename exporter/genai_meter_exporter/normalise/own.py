@@ -1,4 +1,4 @@
-"""Records of our own plug-in: the usage event, the cost event, the outcome, and the span as a fallback."""
+"""Records of our own plug-in: usage, cost, outcome and cache hit; and the span as a fallback."""
 
 from __future__ import annotations
 
@@ -9,20 +9,24 @@ import orjson
 from genai_meter import semconv
 from genai_meter.usage import BUCKETS, Usage
 
-from genai_meter_exporter.normalise import read
+from genai_meter_exporter.normalise import quick, read
 from genai_meter_exporter.normalise.record import (
     MAX_INT,
     OWN_PRODUCER,
     RANK_OWN_EVENT,
     RANK_OWN_SPAN,
-    Outcome,
+    Beside,
     Unreadable,
     UsageRecord,
     fill_totals,
+    price_context,
 )
+from genai_meter_exporter.normalise.wanted import WANTED
 from genai_meter_exporter.receive.raw import Attributes, Raw
+from genai_meter_exporter.receive.values import attributes_of
 
 CALL_ID: Final = "genai_meter.call.id"
+CACHE_HIT: Final = "genai_meter.cache_hit"
 _BUCKET_OF: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS}
 _BUCKET_SET: Final = frozenset(BUCKETS)
 _ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
@@ -30,6 +34,10 @@ _ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
 
 def usage_event(raw: Raw) -> UsageRecord:
     """`genai_meter.usage`: the best source there is."""
+    if raw.pairs is not None:
+        if record := quick.usage_event(raw):
+            return record
+        raw.attributes = attributes_of(raw.pairs, WANTED)
     return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
 
 
@@ -55,14 +63,48 @@ def cost_event(raw: Raw) -> UsageRecord:
     return record
 
 
-def outcome(raw: Raw) -> Outcome:
-    """`genai_meter.outcome`, kept whole under a key of its own content."""
-    attributes = {key: value for key, value in raw.attributes.items() if value is not None}
-    digest = hashlib.blake2b(
-        orjson.dumps([raw.start_ns, raw.trace_id.hex(), raw.span_id.hex(), attributes], option=orjson.OPT_SORT_KEYS),
-        digest_size=10,
-    )
-    return Outcome(time_prefix(raw.start_ns) + digest.digest(), raw.start_ns, attributes)
+def outcome(raw: Raw) -> Beside:
+    """`genai_meter.outcome`: what came of the work. Its own id and name say which one it is."""
+    attributes = raw.attributes
+    name = read.named_text(semconv.OUTCOME_NAME, attributes.get(semconv.OUTCOME_NAME))
+    if not name:
+        raise Unreadable(f"{semconv.OUTCOME_NAME} is missing")
+    told = read.named_text(semconv.OUTCOME_ID, attributes.get(semconv.OUTCOME_ID))
+    values = _beside(raw)
+    values["outcome"] = name
+    try:
+        values["success"] = read.boolean(attributes.get(semconv.OUTCOME_SUCCESS, True))
+    except ValueError as error:
+        raise Unreadable(f"{semconv.OUTCOME_SUCCESS} {error}") from None
+    if (value := attributes.get(semconv.OUTCOME_VALUE)) is not None:
+        try:
+            values["value"] = read.integer(value)
+        except ValueError as error:
+            raise Unreadable(f"{semconv.OUTCOME_VALUE} {error}") from None
+    if told:
+        key = hashlib.blake2b(f"{name}\0{told}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    else:
+        content = orjson.dumps(
+            [raw.start_ns, raw.trace_id.hex(), raw.span_id.hex(), values], option=orjson.OPT_SORT_KEYS, default=str
+        )
+        key = time_prefix(raw.start_ns) + hashlib.blake2b(content, digest_size=10).digest()
+    return Beside("outcome", key, raw.start_ns, values)
+
+
+def cache_hit(raw: Raw) -> Beside:
+    """`genai_meter.usage` of an answer that came from the application's own cache: no provider was asked."""
+    record = _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
+    values = {**record.values, "cache": record.values.get("sdk")}
+    values["model"] = values.get("model") or values.get("request_model")
+    return Beside("cache_hit", record.key, values["start"], values)
+
+
+def _beside(raw: Raw) -> dict[str, Any]:
+    """Who it belongs to: attribution, process, span."""
+    values = read.fields(raw.attributes, raw.resource)
+    _identifier(values, "trace_id", raw.trace_id)
+    _identifier(values, "span_id", raw.span_id)
+    return values
 
 
 def time_prefix(time_ns: int) -> bytes:
@@ -107,21 +149,6 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
         parent_span_id=raw.parent_span_id,
         context=price_context(values),
     )
-
-
-def price_context(values: dict[str, Any]) -> dict[str, str]:
-    """Price dimensions: as sent, or from the fields that imply them."""
-    sent = values.get("price_context")
-    if sent:
-        try:
-            return {str(name): str(value) for name, value in orjson.loads(sent).items()}
-        except AttributeError:
-            raise Unreadable("genai_meter.price.context is no JSON object") from None
-    context: dict[str, str] = {}
-    for name, field in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
-        if field in values:
-            context[name] = values[field]
-    return context
 
 
 def _usages(attributes: Attributes, values: dict[str, Any]) -> list[Usage]:

@@ -1,10 +1,10 @@
-"""What comes out of normalising: usage records, outcomes, and what could not be read."""
+"""What comes out of normalising: usage records, what is beside them, and what could not be read."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import orjson
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Usage
@@ -23,8 +23,12 @@ MAX_INT: Final = 2**63 - 1
 MAX_COUNT: Final = 10**12
 """More tokens, attempts or the like no call has; sums of millions of calls still fit 64 bits."""
 
-_INPUT: Final = frozenset(INPUT_BUCKETS)
-_OUTPUT: Final = frozenset(OUTPUT_BUCKETS)
+_PARTS: Final = {
+    **{bucket: ("input", "read" if bucket.startswith("cache_read") else "") for bucket in INPUT_BUCKETS},
+    **{bucket: ("input", "write") for bucket in INPUT_BUCKETS if bucket.startswith("cache_write")},
+    **{bucket: ("output", "reasoning" if bucket == "output_reasoning" else "") for bucket in OUTPUT_BUCKETS},
+}
+"""Bucket → the total it counts into, and which part of that."""
 
 
 class Unreadable(Exception):
@@ -57,13 +61,19 @@ class UsageRecord:
         return self.values["source"]
 
 
-@dataclass(slots=True)
-class Outcome:
-    """A `genai_meter.outcome` event, kept as it is."""
+Kind: TypeAlias = Literal["outcome", "cache_hit"]
 
+
+@dataclass(slots=True)
+class Beside:
+    """An event that is neither a charge nor a provider call: an outcome, or an answer from a cache."""
+
+    kind: Kind
+    """Also the name of its table."""
     key: bytes
     time_ns: int
-    attributes: dict[str, Any]
+    values: dict[str, Any]
+    """Column → value; absent = unknown."""
 
 
 @dataclass(slots=True)
@@ -81,7 +91,7 @@ class Batch:
     """One export request, normalised."""
 
     records: list[UsageRecord] = field(default_factory=list[UsageRecord])
-    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    beside: list[Beside] = field(default_factory=list[Beside])
     quarantined: list[Quarantined] = field(default_factory=list[Quarantined])
     parents: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     ignored: dict[str, int] = field(default_factory=dict[str, int])
@@ -90,7 +100,7 @@ class Batch:
     @property
     def size(self) -> int:
         """Rows to be written."""
-        return len(self.records) + len(self.outcomes) + len(self.quarantined)
+        return len(self.records) + len(self.beside) + len(self.quarantined)
 
 
 def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
@@ -98,15 +108,16 @@ def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
     total_input = total_output = cache_read = cache_write = reasoning = 0
     for usage in usages:
         for bucket, quantity in usage.buckets.items():
-            if bucket in _INPUT:
+            total, part = _PARTS.get(bucket, ("", ""))
+            if total == "input":
                 total_input += int(quantity)
-                if bucket.startswith("cache_read"):
+                if part == "read":
                     cache_read += int(quantity)
-                elif bucket.startswith("cache_write"):
+                elif part == "write":
                     cache_write += int(quantity)
-            elif bucket in _OUTPUT:
+            elif total == "output":
                 total_output += int(quantity)
-                if bucket == "output_reasoning":
+                if part == "reasoning":
                     reasoning += int(quantity)
     if total_input > MAX_COUNT or total_output > MAX_COUNT:
         raise Unreadable(f"the token counts exceed {MAX_COUNT}")
@@ -115,6 +126,21 @@ def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
     values["cache_read_tokens"] = cache_read
     values["cache_write_tokens"] = cache_write
     values["reasoning_tokens"] = reasoning
+
+
+def price_context(values: dict[str, Any]) -> dict[str, str]:
+    """Price dimensions: as sent, or from the fields that imply them."""
+    sent = values.get("price_context")
+    if sent:
+        try:
+            return {str(name): str(value) for name, value in orjson.loads(sent).items()}
+        except AttributeError:
+            raise Unreadable("genai_meter.price.context is no JSON object") from None
+    context: dict[str, str] = {}
+    for name, field in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
+        if field in values:
+            context[name] = values[field]
+    return context
 
 
 def usage_json(usages: Sequence[Usage]) -> str | None:

@@ -19,6 +19,7 @@ OWN: Final = (
     frozenset(f.attribute for f in schema.FIELDS)
     | {semconv.USAGE_PREFIX + bucket for bucket in BUCKETS}
     | {semconv.COST_WHAT, semconv.COST_QUANTITY, semconv.COST_UNIT}
+    | {semconv.OUTCOME_ID, semconv.OUTCOME_NAME, semconv.OUTCOME_SUCCESS, semconv.OUTCOME_VALUE}
 )
 
 OTEL_GENAI: Final = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from genai_meter_exporter.normalise.record import Batch
+from genai_meter_exporter.normalise.record import Batch, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
 
 
@@ -82,6 +82,10 @@ class Reader(Protocol):
 
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group: its dimensions and `cells.MEASURES`, money in pico-USD."""
+        ...
+
+    def beside(self, kind: Kind, query: Query) -> list[dict[str, Any]]:
+        """One row a group of outcomes or cache hits: its dimensions, `events`, `successes`, `amount` in pico-USD."""
         ...
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
+from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import StoreError
 from genai_meter_exporter.store.layout import COLUMNS, KINDS, MORE, OWN, SHARED, STORED, cell_id
 
@@ -112,7 +113,7 @@ _VERSION_2: Final = (
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, beside.sqlite_tables())
 
 
 def _view() -> str:

@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
+from genai_meter_exporter.normalise.record import Kind
+from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, MICRO
 
@@ -71,6 +73,13 @@ class SqliteReader:
                 row[name] = row.pop(f"{name}_micro") * MICRO + row.pop(f"{name}_pico")
         rows.sort(key=lambda row: (-row["cost"], -row["calls"], [str(row[name]) for name in query.by]))
         return rows
+
+    def beside(self, kind: Kind, query: Query) -> list[dict[str, Any]]:
+        """One row a group of outcomes or cache hits: its dimensions, `events`, `successes`, `amount` in pico-USD."""
+        try:
+            return beside.sqlite_report(self._connection, kind, query, PERIODS)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path}: the report failed: {error}") from None
 
     def totals(self) -> tuple[int, int]:
         """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""

@@ -18,9 +18,9 @@ import orjson
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS, Measures
-from genai_meter_exporter.normalise.record import Batch, Outcome, Quarantined
+from genai_meter_exporter.normalise.record import Batch, Quarantined
 from genai_meter_exporter.series import Deltas, Observations, SeriesKey
-from genai_meter_exporter.store import linking, rows
+from genai_meter_exporter.store import beside, linking, rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
@@ -171,7 +171,7 @@ class SqliteStore:
         tallies = placing.place(batches)
         deltas = self._deltas(placing)
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
-        self._outcomes([o for batch in batches for o in batch.outcomes])
+        beside.write(self._db, [event for batch in batches for event in batch.beside], deltas, self._bounds, now_ns)
         for tally in tallies:
             series.count_ingest(
                 deltas,
@@ -227,12 +227,6 @@ class SqliteStore:
             "DELETE FROM quarantine WHERE digest IN "
             "(SELECT digest FROM quarantine ORDER BY last_seen DESC LIMIT -1 OFFSET ?)",
             (self._quarantine_rows,),
-        )
-
-    def _outcomes(self, outcomes: Iterable[Outcome]) -> None:
-        self._db.executemany(
-            "INSERT OR IGNORE INTO outcome VALUES (?, ?, ?)",
-            [(o.key, o.time_ns, orjson.dumps(o.attributes, default=repr).decode()) for o in outcomes],
         )
 
     def _undo(self) -> None:
