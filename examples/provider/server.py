@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from . import anthropic_messages, batches, bedrock, gemini, openai_chat, openai_media, openai_responses
+from . import anthropic_messages, batches, bedrock, cohere, gemini, mistral, openai_chat, openai_media, openai_responses
 from .wire import JSON, Memory, Reply, Request, Served, dump
 
 OPENAI: Final = {
@@ -286,6 +286,10 @@ class _Handler(BaseHTTPRequestHandler):
             body = gemini.error(status, message)
         elif bedrock.speaks(request.path):
             body, headers = bedrock.error(status, message)
+        elif cohere.speaks(request.path):
+            body = cohere.error(status, message)
+        elif mistral.speaks(request.path):
+            body = mistral.error(status, message)
         else:
             kind = "invalid_request_error" if status < 429 else "rate_limit" if status == 429 else "server_error"
             body: JSON = {"error": {"message": message, "type": kind, "param": None, "code": None}}
@@ -311,8 +315,9 @@ def _reply(request: Request) -> Reply | None:
         return anthropic_messages.messages(request, vertex[1].replace("@", "-"))
     if gemini.speaks(path):
         return gemini.answer(request)
-    if bedrock.speaks(path):
-        return bedrock.answer(request)
+    for api in (bedrock, cohere, mistral):
+        if api.speaks(path):
+            return api.answer(request)
     if azure := AZURE_DEPLOYMENT.fullmatch(path):
         deployed = azure[1] if azure[1].startswith(("gpt-", "o1", "o3", "o4", "text-")) else DEPLOYED
         if azure[2] == "chat/completions":
