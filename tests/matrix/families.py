@@ -49,7 +49,7 @@ FAMILIES: Final = {
         Family(
             "botocore",
             "botocore.session",
-            "botocore",
+            "boto3",
             ("botocore_calls",),
             "tests.matrix.botocore_calls:BotocoreStage",
             BOTOCORE_BREAKS,
