@@ -11,6 +11,7 @@ from typing import Final
 COMMANDS: Final = {
     "serve": "receive OTLP, price, store and expose usage",
     "usage": "spend and tokens from the ledger, by any dimension",
+    "batch": "charge the results of a batch that no metered application reads",
     "prices": "calculate, show, explain, compile, compare and update prices",
     "rules": "write the Prometheus rules",
     "dashboards": "write the Grafana dashboards",

@@ -220,10 +220,10 @@ class Lines:
 
     def _read(self, data: bytes) -> None:
         if self._source.batch is not False:
-            self._split(self._decoder.decode(data))
+            self._split(_joined(self._decoder.decode(data)))
 
     def _end(self) -> None:
-        self._split((self._decoder.flush() or b"") + b"\n")
+        self._split(_joined(self._decoder.flush()) + b"\n")
 
     def _split(self, data: bytes) -> None:
         lines = data.split(b"\n")
@@ -248,6 +248,11 @@ class _Plain:
     @staticmethod
     def flush() -> bytes:
         return b""
+
+
+def _joined(decoded: Any) -> bytes:
+    """What a decoder gives: bytes in `httpx`, several pieces in `httpx2`."""
+    return decoded if isinstance(decoded, bytes) else b"".join(decoded)
 
 
 def _decoder(response: Any) -> Any:
