@@ -107,13 +107,16 @@ def logger() -> Logger:
 
 
 # --- the span of a call -------------------------------------------------------------------------------
-def open_span(call: Call) -> None:
-    """At the first attempt: claim the span another instrumentation made for this call, else start ours."""
+def open_span(call: Call, native: Span | None = None) -> None:
+    """At the first attempt: claim the span another instrumentation made for this call, else start ours.
+
+    `native` is known to be this call's, and need not be the current one.
+    """
     if call.span is None:
-        guarded(_open_span, call)
+        guarded(_open_span, call, native)
 
 
-def _open_span(call: Call) -> None:
+def _open_span(call: Call, native: Span | None) -> None:
     if call.prepared.request.stream:
         _reaper.start()
     context = get_current()
@@ -122,7 +125,11 @@ def _open_span(call: Call) -> None:
         # Whoever suppresses instrumentation wants no span; the money is metered all the same.
         call.span, call.context = trace.INVALID_SPAN, context
         return
-    foreign = interop.find(call, context)
+    foreign = native
+    if foreign is None:
+        foreign = interop.find(call, context)
+    elif foreign is not trace.get_current_span(context):
+        context = trace.set_span_in_context(foreign, context)
     if foreign is not None:
         call.span, call.context = foreign, context
         foreign.set_attribute(interop.CLAIMED, call.attributes[interop.CLAIMED])

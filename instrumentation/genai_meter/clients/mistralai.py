@@ -19,10 +19,10 @@ from functools import partial, wraps
 from types import ModuleType
 from typing import Any, Final
 
-from opentelemetry.context import attach, detach, get_current
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, set_span_in_context
 
-from genai_meter import dialects, interop
+from genai_meter import dialects, interop, semconv
 from genai_meter.call import Target
 from genai_meter.clients import lifecycle, raw, rest
 from genai_meter.clients.patches import Patches
@@ -68,6 +68,9 @@ PATHS: Final = {
 EXTENSION: Final = "genai_meter"
 """Where in the extensions of a request its call is."""
 
+INVOKE_AGENT: Final = "invoke_agent"
+"""What the library's own tracing calls conversations and agents' completions."""
+
 _REGIONAL: Final = "-aiplatform.googleapis.com"
 
 
@@ -80,20 +83,15 @@ class Seam:
 
     def install(self, module: ModuleType) -> None:
         """Patch one module of one copy. A module that we do not understand is left alone."""
-        put = self._patches.put
         root, _, part = module.__name__.rpartition(".")
         if part == "basesdk":
             self._install_base(module, root)
-        elif part == "sdkhooks":
-            hooks = getattr(module, "SDKHooks", object)
-            put(hooks, "before_request", _before_request)
-            put(hooks, "after_success", _after_success)
-            put(hooks, "after_error", _after_error)
-        elif part == "retries":
-            put(getattr(module, "TemporaryError", object), "__init__", _temporary_error)
-        elif part == "eventstreaming":
-            for name in ("EventStream", "EventStreamAsync"):
-                put(getattr(module, name, object), "__init__", _event_stream)
+            return
+        for owner, name, make in PARTS.get(part, ()):
+            # Older versions have fewer of them.
+            found = getattr(module, owner, None)
+            if found is not None:
+                self._patches.put(found, name, make)
 
     def remove(self) -> None:
         """Put every original back."""
@@ -272,14 +270,21 @@ def _begin(hooks: Any, request: Any, sent: Any) -> None:
         # That of an attempt before, which its owner has forgotten.
         interop.release(call.span)
         call.span = None
-    # The library's own span is not yet the current one.
-    token = attach(set_span_in_context(native, get_current()))
-    try:
-        exchange.begin()
-        if call.span is None:
-            exchange.open()
-    finally:
-        detach(token)
+    if _is_wrapper(native):
+        # Not yet the current one: the library makes it so later, if at all.
+        token = attach(set_span_in_context(native))
+        try:
+            exchange.begin()
+        finally:
+            detach(token)
+    else:
+        exchange.begin(native)
+
+
+def _is_wrapper(native: Span) -> bool:
+    """True for the span of an agent's run, which may hold several inferences."""
+    attributes = getattr(native, "attributes", None)
+    return isinstance(attributes, Mapping) and attributes.get(semconv.OPERATION_NAME) == INVOKE_AGENT
 
 
 def _native_span(hooks: Any, sent: Any) -> Span | None:
@@ -372,3 +377,18 @@ def _hold(stream: Any, response: Any) -> None:
     ending = raw.ending_of(response)
     if ending is not None:
         ending.watch(response, stream)
+
+
+PARTS: Final[dict[str, tuple[tuple[str, str, Callable[..., Any]], ...]]] = {
+    "sdkhooks": (
+        ("SDKHooks", "before_request", _before_request),
+        ("SDKHooks", "after_success", _after_success),
+        ("SDKHooks", "after_error", _after_error),
+    ),
+    "retries": (("TemporaryError", "__init__", _temporary_error),),
+    "eventstreaming": (
+        ("EventStream", "__init__", _event_stream),
+        ("EventStreamAsync", "__init__", _event_stream),
+    ),
+}
+"""Module → class, method and patch of what is patched beside the call itself."""

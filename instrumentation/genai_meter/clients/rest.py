@@ -8,13 +8,16 @@ provider come as responses here: the library raises above us.
 from __future__ import annotations
 
 from contextvars import Token
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genai_meter import emit
 from genai_meter.call import Call
 from genai_meter.clients import lifecycle, raw
 from genai_meter.clients.endings import Ending
 from genai_meter.safety import guarded
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 
 class Exchange:
@@ -35,14 +38,10 @@ class Exchange:
         """The library sets to work; what it calls in turn may be nested."""
         self._outer = lifecycle.current.set(self.call)
 
-    def begin(self) -> None:
-        """One more attempt; the first one opens the span."""
-        if lifecycle.begin_attempt(self.call):
-            self.open()
-
-    def open(self) -> None:
-        """Have a span: claim that of another instrumentation which is current, or make ours."""
-        emit.open_span(self.call)
+    def begin(self, native: Span | None = None) -> None:
+        """One more attempt; the first one opens the span, or claims the library's own."""
+        if lifecycle.begin_attempt(self.call) or self.call.span is None:
+            guarded(emit.open_span, self.call, native)
 
     def activate(self) -> None:
         """Make our span current in the context that sends; once."""
