@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Print one report."""
     try:
-        query = _query(options, datetime.now(UTC))
+        query = query_of(options, datetime.now(UTC))
         reader = open_readonly(configuration.store_path(configuration.load(options.config), options.data_dir))
         try:
             rows = reader.report(query)
@@ -68,7 +68,8 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _query(options: argparse.Namespace, now: datetime) -> Query:
+def query_of(options: argparse.Namespace, now: datetime) -> Query:
+    """The question that the options ask."""
     by = tuple(name.strip() for name in options.by.split(",") if name.strip())
     if not by or len(set(by)) != len(by):
         raise ValueError("--by needs one or more different dimensions, e.g. --by tenant,model")
@@ -126,7 +127,7 @@ def _table(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
 
     totals = _totals(rows)
     incomplete = " '+?': some calls have no price or no usage; their cost is not in it."
-    caption = _span(query) + (incomplete if totals["unpriced_calls"] or totals["unknown_usage_calls"] else "")
+    caption = span_of(query) + (incomplete if totals["unpriced_calls"] or totals["unknown_usage_calls"] else "")
     table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left", show_footer=bool(rows))
     for index, name in enumerate(query.by):
         table.add_column(name, footer="total" if index == 0 else "", overflow="fold")
@@ -139,7 +140,7 @@ def _table(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_row(*(str(row[name]) or "-" for name in query.by), *counts, _money(row))
     # Without markup: a tenant may be called "[/b]".
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if rows else f"No calls. {_span(query)}")
+    console.print(table if rows else f"No calls. {span_of(query)}")
 
 
 def _count(name: str, value: int) -> str:
@@ -156,7 +157,8 @@ def _money(row: Mapping[str, Any]) -> str:
     return ("<0.000001" if 0 < cost < _SMALLEST else f"{cost:,.6f}") + more
 
 
-def _span(query: Query) -> str:
+def span_of(query: Query) -> str:
+    """The time that a report is about, in words."""
     since = _time(query.since_ns) if query.since_ns is not None else "the beginning"
     until = _time(query.until_ns) if query.until_ns is not None else "now"
     return f"{since} to {until}."

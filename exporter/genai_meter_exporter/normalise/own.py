@@ -94,7 +94,8 @@ def outcome(raw: Raw) -> Beside:
 def cache_hit(raw: Raw) -> Beside:
     """`genai_meter.usage` of an answer that came from the application's own cache: no provider was asked."""
     record = _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
-    values = {**record.values, "cache": record.values.get("sdk")}
+    values = dict(record.values)
+    values["cache"] = values.get("sdk")
     values["model"] = values.get("model") or values.get("request_model")
     return Beside("cache_hit", record.key, values["start"], values)
 
