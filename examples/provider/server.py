@@ -13,7 +13,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Final
 
-from . import anthropic_messages, batches, bedrock, cohere, gemini, mistral, openai_chat, openai_media, openai_responses
+from . import (
+    anthropic_messages,
+    batches,
+    bedrock,
+    cohere,
+    gemini,
+    mistral,
+    ollama,
+    openai_chat,
+    openai_media,
+    openai_responses,
+)
 from .wire import JSON, Memory, Reply, Request, Served, dump
 
 OPENAI: Final = {
@@ -37,6 +48,8 @@ ANTHROPIC: Final = {
     "/v1/messages/count_tokens": anthropic_messages.count_tokens,
     "/v1/messages/batches": batches.create_messages,
 }
+
+OLLAMA: Final = {"/api/chat": ollama.chat, "/api/generate": ollama.generate, "/api/embed": ollama.embed}
 
 AZURE_DEPLOYMENT: Final = re.compile(r"/openai/deployments/([^/]+)/(.+)")
 VERTEX: Final = re.compile(r"/v1/projects/.+/publishers/anthropic/models/([^/:]+):(rawPredict|streamRawPredict)")
@@ -313,6 +326,8 @@ def _reply(request: Request) -> Reply | None:
     if vertex := VERTEX.fullmatch(path):
         request.body["stream"] = vertex[2] == "streamRawPredict"
         return anthropic_messages.messages(request, vertex[1].replace("@", "-"))
+    if path in OLLAMA:
+        return OLLAMA[path](request, model)
     if gemini.speaks(path):
         return gemini.answer(request)
     for api in (bedrock, cohere, mistral):
