@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from genai_meter import dialects, emit, environment, estimator, identity, pricing
+from genai_meter import dialects, emit, environment, estimator, identity
 from genai_meter.attribution import current
 from genai_meter.call import Attempt, Call, Prepared, Target
-from genai_meter.usage import Usage
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -154,9 +153,8 @@ def call(
     """A call as a client hands it over: read, not yet finished. It takes `seconds` from START_NS on."""
     wire = dialects.by_name(dialect)
     request = wire.request(body)
-    card = pricing.rate_card(provider, request.model or "", START_NS, request.context)
     target = Target(provider, host, sdk="test.Client")
-    made = Call(Prepared(target, wire, request, current(), card, Usage()), call_id, start_ns=START_NS)
+    made = Call(Prepared(target, wire, request, current(), START_NS), call_id, start_ns=START_NS)
     emit.open_span(made)
     made.end_ns = START_NS + int(seconds * 1e9)
     made.attempts.extend(attempts or (Attempt(START_NS, made.end_ns, 200, "req-1"),))

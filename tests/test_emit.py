@@ -133,12 +133,10 @@ def test_a_buffered_chat() -> None:
         "genai_meter.request.chars": '{"system":9,"user":11}',
         "genai_meter.request.id": "req-1",
         "http.response.status_code": 200,
-        "genai_meter.attempts.count": 1,
         "gen_ai.response.finish_reasons": '["stop"]',
         "genai_meter.tier": "default",
         "genai_meter.estimate.input_tokens": 17,  # 36 / 4.2 + 8
         "genai_meter.estimate.output_tokens": 4,
-        "genai_meter.context_window.ratio": 120 / 128_000,
         "genai_meter.usage.input": 60,
         "genai_meter.usage.cache_read": 40,
         "genai_meter.usage.output": 15,

@@ -276,7 +276,7 @@ def known_calls(traffic: Path) -> Iterator[tuple[Exchange, Call]]:
             continue
         if request.model is None:
             request.model = _model_of(exchange)
-        prepared = Prepared(Target(exchange.provider, "host"), dialect, request, {}, None, usages[0])
+        prepared = Prepared(Target(exchange.provider, "host"), dialect, request, {}, 0)
         yield exchange, Call(prepared, minted(), reading=reading, status="ok")
 
 

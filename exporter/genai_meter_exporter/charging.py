@@ -89,13 +89,8 @@ def _price(record: UsageRecord) -> None:
             values[name] = None
         return
     provider = values.get("provider") or ""
-    cost = pricing.price(
-        provider,
-        pricing.billed_model(provider, values.get("request_model"), values.get("model")),
-        record.usages,
-        values["start"],
-        record.context,
-    )
+    model = pricing.billed_model(provider, values.get("request_model"), values.get("model"))
+    cost = pricing.price(provider, model, record.usages, values["start"], record.context)
     if max(cost.list_pico or 0, cost.effective_pico or 0) > MAX_INT:
         raise Unreadable("the cost exceeds what one event may cost")
     estimated = values.get("usage_source") == "estimated"
@@ -107,6 +102,10 @@ def _price(record: UsageRecord) -> None:
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["book_id"] = cost.book_id or None
+    card = pricing.rate_card(provider, model, values["start"], record.context)
+    if card is not None and card.context_window:
+        used = (values.get("input_tokens") or 0) + (values.get("output_tokens") or 0)
+        values["context_ratio"] = used / card.context_window
 
 
 def _billable(values: dict[str, Any]) -> bool:

@@ -7,17 +7,29 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
+from genai_meter import identity, pricing
 from genai_meter.dialects.base import Dialect, Reading, RequestView
 from genai_meter.guard import ALLOW, Decision
+from genai_meter.safety import guarded
+from genai_meter.semconv import INFERENCE_OPERATIONS
+from genai_meter.usage import Quantity, Usage
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span
 
     from genai_meter.pricing import RateCard
-    from genai_meter.usage import Usage
+
+CHARS_PER_TOKEN: Final = 3
+"""Worst case of ordinary text; four is the usual mean."""
+
+TOKENS_PER_MESSAGE: Final = 8
+"""Worst case of what a chat format adds around one message."""
+
+_REGIONAL_HOSTS: Final = ".api.openai.com"
+"""How the hosts of one region end (`eu.api.openai.com`), which have a price of their own; the global one does not."""
 
 Status: TypeAlias = Literal["ok", "error", "cancelled", "closed_early", "abandoned", "blocked"]
 """How a call ended: normally, by an exception, by cancellation of the caller's task, by the caller
@@ -41,6 +53,23 @@ class Target:
     """The secret itself, only to be fingerprinted by `identity`; never emitted, never logged."""
     sdk: str = ""
     """Client library and class, e.g. `openai.AsyncAzureOpenAI`."""
+    _dimensions: dict[str, str] | None = None
+
+    @property
+    def dimensions(self) -> Mapping[str, str]:
+        """What the place itself says of the price: region, deployment, account, key, host."""
+        known = self._dimensions
+        if known is None:
+            host = self.host if self.host.endswith(_REGIONAL_HOSTS) else None
+            told = {
+                "region": self.region,
+                "deployment": self.deployment,
+                "account": self.account,
+                "api_key": identity.fingerprint(self.api_key) if self.api_key else None,
+                "host": host,
+            }
+            known = self._dimensions = {name: value for name, value in told.items() if value}
+        return known
 
 
 @dataclass(slots=True)
@@ -65,14 +94,40 @@ class Prepared:
     request: RequestView
     attribution: Mapping[str, str]
     """Snapshot of who pays: field name of `schema` → value."""
-    rate_card: RateCard | None
-    """None when the model has no price."""
-    estimate: Usage
-    """Worst case: input by size, output by the caller's bound or the model's limit."""
+    at_ns: int
+    """When the call was prepared; the prices in force then hold."""
     hashes: Mapping[str, str] = field(default_factory=lambda: {})
     """Keyed hashes of the request, by field of `schema`: what `identity.request_hashes(body)` made."""
     text_tokens: int | None = None
     """Tokens of the request's texts, where a tokenizer counted them."""
+
+    @property
+    def rate_card(self) -> RateCard | None:
+        """Looked up when asked for; None when the model has no price."""
+        model = self.request.model
+        if model is None:
+            return None
+        context = {**self.target.dimensions, **self.request.context}
+        # Without a price the call is still counted.
+        return guarded(pricing.rate_card, self.target.provider, model, self.at_ns, context)
+
+    @property
+    def estimate(self) -> Usage:
+        """Worst case, worked out when asked for: input by size, output by the caller's bound or the model's limit."""
+        request = self.request
+        buckets: dict[str, Quantity] = {}
+        chars = sum(request.chars_by_role.values())
+        size = chars // CHARS_PER_TOKEN + TOKENS_PER_MESSAGE * (request.message_count or 0)
+        if size:
+            buckets["input"] = size
+        if self.dialect.operation in INFERENCE_OPERATIONS:
+            bound = request.max_tokens
+            if not bound:
+                card = self.rate_card
+                bound = card.max_output_tokens if card is not None else None
+            if bound:
+                buckets["output"] = bound * (request.choice_count or 1)
+        return Usage(buckets)
 
 
 @dataclass(slots=True, weakref_slot=True)

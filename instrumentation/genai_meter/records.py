@@ -34,6 +34,9 @@ _LIST_COST: Final = _ATTRIBUTE["list_cost"]
 _BOOK_ID: Final = _ATTRIBUTE["book_id"]
 _TIER: Final = _ATTRIBUTE["tier"]
 
+_PLACE: Final = {name: _ATTRIBUTE[name] for name in ("region", "account", "deployment", "api_key")}
+"""Dimension of the target → attribute of the event."""
+
 _API_TYPES: Final = {"openai_chat": "chat_completions", "openai_responses": "responses"}
 
 
@@ -227,7 +230,6 @@ def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, 
         **shared,
         _ATTRIBUTE["start"]: call.start_ns,
         _ATTRIBUTE["end"]: call.end_ns,
-        _ATTRIBUTE["attempt_count"]: len(call.attempts),
         _ATTRIBUTE["estimated_input_tokens"]: outcome.estimated_input,
         _ATTRIBUTE["estimated_output_tokens"]: outcome.estimated_output,
     }
@@ -247,16 +249,10 @@ def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, 
 def _put_target(attributes: dict[str, Any], call: Call) -> None:
     target = call.prepared.target
     attributes[_SDK] = target.sdk
-    if target.region:
-        attributes[semconv.CLOUD_REGION] = target.region
-    if target.account:
-        attributes[_ATTRIBUTE["account"]] = target.account
-    if target.deployment:
-        attributes[_ATTRIBUTE["deployment"]] = target.deployment
-    if target.api_key:
-        fingerprint = identity.fingerprint(target.api_key)
-        if fingerprint:
-            attributes[_ATTRIBUTE["api_key"]] = fingerprint
+    for name, value in target.dimensions.items():
+        attribute = _PLACE.get(name)
+        if attribute is not None:
+            attributes[attribute] = value
 
 
 def _put_request(attributes: dict[str, Any], call: Call) -> None:
@@ -298,6 +294,8 @@ def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> Non
             attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = last.status
         if last.request_id:
             attributes[_ATTRIBUTE["request_id"]] = last.request_id
+    if len(call.attempts) != 1:
+        attributes[_ATTRIBUTE["attempt_count"]] = len(call.attempts)
     if len(call.attempts) > 1:
         attributes[_ATTRIBUTE["attempts"]] = dump([_attempt(attempt) for attempt in call.attempts])
 
@@ -320,8 +318,6 @@ def _put_provenance(attributes: dict[str, Any], outcome: Outcome) -> None:
                 for usage in outcome.usages
             ]
         )
-    if outcome.context_ratio is not None:
-        attributes[_ATTRIBUTE["context_ratio"]] = outcome.context_ratio
     if outcome.reported_pico is not None:
         attributes[_ATTRIBUTE["reported_cost"]] = outcome.reported_pico
     cost = outcome.cost

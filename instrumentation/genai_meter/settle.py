@@ -1,5 +1,7 @@
 """What a finished call used and cost, and how that is known."""
 
+# ruff: noqa: PIE807 - as a factory `dict[str, str]` is ten times slower than a lambda, and `dict` has no type.
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -7,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, DecimalException
 from typing import TYPE_CHECKING, Final
 
-from genai_meter import estimator, identity, pricing, semconv
+from genai_meter import estimator, pricing, semconv
 from genai_meter.pricing import Cost
 from genai_meter.safety import guarded
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
@@ -33,9 +35,6 @@ PRICING_FAILED: Final = "pricing_failed"
 USAGE_ESTIMATED: Final = "usage_estimated"
 ESTIMATE_REASONS: Final = frozenset({OUTPUT_ESTIMATED, USAGE_ESTIMATED})
 
-_REGIONAL_HOSTS: Final = ".api.openai.com"
-"""How the hosts of one region end (`eu.api.openai.com`), which have a price of their own; the global one does not."""
-
 
 @dataclass(slots=True)
 class Outcome:
@@ -45,10 +44,10 @@ class Outcome:
     """Served, or asked for when no answer named one."""
     generates: bool = True
     """The operation has output tokens: it is an inference."""
-    usages: list[Usage] = field(default_factory=list[Usage])
-    own: dict[str, Quantity] = field(default_factory=dict[str, Quantity])
+    usages: list[Usage] = field(default_factory=lambda: [])
+    own: dict[str, Quantity] = field(default_factory=lambda: {})
     """Buckets of `model`."""
-    others: list[Usage] = field(default_factory=list[Usage])
+    others: list[Usage] = field(default_factory=lambda: [])
     """Usage billed under other models."""
     source: UsageSource = "unknown"
     exact_input: bool = False
@@ -63,13 +62,12 @@ class Outcome:
     estimated_output: int = 0
     measure: estimator.Measure | None = None
     """What the estimates were made of."""
-    context: Mapping[str, str] = field(default_factory=dict[str, str])
+    context: Mapping[str, str] = field(default_factory=lambda: {})
     """Price dimensions: as served, else as asked for."""
     cost: Cost | None = None
     """None when a failed call told no usage: nothing is known to be billed."""
     reasons: tuple[str, ...] = ()
     reported_pico: int | None = None
-    context_ratio: float | None = None
 
     def usage_told(self) -> tuple[UsageSource, int, int]:
         """What a span is told of the usage, in short."""
@@ -125,9 +123,6 @@ def _read_usage(call: Call, outcome: Outcome) -> None:
         outcome.source = "estimated"
         outcome.reasons = (USAGE_ESTIMATED,)
     _total(usages, outcome)
-    card = call.prepared.rate_card
-    if card is not None and card.context_window:
-        outcome.context_ratio = (outcome.input_tokens + outcome.output_tokens) / card.context_window
 
 
 def _is_estimated(call: Call, outcome: Outcome) -> bool:
@@ -190,21 +185,9 @@ def _total(usages: list[Usage], outcome: Outcome) -> None:
 def _price_context(call: Call) -> Mapping[str, str]:
     """The price dimensions of a call as served; a tier that was only asked for keeps a name of its own."""
     target, asked, served = call.prepared.target, call.prepared.request.context, call.reading.context
-    context = {**asked, **served}
+    context = {**target.dimensions, **asked, **served}
     if "service_tier" in asked and "service_tier" not in served:
         context["requested_service_tier"] = context.pop("service_tier")
-    if target.region:
-        context.setdefault("region", target.region)
-    if target.deployment:
-        context.setdefault("deployment", target.deployment)
-    if target.account:
-        context.setdefault("account", target.account)
-    if target.api_key:
-        fingerprint = identity.fingerprint(target.api_key)
-        if fingerprint:
-            context.setdefault("api_key", fingerprint)
-    if target.host.endswith(_REGIONAL_HOSTS):
-        context.setdefault("host", target.host)
     return context
 
 

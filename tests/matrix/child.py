@@ -73,7 +73,7 @@ def _record(record: Any) -> dict[str, Any]:
         "source": told.get("genai_meter.usage.source"),
         "input": told.get("gen_ai.usage.input_tokens", 0),
         "output": told.get("gen_ai.usage.output_tokens", 0),
-        "attempts": told.get("genai_meter.attempts.count"),
+        "attempts": told.get("genai_meter.attempts.count", 1),
         "provider": told.get("gen_ai.provider.name"),
         "span": record.span_id,
     }

@@ -135,6 +135,7 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
     values["source"] = source
     values["source_rank"] = rank
     values.setdefault("status", "error" if raw.failed else "ok")
+    values.setdefault("attempt_count", 1)
     trace_id = _identifier(values, "trace_id", raw.trace_id)
     span_id = _identifier(values, "span_id", raw.span_id)
     if usages:

@@ -127,8 +127,8 @@ class Exchange:
     def begin(self) -> None:
         """One more attempt; the first one opens the span and makes it current."""
         if lifecycle.begin_attempt(self.call):
-            guarded(emit.open_span, self.call)
-            self._activation = guarded(emit.activate, self.call)
+            emit.open_span(self.call)
+            self._activation = emit.activate(self.call)
 
     def answered(self, response: Any) -> None:
         """The headers of an answer are there."""

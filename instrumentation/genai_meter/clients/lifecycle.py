@@ -13,19 +13,10 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
-from genai_meter import attribution, emit, environment, guard, identity, pricing, tokenizer
+from genai_meter import attribution, emit, environment, guard, identity, tokenizer
 from genai_meter.call import Attempt, Call, Prepared, Status, Target
 from genai_meter.dialects.base import Dialect, RequestView
-from genai_meter.pricing import RateCard
 from genai_meter.safety import guarded, swallow
-from genai_meter.semconv import INFERENCE_OPERATIONS
-from genai_meter.usage import Quantity, Usage
-
-CHARS_PER_TOKEN: Final = 3
-"""Worst case of ordinary text; four is the usual mean."""
-
-TOKENS_PER_MESSAGE: Final = 8
-"""Worst case of what a chat format adds around one message."""
 
 current: Final[ContextVar[Call | None]] = ContextVar("genai_meter_call", default=None)
 """The call whose request runs in this context."""
@@ -50,34 +41,16 @@ def is_nested(dialect: Dialect) -> bool:
 def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mapping[str, Any]) -> Call:
     """The call that is about to be made: who pays, at what rates, how much at most."""
     now = time.time_ns()
-    card: RateCard | None = None
-    if request.model is not None:
-        # Without a price the call is still counted.
-        card = guarded(pricing.rate_card, target.provider, request.model, now, request.context)
     prepared = Prepared(
         target=target,
         dialect=dialect,
         request=request,
         attribution=guarded(attribution.current) or {},
-        rate_card=card,
-        estimate=worst_case(dialect, request, card),
+        at_ns=now,
         hashes=guarded(identity.request_hashes, body) or {},
         text_tokens=guarded(tokenizer.count, request.model, body) if environment.settings().tiktoken else None,
     )
     return Call(prepared, identity.new_call_id(), start_ns=now)
-
-
-def worst_case(dialect: Dialect, request: RequestView, card: RateCard | None) -> Usage:
-    """The most a call may use: input by its size, output by the caller's bound or the model's limit."""
-    buckets: dict[str, Quantity] = {}
-    size = sum(request.chars_by_role.values()) // CHARS_PER_TOKEN + TOKENS_PER_MESSAGE * (request.message_count or 0)
-    if size:
-        buckets["input"] = size
-    if dialect.operation in INFERENCE_OPERATIONS:
-        bound = request.max_tokens or (card.max_output_tokens if card is not None else None)
-        if bound:
-            buckets["output"] = bound * (request.choice_count or 1)
-    return Usage(buckets)
 
 
 def begin_attempt(call: Call) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import weakref
+from functools import partial
+from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from genai_meter.call import Target
 
@@ -74,24 +75,33 @@ TELLS_USAGE: Final = frozenset(
 
 _FIRST_PARTY_REGIONS: Final = {"eu.api.openai.com": "eu", "us.api.openai.com": "us"}
 
-_targets: WeakKeyDictionary[Any, tuple[object, object, Target]] = WeakKeyDictionary()
+_Known: TypeAlias = tuple[weakref.ref[Any], object, object, Target]
+
+_targets: Final[dict[int, _Known]] = {}
+"""Identity of a client → the client, its base URL and key, and what was read from them."""
 
 
 def target_of(client: Any, sdk: str, url: str = "") -> Target:
     """Where `client` sends a request for `url`; `sdk` is the client library's package name."""
-    base_url, api_key = client.base_url, getattr(client, "api_key", None)
+    # The property costs as much as all the rest; where the SDK keeps it, it is the same object until it is set anew.
+    base_url = getattr(client, "_base_url", None) or client.base_url
+    api_key = getattr(client, "api_key", None)
     if "://" in url:
         return _read(client, sdk, url, api_key)
-    try:
-        known = _targets.get(client)
-    except TypeError:
-        # A subclass with an equality of its own may have no hash.
-        return _read(client, sdk, str(base_url), api_key)
-    if known is not None and known[0] is base_url and known[1] is api_key:
-        return known[2]
-    target = _read(client, sdk, str(base_url), api_key)
-    _targets[client] = (base_url, api_key, target)
+    # By identity: a subclass with an equality of its own may have no hash.
+    known = _targets.get(id(client))
+    if known is not None and known[0]() is client and known[1] is base_url and known[2] is api_key:
+        return known[3]
+    target = _read(client, sdk, str(client.base_url), api_key)
+    forget = partial(_forget, id(client))
+    _targets[id(client)] = (weakref.ref(client, forget), base_url, api_key, target)
     return target
+
+
+def _forget(identity: int, gone: weakref.ref[Any]) -> None:
+    known = _targets.get(identity)
+    if known is not None and known[0] is gone:
+        del _targets[identity]
 
 
 def provider_of(host: str, class_name: str, default: str) -> str:

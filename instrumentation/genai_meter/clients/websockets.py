@@ -19,7 +19,6 @@ from genai_meter.call import Attempt, Call, Prepared, Target
 from genai_meter.clients import lifecycle
 from genai_meter.dialects.base import Dialect, Json, RequestView, fields
 from genai_meter.safety import guarded
-from genai_meter.usage import Usage
 
 DELTA: Final = b'.delta"'
 """Nearly every message is a part of an answer; its type is among the first bytes."""
@@ -101,7 +100,7 @@ class Session:
         payer = {**self._attribution, **(guarded(attribution.current) or {})}
         request = RequestView(model=asked, stream=dialect.operation != "transcription")
         start_ns = start_ns or time.time_ns()
-        call = Call(Prepared(self._target, dialect, request, payer, None, Usage()), identity.new_call_id(), start_ns)
+        call = Call(Prepared(self._target, dialect, request, payer, start_ns), identity.new_call_id(), start_ns)
         call.attempts.append(Attempt(start_ns))
         return call
 
