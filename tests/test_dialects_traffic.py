@@ -82,7 +82,6 @@ KNOWN: Mapping[str, tuple[set[str], str]] = {
 """Every exchange that differs: the fields that do, and why. A new one fails the test."""
 
 NO_DIALECT = {
-    ("gcp.gemini", "interactions"): 3,
     ("other", "text"): 2,  # watsonx.ai
     ("other", None): 1,  # Aleph Alpha
 }
