@@ -28,6 +28,11 @@ MODULES: Final = {
     "cohere_rerank": "cohere:CohereRerank",
     "gemini": "Gemini",
     "gemini_embeddings": "gemini:GeminiEmbeddings",
+    "gemini_live": "GeminiLive",
+    "google_decisions": "google_interactions:GoogleDecisions",
+    "google_images": "google_media:GoogleImages",
+    "google_interactions": "GoogleInteractions",
+    "google_videos": "google_media:GoogleVideos",
     "mistral_agents": "mistral_chat:MistralAgents",
     "mistral_chat": "MistralChat",
     "mistral_classifications": "mistral_media:MistralClassifications",
@@ -73,7 +78,11 @@ SUFFIXES: Final = {
     ":streamGenerateContent": "gemini",
     ":embedContent": "gemini_embeddings",
     ":batchEmbedContents": "gemini_embeddings",
-    ":predict": "gemini_embeddings",
+    ":predict": "google_images",
+    ":predictLongRunning": "google_videos",
+    "interactions": "google_interactions",
+    "v1beta/decisions": "google_decisions",
+    "v1/decisions": "google_decisions",
     "converse": "bedrock_converse",
     "converse-stream": "bedrock_converse",
     "invoke": "bedrock_invoke",
@@ -108,19 +117,33 @@ NOT_METERED: Final = (
     (r"^DELETE ", "deletes; nothing is generated"),
     (r"/count_tokens$|/input_tokens$|/tokenize$|/count-tokens$|:countTokens$|:computeTokens$", "counts only: free"),
     (r"/threads(/|$)|/assistants(/|$)", "assistants: runs work in the background, their usage comes with a later read"),
-    (r"/batches(/|$)|:batchGenerateContent$", "batches: the cost is in the result files, hours later"),
+    (
+        r"/batches(/|$)|/batchPredictionJobs(/|$)|:batchGenerateContent$|:asyncBatchEmbedContent$",
+        "batches: the cost is in the result files, hours later",
+    ),
     (r"/(chat/completions|responses|images|audio)/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
-    (r"/files(/|$)|/uploads?(/|$)|/containers(/|$)|:importFile$", "files and storage: no model is called"),
+    (
+        r"/files(/|$)|/uploads?(/|$)|/containers(/|$)|:(importFile|register|uploadToFileSearchStore)$",
+        "files and storage: no model is called",
+    ),
     (r"/(vector_stores|fileSearchStores|cachedContents|corpora)(/|$)", "storage: billed by time, no usage is told"),
     (r"/(models|tunedModels)(/[^:]*)?$", "lists or changes models"),
-    (r"/fine_tuning(/|$)|/evals?(/|$)", "training and evaluation: billed by job, no usage is told"),
+    (r"/fine_tuning(/|$)|/tuningJobs(/|$|:)|/evals?(/|$)", "training and evaluation: billed by job, no usage is told"),
     (r"/organizations?(/|$)|/admin(/|$)", "administration"),
     (r"/conversations(/|$)|/skills(/|$)|/prompts(/|$)|/memory_stores(/|$)", "stored state: no model is called"),
-    (r"/realtime/|/live/|/client_secrets$|/webhooks?(/|$)", "opens a session; its events are another seam"),
-    (r"/videos?(/|$)|/predictions$|:predictLongRunning$", "works in the background: no usage in the answer"),
+    (
+        r"/realtime/|/live/|/client_secrets$|/auth_tokens$|/webhooks?(/|$)",
+        "opens a session; its events are another seam",
+    ),
+    (r"/videos?(/|$)|/predictions$", "works in the background: no usage in the answer"),
+    (r"/operations/|:fetchPredictOperation$", "asks how far a job is; it was metered when it was ordered"),
+    (r"/interactions/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
     (r"/guardrail/|/agents?/|/retrieveAndGenerate|/knowledgebases/", "agents and guardrails: no usage is told"),
 )
 """(pattern over `METHOD /path`, reason): what is known and deliberately not metered."""
+
+_EMBEDS: Final = re.compile(r"embedding|gecko|^endpoints/")
+"""Models behind `:predict` that make vectors; a model of one's own on an endpoint is taken for one."""
 
 _dialects: Final[dict[str, Dialect]] = {}
 
@@ -151,6 +174,9 @@ def for_path(method: str, path: str) -> Dialect | None:
         return None
     if name is None and ":" in last:
         name = SUFFIXES.get(last[last.rindex(":") :])
+        if name == "google_images" and _EMBEDS.search("/".join(segments[-2:])):
+            # Vertex has one verb for all that it does not call generating content.
+            name = "gemini_embeddings"
     return None if name is None else by_name(name)
 
 
