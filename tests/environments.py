@@ -134,8 +134,15 @@ AIOBOTOCORES: Final = (
 """The first with Converse, the newest."""
 
 COMPATIBLE_OLDEST: Final = Environment(
-    "compatible-oldest", ("groq==0.9.0", "together==2.0.0", "cerebras-cloud-sdk==1.0.0", "httpx<0.28")
+    "compatible-oldest", ("groq==0.9.0", "together==2.0.0", "cerebras-cloud-sdk==1.50.0", "httpx<0.28")
 )
+OLLAMA_OLDEST: Final = Environment("ollama-oldest", ("ollama==0.3.0", "httpx<0.28"))
+HUB: Final = (
+    Environment("huggingface-oldest", ("huggingface_hub==0.30.0", "aiohttp==3.11.18")),
+    Environment("huggingface-last-0", ("huggingface_hub==0.36.2", "aiohttp==3.11.18")),
+    Environment("huggingface-last-1", ("huggingface_hub==1.33.0",)),
+)
+LITELLM_OLDEST: Final = Environment("litellm-oldest", ("litellm==1.75.0",))
 
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
@@ -145,6 +152,9 @@ MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "groq": (COMPATIBLE_OLDEST, CLIENTS),
     "together": (COMPATIBLE_OLDEST, CLIENTS),
     "cerebras": (COMPATIBLE_OLDEST, CLIENTS),
+    "ollama": (OLLAMA_OLDEST, CLIENTS),
+    "huggingface_hub": (*HUB, CLIENTS),
+    "litellm": (LITELLM_OLDEST, LITELLM),
 }
 """Family of the caller matrix → its environments, oldest supported version first, newest last."""
 
@@ -173,3 +183,59 @@ OTHER_INSTRUMENTATIONS: Final = {
     "all": _interop("all", *GENAI, *OPENLLMETRY, *OPENINFERENCE),
 }
 """`sdk` has the Anthropic SDK's own tracing alone; the others have it too."""
+
+
+def _framework(name: str, *packages: str) -> Environment:
+    return Environment(f"framework-{name}", packages)
+
+
+FRAMEWORKS: Final[dict[str, tuple[Environment, ...]]] = {
+    "langchain": (
+        _framework(
+            "langchain-oldest",
+            "langchain-core==0.3.63",
+            "langchain-openai==0.3.18",
+            "langgraph==0.4.7",
+            "langgraph-checkpoint==2.0.26",
+            "langgraph-prebuilt==0.2.1",
+            "openai==1.82.0",
+        ),
+        _framework(
+            "langchain", "langchain-core==1.7.2", "langchain-openai==1.7.3", "langgraph==1.2.22", "openai==3.54.0"
+        ),
+    ),
+    "openai_agents": (
+        _framework("openai-agents-oldest", "openai-agents==0.1.0", "openai==1.87.0"),
+        _framework("openai-agents", "openai-agents==0.24.0", "openai==3.54.0"),
+    ),
+    "pydantic_ai": (
+        _framework("pydantic-ai-oldest", "pydantic-ai-slim[openai]==1.40.0", "openai==3.54.0"),
+        _framework("pydantic-ai", "pydantic-ai-slim[openai]==2.68.0", "openai==3.54.0"),
+    ),
+    "llama_index": (
+        _framework(
+            "llama-index-oldest",
+            "llama-index-core==0.13.0",
+            "llama-index-llms-openai==0.5.0",
+            "llama-index-embeddings-openai==0.5.0",
+            "openai==1.99.9",
+        ),
+        _framework(
+            "llama-index",
+            "llama-index-core==0.14.25",
+            "llama-index-llms-openai==0.8.3",
+            "llama-index-embeddings-openai==0.7.0",
+            "openai==2.54.0",
+        ),
+    ),
+    # Versions before demand an OpenTelemetry older than ours.
+    "crewai": (
+        _framework("crewai-oldest", "crewai==1.15.25", "openai==2.54.0"),
+        _framework("crewai", "crewai==1.15.30", "openai==2.54.0"),
+    ),
+    "mcp": (
+        _framework("mcp-oldest", "mcp==1.9.0", "pydantic==2.11.7", "openai==3.54.0"),
+        _framework("mcp", "mcp==2.3.0", "openai==3.54.0"),
+    ),
+}
+"""Framework → its oldest supported version and the newest."""
