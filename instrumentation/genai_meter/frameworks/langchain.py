@@ -68,11 +68,13 @@ class Seam:
 
     def _current(self) -> Frame | None:
         config = self._config.get() if self._config is not None else None
-        run_id = getattr(config.get("callbacks"), "parent_run_id", None) if config else None
+        run_id = _asking.get() or (getattr(config.get("callbacks"), "parent_run_id", None) if config else None)
         return None if run_id is None else _runs.get(run_id)
 
 
 _runs: Final = Frames()
+_asking: Final[ContextVar[Any]] = ContextVar("genai_meter.langchain.asking", default=None)
+"""The run that a model is being asked for: `batch` hands the configuration on as an argument only."""
 _handler: Any = None
 
 
@@ -104,8 +106,18 @@ class _Handler:
     def on_retriever_end(self, documents: Any, *, run_id: Any, **_told: Any) -> None:
         guarded(_retrieved, run_id, documents)
 
+    def on_chat_model_start(self, _model: Any, _messages: Any, *, parent_run_id: Any = None, **_told: Any) -> None:
+        guarded(_ask, parent_run_id)
+
+    def on_llm_start(self, _model: Any, _prompts: Any, *, parent_run_id: Any = None, **_told: Any) -> None:
+        guarded(_ask, parent_run_id)
+
     def on_llm_end(self, _response: Any, *, parent_run_id: Any = None, **_told: Any) -> None:
+        guarded(_ask, None)
         guarded(_answered, parent_run_id)
+
+    def on_llm_error(self, _error: Any, **_told: Any) -> None:
+        guarded(_ask, None)
 
     def __copy__(self) -> _Handler:
         return self
@@ -156,6 +168,11 @@ def _retrieved(run_id: Any, documents: Any) -> None:
     # A retriever made of others hands on what they found.
     if frame is not None and not (frame.parent is not None and frame.parent.within("retriever")):
         frame.root.documents += len(documents)
+
+
+def _ask(run_id: Any) -> None:
+    # Not for a model on its own: the consumer of its stream would be taken for a part of a run.
+    _asking.set(run_id)
 
 
 def _answered(parent_run_id: Any) -> None:

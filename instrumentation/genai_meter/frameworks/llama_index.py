@@ -113,7 +113,7 @@ class _EventHandler:
 
 def _begin(id_: str, bound_args: Any, instance: Any, parent_id: Any, tags: Any) -> None:
     method, run_id = id_[: -_ID - 1].rpartition(".")[2], id_[-_ID:]
-    made_by: type = type(instance)
+    made_by: Any = instance.__class__
     names = {base.__name__ for base in made_by.__mro__}
     fields: dict[str, Any] = {}
     if isinstance(tags, Mapping):
@@ -121,9 +121,12 @@ def _begin(id_: str, bound_args: Any, instance: Any, parent_id: Any, tags: Any) 
     if parent_id is None and "NoneType" not in names and not names & {"BaseLLM", "BaseEmbedding", "LLM"}:
         fields.update(workflow=made_by.__name__, run_id=run_id)
     kind = ""
-    if "Workflow" in names and method != "run":
-        fields["step"] = method
-        fields["agent"] = _agent_of(bound_args)
+    outer = None if parent_id is None else _spans.get(parent_id)
+    if "Workflow" in names and method == "run":
+        kind = "workflow"
+    elif outer is not None and outer.kind == "workflow":
+        # A step may be told without its workflow, as a function that has the workflow's name in its own.
+        fields["step"], fields["agent"] = method, _agent_of(bound_args)
     if "BaseWorkflowAgent" in names:
         fields["agent"] = instance.name
     elif "BaseTool" in names:

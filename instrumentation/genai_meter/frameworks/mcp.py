@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextvars import Token
 from functools import wraps
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry import propagate
 from opentelemetry.context import Context, attach
@@ -109,7 +109,7 @@ def _inject(request: Any) -> None:
     params = message.params
     # The request was made by `call_tool` for this one sending; a caller's own `meta` is in it, and wins.
     meta: dict[str, Any] = params.meta.model_dump(exclude_none=True) if params.meta is not None else {}
-    made_of: Any = type(params)
+    made_of: Any = params.__class__
     params.meta = made_of.Meta(**{**carrier, **meta})
 
 
@@ -139,7 +139,8 @@ def _received(meta: Any) -> Token[Context] | None:
 
 
 def _tool_frame(params: Any) -> frames.Frame:
-    return frames.enter("tool", tool=params["name"] if type(params) is dict else getattr(params, "name", None))
+    told = cast("dict[str, Any]", params if isinstance(params, dict) else vars(params))
+    return frames.enter("tool", tool=told.get("name"))
 
 
 def _init(original: Callable[..., Any]) -> Callable[..., Any]:

@@ -23,6 +23,8 @@ SCOPE: Final = "agents.tracing.scope"
 PROVIDER: Final = "agents.tracing.provider"
 PROVIDERS: Final = ("DefaultTraceProvider", "TraceProvider")
 """The class that makes traces; old versions have only the second."""
+DISABLED: Final = "no-op"
+"""Id of every trace and span that is not recorded."""
 
 _FIELD: Final = {"agent": "agent", "function": "tool", "custom": "step"}
 """Type of a span → field of attribution that its name is."""
@@ -74,7 +76,8 @@ class Seam:
             data = span.span_data
             field = _FIELD.get(data.type)
             name = getattr(data, "name", None)
-            if field is not None and name:
+            # A disabled run is wrapped in a custom span of the SDK's own.
+            if field is not None and name and not (field == "step" and span.span_id == DISABLED):
                 frame = Frame(frame, **{field: name})
         return frame
 
@@ -99,7 +102,7 @@ def _create_trace(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _created(trace: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     given = {**dict(zip(("trace_id", "group_id"), args, strict=False)), **kwargs}
-    disabled = trace.trace_id == "no-op"
+    disabled = trace.trace_id == DISABLED
     run_id = given.get("trace_id") or (f"trace_{uuid.uuid4().hex}" if disabled else trace.trace_id)
     _frame_of(trace, name, run_id, given.get("group_id"))
 

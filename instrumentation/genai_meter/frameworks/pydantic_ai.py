@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from types import ModuleType
 from typing import Any, Final
@@ -75,38 +74,39 @@ def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
 
 def _watch(manager: Any, agent: Any) -> None:
     """Let the context manager of a run enter a frame: it stays what it is, of a class with two methods more."""
-    made_of: type = type(manager)
-    manager.__class__ = _entering(made_of)
+    manager.__class__ = _entering(manager.__class__)
     manager.genai_meter_agent = agent
-
-
-class _Entering(AbstractAsyncContextManager[Any]):
-    """A context manager that is a unit of work, too."""
-
-    genai_meter_agent: Any = None
-    genai_meter_frame: Frame | None = None
-
-    def __aenter__(self) -> Any:
-        # No coroutine of ours: the agent looks for its name in the frame that awaits this.
-        agent, self.genai_meter_agent = self.genai_meter_agent, None
-        self.genai_meter_frame = guarded(frames.enter, "pydantic_ai", owner=agent)
-        return super().__aenter__()
-
-    async def __aexit__(self, *raised: Any) -> Any:
-        try:
-            return await super().__aexit__(*raised)  # pyright: ignore[reportAbstractUsage]
-        finally:
-            guarded(frames.leave, self.genai_meter_frame)
 
 
 _classes: Final[dict[type, type]] = {}
 
 
-def _entering(base: type) -> type:
+def _entering(base: Any) -> Any:
     if base not in _classes:
-        namespace = {"__module__": base.__module__, "__qualname__": base.__qualname__, "__doc__": base.__doc__}
-        _classes[base] = type(base)(base.__name__, (_Entering, base), namespace)
+        _classes[base] = _subclass(base)
     return _classes[base]
+
+
+def _subclass(base: Any) -> type:
+    class Entering(base):
+        genai_meter_agent: Any = None
+        genai_meter_frame: Frame | None = None
+
+        def __aenter__(self) -> Any:
+            # No coroutine of ours: the agent looks for its name in the frame that awaits this.
+            agent, self.genai_meter_agent = self.genai_meter_agent, None
+            self.genai_meter_frame = guarded(frames.enter, "pydantic_ai", agent)
+            return base.__aenter__(self)
+
+        async def __aexit__(self, *raised: Any) -> Any:
+            try:
+                return await base.__aexit__(self, *raised)
+            finally:
+                guarded(frames.leave, self.genai_meter_frame)
+
+    Entering.__module__, Entering.__qualname__, Entering.__doc__ = base.__module__, base.__qualname__, base.__doc__
+    Entering.__name__ = base.__name__
+    return Entering
 
 
 def _init(original: Callable[..., Any]) -> Callable[..., Any]:
