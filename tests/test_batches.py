@@ -21,7 +21,7 @@ from genai_meter import attribute, emit, safety
 from genai_meter.clients import batches
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
 from genai_meter_exporter.cli import main
-from genai_meter_exporter.store import open_readonly
+from genai_meter_exporter.store import Query, open_readonly
 
 from examples.provider import Provider
 
@@ -48,14 +48,14 @@ def telemetry() -> Iterator[Telemetry]:
 
 def forget() -> None:
     """As in a process that has read nothing yet."""
-    batches._charged.clear()
-    batches._created.clear()
+    batches.charged.clear()
+    batches.created_at.clear()
 
 
 def events(telemetry: Telemetry) -> list[Mapping[str, Any]]:
     """What was charged, in the order of the file; then nothing."""
     assert emit.flush()
-    found = [event.attributes for event in telemetry.events]
+    found: list[Mapping[str, Any]] = [event.attributes for event in telemetry.events]
     telemetry.clear()
     return found
 
@@ -264,7 +264,10 @@ def test_a_compressed_file(telemetry: Telemetry, provider: Provider) -> None:
 
 
 def test_lines_without_a_time_need_the_batch(telemetry: Telemetry, provider: Provider, caplog: Any) -> None:
-    line = {"custom_id": "a", "response": {"status_code": 200, "body": {"object": "list", "model": "m", "data": []}}}
+    line: dict[str, Any] = {
+        "custom_id": "a",
+        "response": {"status_code": 200, "body": {"object": "list", "model": "m", "data": []}},
+    }
     provider.memory.files["file-1"] = json.dumps(line).encode()
     provider.memory.batches["batch_1"] = {"id": "batch_1", "created_at": 1_795_000_000, "output_file_id": "file-1"}
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
@@ -289,7 +292,7 @@ def message_batch(client: anthropic.Anthropic, *params: Mapping[str, Any]) -> st
 def test_message_batches(telemetry: Telemetry, provider: Provider) -> None:
     with anthropic.Anthropic(base_url=provider.url, api_key="sk-test") as client:
         batch_id = message_batch(client, ASK, {**ASK, "messages": []})
-        made = batches._created[batch_id]
+        made = batches.created_at[batch_id]
         results = client.messages.batches.results(batch_id)
         assert type(results).__name__ == "JSONLDecoder"
         assert events(telemetry) == []
@@ -346,6 +349,7 @@ openai.OpenAI(base_url=sys.argv[1], api_key="sk-test").files.content(sys.argv[2]
 """
 
 
+@pytest.mark.timeout(300)
 def test_several_processes_and_the_job_charge_a_batch_once(
     provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -356,22 +360,21 @@ def test_several_processes_and_the_job_charge_a_batch_once(
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
     with Served(tmp_path) as exporter:
         reader = [sys.executable, "-c", READER, f"{provider.url}/v1", batch.output_file_id, exporter.http]
-        for process in [subprocess.Popen(reader) for _ in range(2)]:
-            assert process.wait(60) == 0
+        with subprocess.Popen(reader) as one, subprocess.Popen(reader) as another:
+            assert (one.wait(), another.wait()) == (0, 0)
         job = ["batch", "--provider", "openai", "--id", batch.id, "--base-url", f"{provider.url}/v1"]
         assert main([*job, "--endpoint", exporter.http, "--attribute", "team=search"]) == 0
         printed = capsys.readouterr().out
         assert printed.startswith(f"{batch.id} is completed: {lines} calls sent, 1 of them refused ones, ")
         ledger = open_readonly(exporter.ledger)
-        rows = ledger._connection.execute(
-            "SELECT status, team, processing, COUNT(*), SUM(cost), SUM(output_tokens) FROM usage GROUP BY 1, 2, 3"
-        ).fetchall()
+        rows = ledger.report(Query(("status", "team", "processing")))
         ledger.close()
     outputs = [json.loads(line) for line in provider.memory.files[batch.output_file_id].splitlines()]
     usages = [output["response"]["body"]["usage"] for output in outputs]
     cost = sum(usage["prompt_tokens"] * 1_000_000 + usage["completion_tokens"] * 4_000_000 for usage in usages)
     told = sum(usage["completion_tokens"] for usage in usages)
-    assert sorted(map(tuple, rows)) == [
+    names = ("status", "team", "processing", "calls", "cost", "output_tokens")
+    assert sorted(tuple(row[name] or None for name in names) for row in rows) == [
         ("error", "search", "batch", 1, None, None),
         ("ok", None, "batch", lines - 1, cost, told),
     ]

@@ -25,9 +25,9 @@ DIALECT: Final = OpenAIBackground()
 MOST_REMEMBERED: Final = 10_000
 """Orders whose attribution is remembered, and responses known to be charged."""
 
-_orders: Final[dict[str, Call]] = {}
+orders: Final[dict[str, Call]] = {}
 """Response id → the call that ordered it."""
-_charged: Final[dict[str, object]] = {}
+charged: Final[dict[str, object]] = {}
 """Response id → a token of whoever charged it in this process."""
 
 
@@ -77,8 +77,8 @@ def _ordered(call: Call, status: Status) -> bool:
         return status in ("error", "blocked")
     if call.reading.terminal:
         return _claim(call, response_id)
-    if response_id not in _charged:
-        _remember(_orders, response_id, call)
+    if response_id not in charged:
+        _remember(orders, response_id, call)
     return False
 
 
@@ -93,12 +93,12 @@ def _retrieved(call: Call, _status: Status) -> bool:
 def _claim(call: Call, response_id: str) -> bool:
     """Charge a response unless this process has done so. May run inside a finalizer: takes no lock."""
     token = object()
-    if _charged.setdefault(response_id, token) is not token:
+    if charged.setdefault(response_id, token) is not token:
         return False
-    _remember(_charged, response_id, token)
+    _remember(charged, response_id, token)
     told = call.reading.scratch
     created, completed = _nanoseconds(told.get("created_at")), _nanoseconds(told.get("completed_at"))
-    ordered = _orders.pop(response_id, None)
+    ordered = orders.pop(response_id, None)
     if ordered is not None:
         call.prepared, call.start_ns, call.attempts = ordered.prepared, ordered.start_ns, ordered.attempts
     elif created is not None and call.gate is _retrieved:

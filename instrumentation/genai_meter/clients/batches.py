@@ -24,7 +24,6 @@ from genai_meter.call import Attempt, Call, Prepared, Target
 from genai_meter.clients.observers import AsyncObserver, SyncObserver
 from genai_meter.dialects.base import Json, RequestView, fields
 from genai_meter.safety import guarded, logger
-from genai_meter.usage import Usage
 
 if TYPE_CHECKING:
     Proxy = wrapt.ObjectProxy[Any]
@@ -49,9 +48,9 @@ _OBJECTS: Final = {
 _DATED: Final = re.compile(r"[a-z_]+_([0-9a-f]{8})[0-9a-f]{24,}")
 """Ids of OpenAI's begin with the second they were made in."""
 
-_created: Final[dict[str, int]] = {}
+created_at: Final[dict[str, int]] = {}
 """Id of a batch, or of one of its result files → Unix seconds of its creation."""
-_charged: Final[dict[bytes, None]] = {}
+charged: Final[dict[bytes, None]] = {}
 """Calls that this process has charged already; its own counters must not count them again."""
 MOST_CHARGED: Final = 100_000
 LONGEST_LINE: Final = 64 * 1024 * 1024
@@ -91,7 +90,7 @@ def _openai(source: Source, told: Mapping[str, Json]) -> Call | None:
     answer, error = fields(told.get("response")), fields(told.get("error"))
     body = fields(answer.get("body"))
     line_id, request_id, status = told.get("id"), answer.get("request_id"), answer.get("status_code")
-    created = _seconds(body.get("created") or body.get("created_at")) or _dated(line_id) or _created.get(source.file)
+    created = _seconds(body.get("created") or body.get("created_at")) or _dated(line_id) or created_at.get(source.file)
     if created is None:
         return _undated(source)
     parts = (line_id,) if line_id else (source.file, str(told.get("custom_id")), str(request_id))
@@ -110,7 +109,7 @@ def _openai(source: Source, told: Mapping[str, Json]) -> Call | None:
 
 
 def _anthropic(source: Source, custom_id: str, result: Mapping[str, Json]) -> Call | None:
-    created, kind = _created.get(source.file), result.get("type")
+    created, kind = created_at.get(source.file), result.get("type")
     if created is None:
         return _undated(source)
     dialect = dialects.by_name("anthropic_messages")
@@ -126,7 +125,7 @@ def _anthropic(source: Source, custom_id: str, result: Mapping[str, Json]) -> Ca
 
 def _call(source: Source, dialect: dialects.Dialect, created: int, *parts: str) -> Call:
     at_ns = created * 1_000_000_000
-    prepared = Prepared(source.target, dialect, RequestView(context=dict(BATCH)), source.attribution, None, Usage())
+    prepared = Prepared(source.target, dialect, RequestView(context=dict(BATCH)), source.attribution, at_ns)
     call = Call(prepared, identity.derived_call_id(at_ns, *parts), start_ns=at_ns, end_ns=at_ns)
     call.attempts.append(Attempt(at_ns, at_ns))
     return call
@@ -173,9 +172,9 @@ def take(source: Source, line: bytes) -> None:
         source.batch = False
         return
     call = call_of(source, json.loads(line))
-    if call is None or call.call_id in _charged:
+    if call is None or call.call_id in charged:
         return
-    _remember(_charged, call.call_id, None, MOST_CHARGED)
+    _remember(charged, call.call_id, None, MOST_CHARGED)
     call.status = "ok" if call.error_type is None else "error"
     source.charge(call)
     source.count += 1
@@ -351,7 +350,7 @@ def learn(batch: Json) -> None:
     for name in ("id", "output_file_id", "error_file_id"):
         known = told.get(name)
         if type(known) is str:
-            _remember(_created, known, seconds, MOST_BATCHES)
+            _remember(created_at, known, seconds, MOST_BATCHES)
 
 
 # --- the end of the process ---------------------------------------------------------------------------
