@@ -144,11 +144,32 @@ HUB: Final = (
 )
 LITELLM_OLDEST: Final = Environment("litellm-oldest", ("litellm==1.75.0",))
 
+MISTRAL_COHERE: Final = (
+    Environment("mistral-cohere-oldest", ("mistralai==1.0.0", "cohere==5.0.0", "httpx==0.27.2")),
+    Environment("mistral-cohere-last-1", ("mistralai==1.12.4", "cohere==5.21.1")),
+    Environment("mistral-cohere-last-2", ("mistralai==2.10.1", "cohere==6.1.0")),
+    CLIENTS,
+)
+"""Oldest supported and newest of each major; the pairs have nothing to do with each other."""
+
+GOOGLE: Final = (
+    Environment("google-oldest", ("google-genai==1.0.0",)),
+    Environment("google-middle-1", ("google-genai==1.20.0",)),
+    Environment("google-last-1", ("google-genai==1.75.0",)),
+    Environment("google-first-2", ("google-genai==2.0.0",)),
+    Environment("google-last-2", ("google-genai==2.34.0",)),
+    Environment("google-aiohttp", ("google-genai==3.3.0", "aiohttp==3.11.18")),
+)
+"""Interactions have a client of another make since 2.1; with `aiohttp` the asynchronous client uses that."""
+
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
     "anthropic": OPENAI_ANTHROPIC,
     "botocore": BOTOCORE,
     "aiobotocore": AIOBOTOCORES,
+    "mistralai": MISTRAL_COHERE,
+    "cohere": MISTRAL_COHERE,
+    "google_genai": (*GOOGLE, CLIENTS),
     "groq": (COMPATIBLE_OLDEST, CLIENTS),
     "together": (COMPATIBLE_OLDEST, CLIENTS),
     "cerebras": (COMPATIBLE_OLDEST, CLIENTS),

@@ -261,3 +261,25 @@ class MCPInstrumentor(LibraryInstrumentor):
     """Names the tool for calls made underneath an MCP tool call, and hands the attribution on to the server."""
 
     library = Library("mcp", ("mcp.client.session", "mcp.server.lowlevel.server"), "genai_meter.frameworks.mcp")
+
+
+class OllamaInstrumentor(LibraryInstrumentor):
+    """Meters `ollama`."""
+
+    library = Library("ollama", ("ollama._client",), "genai_meter.clients.ollama")
+
+
+class HuggingFaceInstrumentor(LibraryInstrumentor):
+    """Meters the inference clients of `huggingface_hub`."""
+
+    library = Library(
+        "huggingface_hub",
+        ("huggingface_hub.inference._client", "huggingface_hub.inference._generated._async_client"),
+        "genai_meter.clients.huggingface_hub",
+    )
+
+
+class LiteLLMInstrumentor(LibraryInstrumentor):
+    """Meters what `litellm` sends itself; what it sends by `openai` and others is metered there."""
+
+    library = Library("litellm", ("litellm.llms.custom_httpx.http_handler",), "genai_meter.clients.litellm")

@@ -1,4 +1,4 @@
-"""Runs every scenario in one process: `python -m tests.matrix.child MODE FILE FAMILY…`."""
+"""Runs every scenario in one process: `python -m tests.matrix.child MODE[,MODE…] PLACE FAMILY…`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 import logging
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -162,5 +163,25 @@ def main(mode: str, file: Path, *names: str) -> None:
     file.write_text(json.dumps(results))
 
 
+def fork(modes: list[str], place: str, *names: str) -> None:
+    """Import the libraries once, which takes longest, and run one mode after the other in a process of its own."""
+    warnings.simplefilter("ignore")
+    for name in names:
+        importlib.import_module(FAMILIES[name].module)
+    for mode in modes:
+        child = os.fork()
+        if child == 0:
+            main(mode, Path(f"{place}-{mode}.json"), *names)
+            sys.stdout.flush()
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            raise SystemExit(f"{mode}: ended with {status}")
+
+
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    wanted = sys.argv[1].split(",")
+    if len(wanted) > 1:
+        fork(wanted, sys.argv[2], *sys.argv[3:])
+    else:
+        main(wanted[0], Path(f"{sys.argv[2]}-{wanted[0]}.json"), *sys.argv[3:])

@@ -16,6 +16,8 @@ OTHERS: Final = re.compile(
     r"a client inside|helper|beta|pickle|whole URL|background|pickles|several"
 )
 """What these libraries do not have, or have at another place, or cannot do with the plugin off either."""
+WARM: Final[dict[str, Any]] = {"cerebras": {"warm_tcp_connection": False}}
+"""Arguments of a client that calls nobody when it is made."""
 PARTS: Final = {openai_calls.__name__, openai_streams.__name__, openai_async.__name__}
 
 
@@ -24,7 +26,10 @@ class CompatibleStage(Stage):
 
     @property
     def base_url(self) -> str:
-        return self.provider.url + ("/v1" if self.library.__name__ == "together" else "")
+        name = self.library.__name__.partition(".")[0]
+        # Where the version is: in the library's own base URL, or in its paths.
+        path = getattr(self.library, LIBRARIES[name])(api_key="sk-test", **WARM.get(name, {})).base_url.path
+        return self.provider.url + path.rstrip("/")
 
     def client(self, **options: Any) -> Any:
         return self._made("", options)
@@ -39,9 +44,7 @@ class CompatibleStage(Stage):
             if kind is None:
                 raise NotThere("DefaultHttpxClient")
             options["http_client"] = kind(verify=False, timeout=options.get("timeout", 60))
-        if name == "cerebras":
-            options["warm_tcp_connection"] = False
-        given = {"base_url": self.base_url, "api_key": "sk-test", **options}
+        given = {"base_url": self.base_url, "api_key": "sk-test", **WARM.get(name, {}), **options}
         return getattr(self.library, prefix + LIBRARIES[name])(**given)
 
 

@@ -47,13 +47,13 @@ def run(directory: Path, *names: str, every: bool = False) -> Outcome:
     for environment in wanted:
         environment.python()
     with ThreadPoolExecutor(PROCESSES) as pool:
-        futures: dict[Environment, dict[str, Future[dict[str, Any]]]] = {
-            environment: {mode: pool.submit(table.play, environment, families, mode, directory) for mode in table.MODES}
+        futures: dict[Environment, list[Future[dict[str, dict[str, Any]]]]] = {
+            environment: [pool.submit(table.play, environment, families, modes, directory) for modes in table.PROCESSES]
             for environment, families in wanted.items()
         }
     results = {
-        environment: {mode: future.result() for mode, future in by_mode.items()}
-        for environment, by_mode in futures.items()
+        environment: {mode: found for part in parts for mode, found in part.result().items()}
+        for environment, parts in futures.items()
     }
     columns: dict[str, dict[str, table.Column]] = {}
     for family in names or tuple(FAMILIES):

@@ -15,26 +15,30 @@ from .scenario import SCENARIOS, Scenario
 
 ABSENT: Final = "(absent)"
 MODES: Final = ("off", "on", "chaos1", "chaos2")
+PROCESSES: Final = (("on",), ("off", "chaos1", "chaos2"))
+"""`on` patches libraries that are yet to be imported, the others in a fork of a process that has them."""
 
 Column: TypeAlias = dict[str, tuple[str, list[str]]]
 """Scenario → verdict, and what is wrong."""
 
 
-def play(environment: Environment, names: Iterable[str], mode: str, directory: Path) -> dict[str, Any]:
-    """The results of some families in one mode in one environment."""
-    file = directory / f"{environment.name}-{mode}.json"
+def play(
+    environment: Environment, names: Iterable[str], modes: Iterable[str], directory: Path
+) -> dict[str, dict[str, Any]]:
+    """The results of some families in some modes, all in one process, in one environment."""
+    place = directory / environment.name
     paths = os.pathsep.join([str(ROOT), str(ROOT / "instrumentation")])
     variables = {
         k: v for k, v in os.environ.items() if not k.startswith(("GENAI_METER_", "OTEL_", "OPENAI_", "ANTHROPIC_"))
     }
     subprocess.run(
-        [str(environment.python()), "-m", "tests.matrix.child", mode, str(file), *names],
+        [str(environment.python()), "-m", "tests.matrix.child", ",".join(modes), str(place), *names],
         check=True,
         cwd=ROOT,
         env={**variables, "PYTHONPATH": paths},
-        timeout=240,
+        timeout=900,
     )
-    return json.loads(file.read_text())
+    return {mode: json.loads(Path(f"{place}-{mode}.json").read_text()) for mode in modes}
 
 
 def judge(scenario: Scenario, by_mode: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, number, size, text, whole
+from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, text, whole
 from genai_meter.usage import Usage
 
 
@@ -65,6 +65,19 @@ class Ollama(Dialect):
         result.add("input", count(told.get("prompt_eval_count")))
         result.add("output", count(told.get("eval_count")))
         return [result.usage()]
+
+    def apply(
+        self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
+    ) -> dict[str, Json]:
+        changed = dict(body)
+        if model is not None:
+            changed["model"] = model
+        if max_tokens is not None:
+            options = dict(fields(changed.get("options")))
+            if not lower(options, ("num_predict",), max_tokens):
+                options["num_predict"] = max_tokens
+            changed["options"] = options
+        return changed
 
 
 class OllamaGenerate(Ollama):

@@ -1,0 +1,226 @@
+"""The seam of `litellm`, for what it sends itself.
+
+It calls OpenAI, Azure and most compatible servers through the `openai` package, whose own seam meters them. All other
+providers are called through `HTTPHandler.post` and `AsyncHTTPHandler.post`, which are patched here. What its Rust core
+sends (`LITELLM_RUST`, OCR) is seen by nobody in Python.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from types import ModuleType
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from genai_meter import dialects, guard
+from genai_meter.call import Call, Target
+from genai_meter.clients import lifecycle
+from genai_meter.clients.patches import Patches
+from genai_meter.clients.rest import Exchange
+from genai_meter.clients.targets import provider_of
+from genai_meter.dialects import Dialect, by_name
+from genai_meter.safety import guarded, logger
+
+MODEL: Final = re.compile(r"/models?/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
+"""A model in a path: Google, Bedrock."""
+ANTHROPIC_ON_VERTEX: Final = re.compile(r"/publishers/anthropic/models/[^/]+:(stream)?[rR]awPredict$")
+
+PROVIDERS: Final = {
+    "gemini": "gcp.gemini",
+    "vertex_ai": "gcp.vertex_ai",
+    "vertex_ai_beta": "gcp.vertex_ai",
+    "bedrock": "aws.bedrock",
+    "bedrock_converse": "aws.bedrock",
+    "azure": "azure.ai.openai",
+    "azure_ai": "azure.ai.inference",
+    "cohere_chat": "cohere",
+    "mistral": "mistral_ai",
+    "xai": "x_ai",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
+    "watsonx": "ibm.watsonx.ai",
+    "ollama_chat": "ollama",
+    "hosted_vllm": "vllm",
+}
+"""LiteLLM's name of a provider → `gen_ai.provider.name`, for hosts that say nothing."""
+
+AWS_SIGNATURE: Final = "AWS4-"
+PARAMETERS: Final = ("url", "data", "json", "params", "headers")
+"""First parameters of both `post`s."""
+
+
+class Seam:
+    """The patches of the package."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self._patches: Patches | None = None
+
+    def install(self, module: ModuleType) -> None:
+        """Patch `litellm.llms.custom_httpx.http_handler`."""
+        if self._patches is not None:
+            return
+        owners = getattr(module, "HTTPHandler", None), getattr(module, "AsyncHTTPHandler", None)
+        if not all(isinstance(owner, type) and "post" in vars(owner) for owner in owners):
+            logger.warning("genai_meter: %s is installed but not metered: HTTPHandler.post is missing", self.package)
+            return
+        patches = self._patches = Patches()
+        patches.put(module.HTTPHandler, "post", lambda original: _sync(original, patches))
+        patches.put(module.AsyncHTTPHandler, "post", lambda original: _async(original, patches))
+        patches.put(
+            module.AsyncHTTPHandler, "single_connection_post_request", lambda original: _again(original, patches)
+        )
+
+    def remove(self) -> None:
+        """Put every original back."""
+        if self._patches is not None:
+            self._patches.remove()
+            self._patches = None
+
+
+def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+    @wraps(original)
+    def post(handler: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = guarded(_exchange, args, kwargs) if patches.active else None
+        if exchange is None:
+            return original(handler, *args, **kwargs)
+        if lifecycle.decide(exchange.call):
+            args, kwargs = guarded(_changed, exchange.call, args, kwargs) or (args, kwargs)
+        _send(exchange)
+        try:
+            response = original(handler, *args, **kwargs)
+        except BaseException as error:
+            guarded(_failed, exchange, error)
+            raise
+        finally:
+            guarded(exchange.release)
+        guarded(exchange.returned, response)
+        return response
+
+    return post
+
+
+def _async(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+    @wraps(original)
+    async def post(handler: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = guarded(_exchange, args, kwargs) if patches.active else None
+        if exchange is None:
+            return await original(handler, *args, **kwargs)
+        if await lifecycle.decide_async(exchange.call):
+            args, kwargs = guarded(_changed, exchange.call, args, kwargs) or (args, kwargs)
+        _send(exchange)
+        try:
+            response = await original(handler, *args, **kwargs)
+        except BaseException as error:
+            guarded(_failed, exchange, error)
+            raise
+        finally:
+            guarded(exchange.release)
+        guarded(exchange.returned, response)
+        return response
+
+    return post
+
+
+def _again(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
+    """What `AsyncHTTPHandler.post` does when its connection was dead: one more attempt."""
+
+    @wraps(original)
+    async def single_connection_post_request(handler: Any, *args: Any, **kwargs: Any) -> Any:
+        call = lifecycle.current.get() if patches.active else None
+        if call is not None and call.attempts:
+            guarded(lifecycle.attempt_failed, call)
+            guarded(lifecycle.begin_attempt, call)
+        return await original(handler, *args, **kwargs)
+
+    return single_connection_post_request
+
+
+def _changed(
+    call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments with what the guard decided; None where it cannot be done: a signed body, a model in the path."""
+    given = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
+    name = next((name for name in ("json", "data") if given.get(name)), None)
+    signed = str((given.get("headers") or {}).get("Authorization", "")).startswith(AWS_SIGNATURE)
+    if (
+        len(args) > len(PARAMETERS)
+        or name is None
+        or signed
+        or ("model" in call.decision.change and MODEL.search(urlsplit(str(given["url"])).path))
+    ):
+        call.decision = guard.ALLOW
+        return None
+    body: Any = call.prepared.dialect.apply(_body_of(given), **call.decision.change)  # pyright: ignore[reportArgumentType]
+    kind = type(given[name])
+    given[name] = body if kind is dict else json.dumps(body) if kind is str else json.dumps(body).encode()
+    return (), given
+
+
+def _send(exchange: Exchange) -> None:
+    guarded(exchange.enter)
+    guarded(exchange.begin)
+    guarded(exchange.activate)
+
+
+def _failed(exchange: Exchange, error: BaseException) -> None:
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
+    if isinstance(status, int):
+        lifecycle.answered(exchange.call, status, lifecycle.request_id_of(getattr(response, "headers", None)))
+    exchange.failed(error)
+
+
+def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | None:
+    """What is about to be sent, when it is a call that is metered."""
+    given = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
+    url = urlsplit(str(given["url"]))
+    dialect = _dialect_of(url.path)
+    if dialect is None or lifecycle.is_nested(dialect):
+        return None
+    body = _body_of(given)
+    request = dialect.request(body)
+    request.stream = bool(given.get("stream"))
+    if request.background:
+        # The answer comes with a later retrieval.
+        return None
+    if request.model is None and (found := MODEL.search(url.path)):
+        request.model = unquote(found[1])
+    host = url.hostname or ""
+    named = getattr(given.get("logging_obj"), "model_call_details", None) or {}
+    asked = str(named.get("custom_llm_provider") or "litellm")
+    target = Target(
+        provider=provider_of(host, "", PROVIDERS.get(asked, asked)),
+        host=host,
+        port=url.port,
+        api_key=_key_of(given.get("headers")),
+        sdk="litellm",
+    )
+    return Exchange(lifecycle.prepare(target, dialect, request, body))
+
+
+def _dialect_of(path: str) -> Dialect | None:
+    if ANTHROPIC_ON_VERTEX.search(path):
+        return by_name("anthropic_messages")
+    return dialects.for_path("POST", path)
+
+
+def _body_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON body, or the fields of a form."""
+    body = given.get("json") or given.get("data") or given.get("content") or {}
+    if isinstance(body, str | bytes):
+        body = json.loads(body)
+    return body if isinstance(body, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+
+
+def _key_of(headers: Any) -> str | None:
+    """The provider's API key."""
+    if not isinstance(headers, Mapping):
+        return None
+    named = {str(name).lower(): value for name, value in headers.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    key = named.get("x-api-key") or named.get("x-goog-api-key") or str(named.get("authorization") or "")
+    key = str(key).removeprefix("Bearer ")
+    return None if not key or key.startswith(AWS_SIGNATURE) else key
