@@ -8,7 +8,6 @@ session was closed or dropped, is recorded as that: its usage is unknown, and th
 from __future__ import annotations
 
 import json
-import re
 import time
 import weakref
 from collections.abc import Mapping
@@ -27,15 +26,15 @@ MARKS: Final = (b'"usage"', b'"session.', b'"transcription_session.', b'"respons
 MOST_OPEN: Final = 64
 """Answers of one session that may be on their way at once."""
 TRANSCRIBED: Final = "conversation.item.input_audio_transcription.completed"
-SKU: Final = re.compile(r"-(?:global|datazone)-standard$")
-"""What Azure's voice sessions add to the name of a model: how it is deployed."""
+SKUS: Final = {"-global-standard": "GlobalStandard", "-datazone-standard": "DataZoneStandard"}
+"""What Azure's voice sessions add to the name of a model → how it is deployed."""
 _RESPONSES_END: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class Session:
     """What is known of one session."""
 
-    __slots__ = ("_attribution", "_begun", "_dialect", "_model", "_served", "_target", "_transcriber")
+    __slots__ = ("_attribution", "_begun", "_dialect", "_model", "_served", "_sku", "_target", "_transcriber")
 
     def __init__(self, target: Target, model: str | None, *, responses: bool) -> None:
         self._target = target
@@ -43,6 +42,7 @@ class Session:
         """Asked for."""
         self._served: str | None = None
         """As the session tells."""
+        self._sku: str | None = None
         self._transcriber: str | None = None
         self._attribution: Mapping[str, str] = guarded(attribution.current) or {}
         self._begun: dict[str, int] = {}
@@ -75,7 +75,8 @@ class Session:
     def _configured(self, session: Mapping[str, Json]) -> None:
         model = session.get("model")
         if type(model) is str and model:
-            self._served = SKU.sub("", model)
+            end = next((end for end in SKUS if model.endswith(end)), "")
+            self._served, self._sku = model.removesuffix(end), SKUS.get(end)
         listening = fields(fields(session.get("audio")).get("input"))
         transcription = fields(listening.get("transcription") or session.get("input_audio_transcription"))
         transcriber = transcription.get("model")
@@ -93,6 +94,8 @@ class Session:
         else:
             dialect.chunk(call.reading, told)
             call.reading.model = call.reading.model or self._served
+            if self._sku:
+                call.reading.context["sku"] = self._sku
         lifecycle.settle_read(call)
 
     def _call(self, dialect: Dialect, start_ns: int | None) -> Call:

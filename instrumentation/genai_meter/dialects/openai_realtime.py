@@ -35,6 +35,9 @@ class OpenAIRealtime(Dialect):
             status = text(answer, "status")
             if status is not None:
                 reading.finish_reasons = [status]
+            if status == "failed":
+                error = fields(fields(answer.get("status_details")).get("error"))
+                reading.error_type = text(error, "code") or text(error, "type") or "_OTHER"
             self._end(reading, answer.get("usage") or told.get("usage"))
         elif kind == "conversation.item.input_audio_transcription.completed":
             # Billed beside the answers, by the session's transcription model.
