@@ -77,9 +77,12 @@ def cache_hit(
     avoided = None if cost_avoided_usd is None else api.pico("cost_avoided_usd", cost_avoided_usd)
     hit = Hit("application", avoided_pico=avoided, input_chars=input_chars, output_chars=output_chars)
     if answer is not None:
-        guarded(_read, hit, answer)
+        guarded(read_answer, hit, answer)
     hit.provider, hit.model = provider or hit.provider, model or hit.model
     hit.operation = operation or hit.operation
+    for name, count in (("input_tokens", input_tokens), ("output_tokens", output_tokens)):
+        if count is not None and count < 0:
+            raise ValueError(f"{name} must not be negative")
     if input_tokens is not None or output_tokens is not None:
         counts: dict[str, Quantity] = {"input": input_tokens or 0, "output": output_tokens or 0}
         hit.usages = [Usage({bucket: count for bucket, count in counts.items() if count})]
@@ -91,7 +94,7 @@ def record(hit: Hit, fields: dict[str, str] | None = None) -> None:
     guarded(_record, hit, fields or {})
 
 
-def _read(hit: Hit, answer: object) -> None:
+def read_answer(hit: Hit, answer: object) -> None:
     """Model, usage and price dimensions of an original answer."""
     name = _dialect_of(answer)
     if name is None:

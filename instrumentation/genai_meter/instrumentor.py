@@ -210,6 +210,26 @@ class CohereInstrumentor(LibraryInstrumentor):
     library = Library("cohere", ("cohere.core.http_client", "cohere.client"), "genai_meter.clients.cohere")
 
 
+# --- caches of libraries: no charge -------------------------------------------------------------------
+_CACHES: Final = "genai_meter.clients.library_caches"
+
+
+class LangChainCacheInstrumentor(LibraryInstrumentor):
+    """Records answers from the cache of `langchain-core`, and what they did not cost."""
+
+    library = Library(
+        "langchain-core",
+        ("langchain_core.language_models.chat_models", "langchain_core.language_models.llms"),
+        _CACHES,
+    )
+
+
+class LiteLLMCacheInstrumentor(LibraryInstrumentor):
+    """Records answers from the cache of `litellm`, and what they did not cost."""
+
+    library = Library("litellm", ("litellm.caching.caching_handler",), _CACHES)
+
+
 # --- frameworks: context, no charge -------------------------------------------------------------------
 class LangChainInstrumentor(LibraryInstrumentor):
     """Reads from `langchain-core` what run, node, agent and tool a call belongs to; LangGraph's too."""

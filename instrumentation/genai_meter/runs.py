@@ -147,12 +147,17 @@ def add_cache_hit(fields: Mapping[str, Any], avoided_pico: int) -> None:
             total.avoided += avoided_pico
 
 
+def forget() -> None:
+    """Begin anew."""
+    _runs.clear()
+    _conversations.clear()
+
+
 def _after_fork() -> None:
     """The child counts its own calls, on a lock of its own."""
     global _lock
     _lock = threading.RLock()
-    _runs.clear()
-    _conversations.clear()
+    forget()
 
 
 if hasattr(os, "register_at_fork"):
