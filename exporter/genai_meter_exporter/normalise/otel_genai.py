@@ -16,8 +16,14 @@ from genai_meter import semconv
 
 from genai_meter_exporter.normalise import foreign, read
 from genai_meter_exporter.normalise.foreign import Counts
-from genai_meter_exporter.normalise.own import price_context
-from genai_meter_exporter.normalise.record import RANK_EVENT, RANK_SPAN, Unreadable, UsageRecord, fill_totals
+from genai_meter_exporter.normalise.record import (
+    RANK_EVENT,
+    RANK_SPAN,
+    Unreadable,
+    UsageRecord,
+    fill_totals,
+    price_context,
+)
 from genai_meter_exporter.receive.raw import Attributes, Raw
 
 CHARGED: Final = semconv.INFERENCE_OPERATIONS | {"embeddings"}

@@ -137,9 +137,9 @@ def price_context(values: dict[str, Any]) -> dict[str, str]:
         except AttributeError:
             raise Unreadable("genai_meter.price.context is no JSON object") from None
     context: dict[str, str] = {}
-    for name, field in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
-        if field in values:
-            context[name] = values[field]
+    for name, column in (("service_tier", "tier"), ("processing", "processing"), ("speed", "speed")):
+        if column in values:
+            context[name] = values[column]
     return context
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
+from genai_meter.semconv import EVENT_USAGE
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from genai_meter_exporter.normalise.wanted import EVENT_NAME_ATTRIBUTE, EVENTS, WANTED, WANTED_RESOURCE
 from genai_meter_exporter.receive.raw import Attributes, Garbage, Parsed, Raw, Signal
+from genai_meter_exporter.receive.values import attributes_of
 
 
 def parse(signal: Signal, body: bytes) -> Parsed:
@@ -32,7 +33,7 @@ def _logs(request: ExportLogsServiceRequest) -> Parsed:
     parsed = Parsed("logs")
     append = parsed.records.append
     for resource_logs in request.resource_logs:
-        resource = _attributes(resource_logs.resource.attributes, WANTED_RESOURCE)
+        resource = attributes_of(resource_logs.resource.attributes, WANTED_RESOURCE)
         for scope_logs in resource_logs.scope_logs:
             scope = scope_logs.scope.name
             for record in scope_logs.log_records:
@@ -41,20 +42,11 @@ def _logs(request: ExportLogsServiceRequest) -> Parsed:
                     parsed.ignored += 1
                     continue
                 time = record.time_unix_nano or record.observed_time_unix_nano
-                append(
-                    Raw(
-                        "logs",
-                        name,
-                        _attributes(record.attributes, WANTED),
-                        resource,
-                        scope,
-                        record.trace_id,
-                        record.span_id,
-                        b"",
-                        time,
-                        time,
-                    )
-                )
+                # Our own events are read by kind, without the step in between.
+                pairs = record.attributes if name == EVENT_USAGE and record.event_name else None
+                attributes: Attributes = {} if pairs is not None else attributes_of(record.attributes, WANTED)
+                ids = record.trace_id, record.span_id
+                append(Raw("logs", name, attributes, resource, scope, *ids, b"", time, time, pairs=pairs))
     return parsed
 
 
@@ -62,12 +54,12 @@ def _traces(request: ExportTraceServiceRequest) -> Parsed:
     parsed = Parsed("traces")
     error = Status.STATUS_CODE_ERROR
     for resource_spans in request.resource_spans:
-        resource = _attributes(resource_spans.resource.attributes, WANTED_RESOURCE)
+        resource = attributes_of(resource_spans.resource.attributes, WANTED_RESOURCE)
         for scope_spans in resource_spans.scope_spans:
             scope = scope_spans.scope.name
             for span in scope_spans.spans:
                 parsed.parents.append((span.trace_id + span.span_id, span.parent_span_id))
-                attributes = _attributes(span.attributes, WANTED)
+                attributes = attributes_of(span.attributes, WANTED)
                 if not attributes:
                     parsed.ignored += 1
                     continue
@@ -92,28 +84,6 @@ def _traces(request: ExportTraceServiceRequest) -> Parsed:
 def _metrics(request: ExportMetricsServiceRequest) -> Parsed:
     count = sum(len(s.metrics) for r in request.resource_metrics for s in r.scope_metrics)
     return Parsed("metrics", ignored=count)
-
-
-def _attributes(pairs: Iterable[KeyValue], wanted: frozenset[str]) -> Attributes:
-    found: Attributes = {}
-    for pair in pairs:
-        key = pair.key
-        if key in wanted:
-            value = pair.value
-            # The common kinds first; `WhichOneof`, which is slow, only for a zero of any kind.
-            found[key] = value.string_value or value.int_value or _value(value)
-    return found
-
-
-def _value(value: AnyValue) -> Any:
-    kind = value.WhichOneof("value")
-    if kind is None:
-        return None
-    if kind == "array_value":
-        return [_value(item) for item in value.array_value.values]
-    if kind == "kvlist_value":
-        return {pair.key: _value(pair.value) for pair in value.kvlist_value.values}
-    return getattr(value, kind)
 
 
 def _old_event_name(pairs: Iterable[KeyValue]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
@@ -32,6 +33,11 @@ def _shared(producers: Producers) -> Producers:
     return _sets.setdefault(producers, producers) if len(_sets) < 10_000 else producers
 
 
+@lru_cache(10_000)
+def _of(producer: str) -> Producers:
+    return _shared(frozenset((producer,)))
+
+
 class Charge:
     """One call as the index knows it: the facts of its best record and the spans of all of them."""
 
@@ -51,7 +57,7 @@ class Charge:
     )
 
     def __init__(self, record: UsageRecord, seen: int) -> None:
-        self.producers: Producers = _shared(frozenset((record.producer,)))
+        self.producers = _of(record.producer)
         self.spans: tuple[bytes, ...] = (record.trace_id + record.span_id,) if record.span_id else ()
         self.response_id: str | None = record.values.get("response_id")
         self.family = _family(record.values)
@@ -63,11 +69,12 @@ class Charge:
         """The record is the charge from now on."""
         values = record.values
         self.call_id = record.key
+        get = values.get
         self.rank = record.rank
         self.start: int = values["start"]
         self.end: int = values["end"]
-        self.operation: str | None = values.get("operation")
-        self.facts = _facts(values)
+        self.operation: str | None = get("operation")
+        self.facts: Facts = get("model"), get("request_model"), get("input_tokens"), get("output_tokens")
 
 
 _start: Final = attrgetter("start")
@@ -78,20 +85,21 @@ class _Shelf:
     """Charges by a key that several may share: grouped by their producers, each group in the order of time."""
 
     def __init__(self) -> None:
-        self._entries: dict[Any, Charge | dict[Producers, list[Charge]]] = {}
+        self.entries: dict[Any, Charge | dict[Producers, list[Charge]]] = {}
 
     def put(self, key: Any, charge: Charge) -> None:
-        entry = self._entries.setdefault(key, charge)
+        entry = self.entries.setdefault(key, charge)
         if entry is charge:
             return
         if isinstance(entry, Charge):
-            entry = self._entries[key] = {entry.producers: [entry]}
-        insort(entry.setdefault(charge.producers, []), charge, key=_start)
+            entry = self.entries[key] = {entry.producers: [entry]}
+        group = entry.setdefault(charge.producers, [])
+        insort(group, charge, key=_start)
 
     def drop(self, key: Any, charge: Charge) -> None:
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is charge:
-            del self._entries[key]
+            del self.entries[key]
         elif isinstance(entry, dict):
             group = entry.get(charge.producers, [])
             index = bisect_left(group, charge.start, key=_start)
@@ -103,11 +111,11 @@ class _Shelf:
             if not group:
                 entry.pop(charge.producers, None)
                 if not entry:
-                    del self._entries[key]
+                    del self.entries[key]
 
     def others(self, key: Any, producers: Producers, start: int) -> Iterator[Charge]:
         """Charges that none of these producers has told of: of each group the nearest in time first."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry is None:
             return
         if isinstance(entry, Charge):
@@ -210,15 +218,19 @@ class LinkingIndex:
 
         With `charge`, to which the record has just been joined: another charge that is the same call too.
         """
-        taken = charge.producers if charge else _shared(frozenset((record.producer,)))
+        taken = charge.producers if charge else _of(record.producer)
         start: int = record.values["start"]
-        if record.span_id:
-            for other in self._by_span.others(record.trace_id + record.span_id, taken, start):
+        span = record.trace_id + record.span_id if record.span_id else b""
+        # Most calls are told of once: nothing is under their keys.
+        if span and span in self._by_span.entries:
+            for other in self._by_span.others(span, taken, start):
                 return other, "same_span"
         response_id = record.values.get("response_id")
-        if response_id and (found := self._same_response(record, response_id, taken)):
-            return found, "response_id"
-        if record.span_id:
+        if response_id and response_id in self._by_response.entries:
+            found = self._same_response(record, response_id, taken)
+            if found:
+                return found, "response_id"
+        if span and record.trace_id in self._by_trace.entries:
             for other in self._by_trace.others(record.trace_id, taken, start):
                 if self._same_by_ancestry(other, record):
                     return other, "ancestor"
@@ -309,12 +321,9 @@ class LinkingIndex:
         self._by_call[charge.call_id] = charge
         if charge.response_id:
             self._by_response.put(charge.response_id, charge)
-        trace_id = b""
         for span in charge.spans:
             self._by_span.put(span, charge)
-            if span[:16] != trace_id:
-                trace_id = span[:16]
-                self._by_trace.put(trace_id, charge)
+            self._by_trace.put(span[:16], charge)
 
     def _unshelve(self, charge: Charge) -> None:
         if self._by_call.get(charge.call_id) is charge:

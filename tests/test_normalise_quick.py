@@ -1,0 +1,97 @@
+"""The quick reader of our own events makes the same records as the careful one, or leaves them to it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from exporter_kit import NOW, RESOURCE, Event, logs, usage_event
+from genai_meter.schema import FIELDS
+from genai_meter.usage import BUCKETS
+from genai_meter_exporter.normalise import Batch, normalise, quick
+from genai_meter_exporter.receive import protobuf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+ATTRIBUTES = [f.attribute for f in FIELDS] + [f"genai_meter.usage.{bucket}" for bucket in BUCKETS]
+VALUES = st.one_of(
+    st.text(max_size=5),
+    st.sampled_from(["", "x" * 1025, "3", '["stop"]', "{", "-1", "default"]),
+    st.integers(-2, 2**63 - 1),
+    st.sampled_from([0, 1, 10**12, 10**12 + 1]),
+    st.floats(allow_nan=True),
+    st.booleans(),
+    st.lists(st.text(max_size=3), max_size=2),
+)
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """What becomes of a request."""
+    return told(normalise(protobuf.parse("logs", body)))
+
+
+def read_carefully(body: bytes) -> dict[str, Any]:
+    """The same, as if every event had come in a way that only the careful reader knows."""
+    parsed = protobuf.parse("logs", body)
+    for raw in parsed.records:
+        raw.attributes = protobuf.attributes_of(raw.pairs or (), protobuf.WANTED)
+        raw.pairs = None
+    return told(normalise(parsed))
+
+
+def told(batch: Batch) -> dict[str, Any]:
+    """Everything, in a form where a number that is no number equals itself, whatever the order of columns."""
+    found = asdict(batch)
+    for record in found["records"]:
+        record["values"] = {name: repr(value) for name, value in record["values"].items()}
+    for record in found["quarantined"]:
+        record["attributes"] = repr(record["attributes"])
+    return found
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.dictionaries(st.sampled_from(ATTRIBUTES), VALUES, max_size=6),
+    st.sets(st.sampled_from(ATTRIBUTES), max_size=3),
+    st.binary(max_size=17),
+    st.sampled_from([RESOURCE, {}, {"service.name": 7, "deployment.environment": "old"}, {"service.name": 0.5}]),
+)
+def test_both_readers_agree(
+    changed: dict[str, Any], without: set[str], trace_id: bytes, resource: dict[str, Any]
+) -> None:
+    event = usage_event(trace_id=trace_id, span_id=trace_id[:8], call_id=b"\x01" * 16, cache_read=3)
+    kept = {key: value for key, value in event.attributes.items() if key not in without}
+    body = logs([Event({**kept, **changed}, trace_id=trace_id, span_id=trace_id[:8])], resource).SerializeToString()
+    for _ in range(2):
+        assert read(body) == read_carefully(body)
+
+
+def test_a_plain_event_is_read_quickly() -> None:
+    event = usage_event(tenant="acme", cache_read=500, stream=True, context_ratio=0.5, finish_reasons='["stop"]')
+    (raw,) = protobuf.parse("logs", logs([event]).SerializeToString()).records
+    record = quick.usage_event(raw)
+    assert record is not None
+    assert record.key == event.call_id
+    expected = {
+        "tenant": "acme",
+        "service": "shop",
+        "environment": "prod",
+        "start": NOW,
+        "input_tokens": 1500,
+        "cache_read_tokens": 500,
+        "output_tokens": 100,
+        "stream": 1,
+        "context_ratio": 0.5,
+        "finish_reasons": '["stop"]',
+    }
+    assert {name: record.values[name] for name in expected} == expected
+    assert [usage.buckets for usage in record.usages] == [{"input": 1000, "output": 100, "cache_read": 500}]
+
+
+@pytest.mark.parametrize("odd", [{"genai_meter.call.id": "x"}, {"gen_ai.request.max_tokens": -1}])
+def test_what_is_wrong_is_told_by_the_careful_reader(odd: dict[str, Any]) -> None:
+    event = usage_event()
+    event.attributes |= odd
+    (raw,) = protobuf.parse("logs", logs([event]).SerializeToString()).records
+    assert quick.usage_event(raw) is None
