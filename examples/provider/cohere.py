@@ -59,7 +59,7 @@ def _chat(request: Request, v2: bool) -> Reply:
     words, cut = answer_words(prompt, body.get("max_tokens"))
     usage = _usage(prompt, len(words))
     finish = "MAX_TOKENS" if cut else "COMPLETE"
-    identity = str(new_id(request, ""))
+    identity = str(new_id(request, "resp_"))
     reply = Reply("cohere.chat", str(body.get("model") or "command-r"), identity, usage)
     hidden = request.scenario == "no_usage"
     if v2:
@@ -112,7 +112,7 @@ def _generate(request: Request, _v2: bool) -> Reply:
     prompt = str(body["prompt"])
     words, cut = answer_words(prompt, body.get("max_tokens"))
     billed = {"input_tokens": tokens(prompt), "output_tokens": len(words)}
-    identity, finish = str(new_id(request, "")), "MAX_TOKENS" if cut else "COMPLETE"
+    identity, finish = str(new_id(request, "resp_")), "MAX_TOKENS" if cut else "COMPLETE"
     reply = Reply("cohere.generate", str(body.get("model") or "command"), identity, {"billed_units": billed})
     generation = {"id": identity, "text": "".join(words), "finish_reason": finish}
     whole: JSON = {"id": identity, "prompt": prompt, "generations": [generation], "meta": _meta(billed)}
@@ -132,7 +132,7 @@ def _embed(request: Request, v2: bool) -> Reply:
     vectors: Any = [[0.25] * 4 for _ in texts]
     typed = v2 or body.get("embedding_types")
     kind = "embeddings_by_type" if typed else "embeddings_floats"
-    identity = str(new_id(request, ""))
+    identity = str(new_id(request, "resp_"))
     whole = {
         "id": identity,
         "response_type": kind,
@@ -149,7 +149,7 @@ def _rerank(request: Request, _v2: bool) -> Reply:
     documents = cast(list[Any], request.body["documents"])
     billed = {"search_units": 1 + len(documents) // 100}
     results = [{"index": i, "relevance_score": 1 / (i + 2)} for i in range(len(documents))]
-    identity = str(new_id(request, ""))
+    identity = str(new_id(request, "resp_"))
     reply = Reply("cohere.rerank", str(request.body.get("model")), identity, {"billed_units": billed})
     reply.content = dump({"id": identity, "results": results, "meta": _meta(billed)})
     return reply
@@ -158,7 +158,7 @@ def _rerank(request: Request, _v2: bool) -> Reply:
 def _classify(request: Request, _v2: bool) -> Reply:
     inputs = cast(list[str], request.body["inputs"])
     billed = {"classifications": len(inputs)}
-    identity = str(new_id(request, ""))
+    identity = str(new_id(request, "resp_"))
     told: list[JSON] = [
         {
             "id": str(i),

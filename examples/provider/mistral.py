@@ -20,13 +20,14 @@ DONE: Final = b"data: [DONE]\n\n"
 ERROR_FRAME: Final = sse(
     {"object": "error", "message": "The model failed.", "type": "service_unavailable", "code": "3505"}
 )
+WHEN: Final = "2026-11-22T12:00:00Z"
 VERTEX: Final = re.compile(r".*/models/([^/:]+):(rawPredict|streamRawPredict)")
 SERVED: Final = {"mistral-small-latest": "mistral-small-2603", "mistral-large-latest": "mistral-large-2512"}
 
 
 def speaks(path: str) -> bool:
     """Whether a path is one of Mistral's."""
-    return path.startswith(ROOT)
+    return path.startswith(ROOT) or "/publishers/mistralai/" in path
 
 
 def error(status: int, message: str) -> JSON:
@@ -38,7 +39,7 @@ def error(status: int, message: str) -> JSON:
 
 def answer(request: Request) -> Reply | None:
     """The answer to any of the paths."""
-    path = request.path.removeprefix(ROOT).removeprefix("v1/")
+    path = request.path.removeprefix(ROOT).removeprefix("v1/").removeprefix("models/")
     if vertex := VERTEX.fullmatch(request.path):
         request.body["stream"] = vertex[2] == "streamRawPredict"
         path, request.body["model"] = "chat/completions", vertex[1]
@@ -61,7 +62,7 @@ def _chat(request: Request) -> Reply:
     thoughts = "magistral" in model
     usage = _usage(request, prompt, 5 if tool else len(words) + (3 if thoughts else 0))
     head: JSON = {
-        "id": new_id(request, ""),
+        "id": new_id(request, "cmpl-"),
         "object": "chat.completion.chunk" if request.stream else "chat.completion",
         "created": now(),
         "model": model,
@@ -131,10 +132,13 @@ def _conversation(request: Request, path: str) -> Reply | None:
     reply = Reply("mistral.conversation", model, message, usage)
     told: JSON = {} if request.scenario == "no_usage" else {"usage": usage}
     if not request.stream:
-        output = {"type": "message.output", "object": "entry", "id": message, "model": model, "role": "assistant"}
-        outputs: list[JSON] = [output | {"content": "".join(words)}]
+        entry = {"object": "entry", "created_at": WHEN, "completed_at": WHEN}
+        output = {"type": "message.output", "id": message, "model": model, "role": "assistant"}
+        outputs: list[JSON] = [entry | output | {"content": "".join(words)}]
         if searches:
-            outputs.insert(0, {"type": "tool.execution", "object": "entry", "name": "web_search", "arguments": "{}"})
+            outputs.insert(
+                0, entry | {"type": "tool.execution", "name": "web_search", "arguments": "{}", "id": "tool_1"}
+            )
         whole = {"object": "conversation.response", "conversation_id": conversation, "outputs": outputs}
         reply.content = dump(whole | told)
         return reply
@@ -158,7 +162,7 @@ def _embeddings(request: Request) -> Reply:
     usage = {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
     data = [{"object": "embedding", "index": i, "embedding": [0.25] * 4} for i in range(len(texts))]
     model = str(request.body["model"])
-    head = {"id": new_id(request, ""), "object": "list", "model": model, "data": data}
+    head = {"id": new_id(request, "cmpl-"), "object": "list", "model": model, "data": data}
     reply = Reply("mistral.embeddings", model, head["id"], usage)
     reply.content = dump(tell(request, head | {"usage": usage}))
     return reply
@@ -202,7 +206,7 @@ def _moderations(request: Request) -> Reply:
     usage = {"prompt_tokens": tokens(json.dumps(request.body["input"])), "completion_tokens": 0}
     usage["total_tokens"] = usage["prompt_tokens"]
     results = [{"categories": {"sexual": False}, "category_scores": {"sexual": 0.01}}]
-    head = {"id": new_id(request, "mod-"), "model": model, "results": results, "usage": usage}
+    head = {"id": new_id(request, "modr-"), "model": model, "results": results, "usage": usage}
     return Reply("mistral.moderations", model, head["id"], usage, dump(head))
 
 

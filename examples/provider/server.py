@@ -295,14 +295,14 @@ class _Handler(BaseHTTPRequestHandler):
         headers: dict[str, str] = {}
         if request.path in ANTHROPIC or VERTEX.fullmatch(request.path):
             body = anthropic_messages.error(status, message)
-        elif gemini.speaks(request.path):
-            body = gemini.error(status, message)
-        elif bedrock.speaks(request.path):
-            body, headers = bedrock.error(status, message)
         elif cohere.speaks(request.path):
             body = cohere.error(status, message)
         elif mistral.speaks(request.path):
             body = mistral.error(status, message)
+        elif gemini.speaks(request.path):
+            body = gemini.error(status, message)
+        elif bedrock.speaks(request.path):
+            body, headers = bedrock.error(status, message)
         else:
             kind = "invalid_request_error" if status < 429 else "rate_limit" if status == 429 else "server_error"
             body: JSON = {"error": {"message": message, "type": kind, "param": None, "code": None}}
@@ -328,9 +328,7 @@ def _reply(request: Request) -> Reply | None:
         return anthropic_messages.messages(request, vertex[1].replace("@", "-"))
     if path in OLLAMA:
         return OLLAMA[path](request, model)
-    if gemini.speaks(path):
-        return gemini.answer(request)
-    for api in (bedrock, cohere, mistral):
+    for api in (mistral, cohere, gemini, bedrock):
         if api.speaks(path):
             return api.answer(request)
     if azure := AZURE_DEPLOYMENT.fullmatch(path):
