@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from functools import wraps
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from genai_meter.safety import guarded, logger
 
@@ -89,7 +89,8 @@ class Seam:
         self, module: ModuleType, owner: str, name: str, parameters: list[str], make: Callable[[Any], Any]
     ) -> None:
         found: Any = getattr(module, owner, object)
-        method = vars(found).get(name)
+        members: dict[str, Any] = {**vars(found)}
+        method = members.get(name)
         if method is None or list(inspect.signature(method).parameters)[1:] != parameters:
             reason = f"{owner}.{name} is missing or has other parameters"
             logger.warning("genai_meter: %s is installed but not metered: %s", module.__name__, reason)
@@ -200,4 +201,5 @@ def _gives_raw(original: Any) -> Any:
 
 
 def _unwrapped(raw: Any) -> Any:
-    return raw.__wrapped__ if getattr(type(raw), "genai_meter_proxy", False) else raw
+    kind = cast(type[Any], type(raw))
+    return raw.__wrapped__ if getattr(kind, "genai_meter_proxy", False) else raw

@@ -84,7 +84,7 @@ def target_of(client: Any) -> Target:
     known = _targets.get(client)
     if known is None:
         meta = client.meta
-        url = urlsplit(meta.endpoint_url)
+        url = urlsplit(str(meta.endpoint_url))
         known = _targets[client] = Target(
             provider=PROVIDER,
             host=url.hostname or "",
@@ -123,7 +123,7 @@ class Exchange:
     def __init__(self, call: Call, operation: str, params: Any, body: Mapping[str, Any]) -> None:
         self.call = call
         self.operation = operation
-        self.params = params
+        self.params: Any = params
         """What botocore is given: the caller's own, or a copy with what the guard changed."""
         self._body = body
         """The request as the dialect reads it."""
@@ -148,11 +148,11 @@ class Exchange:
     def _change(self) -> None:
         """Apply what the guard decided, on a copy."""
         dialect: Dialect = self.call.prepared.dialect
-        changed = dialect.apply(self._body, **self.call.decision.change)  # pyright: ignore[reportArgumentType, reportCallIssue]
+        changed: dict[str, Any] = dialect.apply(self._body, **(self.call.decision.change or {}))  # pyright: ignore[reportArgumentType]
         if self._body is self.params:
             self.params = changed
             return
-        params = {**self.params, "modelId": changed["modelId"]}
+        params: dict[str, Any] = {**self.params, "modelId": changed["modelId"]}
         if any(name not in BESIDE and self._body.get(name) != value for name, value in changed.items()):
             text = json.dumps({name: value for name, value in changed.items() if name not in BESIDE})
             params["body"] = text if isinstance(params["body"], str) else text.encode()

@@ -12,7 +12,7 @@ import inspect
 import json
 import time
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import wrapt
 
@@ -189,13 +189,17 @@ def watch_body(body: Any, call: Call, length: str | None) -> None:
     ending = Body(call, length)
     place = "_raw_stream" if hasattr(body, "_raw_stream") else "__wrapped__"
     raw = getattr(body, place)
-    asynchronous = inspect.iscoroutinefunction(type(body).read)
+    kind = cast(type[Any], type(body))
+    asynchronous = inspect.iscoroutinefunction(kind.read)
     ending.watch(body)
     setattr(body, place, (AsyncRawBody if asynchronous else RawBody)(raw, ending))
 
 
 def _is_read(raw: Any, length: int | None) -> bool:
-    """True for a raw stream that was read to its end."""
+    """True for a raw stream that was read to its end: aiohttp's, urllib3's."""
+    at_eof = getattr(getattr(raw, "content", None), "at_eof", None)
+    if at_eof is not None:
+        return bool(at_eof())
     tell = getattr(raw, "tell", None)
     if length is not None and tell is not None:
         return tell() >= length
@@ -281,7 +285,7 @@ class AsyncRawBody(Raw):
         return self.__wrapped__.__aexit__(*exc_info)
 
     def _self_closing(self) -> None:
-        self._self_ending.closed()
+        self._self_ending.closing(self.__wrapped__)
 
 
 class Content(Proxy):
