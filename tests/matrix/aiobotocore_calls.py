@@ -8,9 +8,10 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from tests import aws_kit
+
 from .botocore_calls import (
     ASK,
-    CREDENTIALS,
     INVOKE,
     MODEL,
     STREAMING,
@@ -31,18 +32,10 @@ Way = Callable[[Any], Awaitable[Any]]
 class AiobotocoreStage(BotocoreStage):
     """Clients of one call each; they belong to a loop."""
 
-    session: Any = None
-
-    def opened(self, trouble: str = "", **options: Any) -> Any:
+    def opened(self, trouble: str = "") -> Any:
         """A context that makes a client."""
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
-        if self.session is None:
-            self.session = get_session()
-        config = AioConfig(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=20)
-        given = {"endpoint_url": self.provider.url, "config": config, **CREDENTIALS, **options}
-        return _Asking(self.session.create_client("bedrock-runtime", **given), trouble)
+        retries = {"mode": "standard", "total_max_attempts": 3}
+        return _Asking(aws_kit.making("bedrock-runtime", self.provider.url, retries=retries), trouble)
 
 
 class _Asking:
@@ -131,10 +124,9 @@ async def stream_closed(stage: AiobotocoreStage) -> Any:
 async def stream_dropped(stage: AiobotocoreStage) -> Any:
     async with stage.opened("slow:0.01") as client:
         opened = (await method(client, "converse_stream")(**ASK))["stream"]
-        async for event in opened:
-            seen = event
-            break
-        del opened, event
+        events = aiter(opened)
+        seen = await anext(events)
+        del opened, events
         for _ in range(3):
             gc.collect()
             await asyncio.sleep(0)

@@ -10,6 +10,8 @@ import json
 from collections.abc import Callable
 from typing import Any, Final
 
+from tests import aws_kit
+
 from .scenario import NotThere, Stage, attempt, scenario
 from .view import kind
 
@@ -25,11 +27,6 @@ BODY: Final = json.dumps(
 )
 INVOKE: Final[dict[str, Any]] = {"modelId": MODEL, "body": BODY}
 AGENT: Final = {"agentId": "AGENT00001", "agentAliasId": "ALIAS00001", "sessionId": "s-1", "inputText": "Where to?"}
-CREDENTIALS: Final = {
-    "region_name": "us-east-1",
-    "aws_access_key_id": "AKIANONE",
-    "aws_secret_access_key": "none",
-}
 CHANGING: Final = ("date", "x-request-id", "request-id", "x-amzn-requestid")
 """Headers that no two answers share."""
 
@@ -48,26 +45,22 @@ STREAMING: Final = ("Titan", "Nova", "Llama")
 class BotocoreStage(Stage):
     """Clients by service and trouble; each is made once, for they are slow to make."""
 
-    made: Final[dict[tuple[str, str], Any]] = {}
+    made: Final[dict[tuple[str, str, str], Any]] = {}
 
-    def client(self, service: str = "bedrock-runtime", *, trouble: str = "", **options: Any) -> Any:
+    def of(self, service: str = "bedrock-runtime", trouble: str = "", url: str = "") -> Any:
         """A client whose requests ask for trouble."""
-        from botocore.config import Config
-        from botocore.exceptions import UnknownServiceError
-        from botocore.session import get_session
-
-        if options or (service, trouble) not in self.made:
-            config = Config(retries={"mode": "standard", "total_max_attempts": 3}, read_timeout=20)
-            given = {"endpoint_url": self.provider.url, "config": config, **CREDENTIALS, **options}
+        key = (service, trouble, url)
+        if key not in self.made:
+            retries = {"mode": "standard", "total_max_attempts": 3}
             try:
-                client = get_session().create_client(service, **given)
-            except UnknownServiceError:
+                made = aws_kit.client(service, url or self.provider.url, retries=retries)
+            except Exception as error:
+                if kind(error) != "botocore.exceptions.UnknownServiceError":
+                    raise
                 raise NotThere(service) from None
-            ask_for(client, trouble)
-            if options:
-                return client
-            self.made[service, trouble] = client
-        return self.made[service, trouble]
+            ask_for(made, trouble)
+            self.made[key] = made
+        return self.made[key]
 
     def reported(self, usage: dict[str, Any] | None) -> list[int] | None:
         """Gross input and output tokens."""
@@ -79,12 +72,8 @@ class BotocoreStage(Stage):
 
 def ask_for(client: Any, trouble: str) -> None:
     """Put the header that asks for trouble on every request of a client."""
-
-    def add(request: Any, **_: Any) -> None:
-        request.headers["x-scenario"] = trouble
-
     if trouble:
-        client.meta.events.register("before-sign.*", add)
+        aws_kit.add_header(client, "x-scenario", trouble)
 
 
 def method(client: Any, name: str) -> Any:
@@ -97,11 +86,11 @@ def method(client: Any, name: str) -> Any:
 
 def tidy(answer: Any) -> Any:
     """An answer or an error without what no two answers share, and without what is read by itself."""
-    told = getattr(answer, "response", answer)
+    told: Any = getattr(answer, "response", answer)
     if not isinstance(told, dict):
         return [kind(answer), str(answer)]
-    seen: dict[str, Any] = {name: value for name, value in told.items() if name != "ResponseMetadata"}
-    metadata: dict[str, Any] = dict(told.get("ResponseMetadata", {}))
+    seen: dict[str, Any] = {**told}
+    metadata: dict[str, Any] = {**seen.pop("ResponseMetadata", {})}
     headers: dict[str, Any] = metadata.pop("HTTPHeaders", {})
     metadata.pop("RequestId", None)
     seen["metadata"] = metadata | {name: value for name, value in headers.items() if name not in CHANGING}
@@ -115,75 +104,77 @@ def payload(event: Any) -> Any:
 
 # --- Converse ---------------------------------------------------------------------------------------
 @scenario("botocore", "converse")
-def converse(stage: Stage) -> Any:
-    return tidy(method(stage.client(), "converse")(**ASK))
+def converse(stage: BotocoreStage) -> Any:
+    return tidy(method(stage.of(), "converse")(**ASK))
 
 
 @scenario("botocore", "converse: cache written, then read", "ok", "ok")
-def cached(stage: Stage) -> Any:
+def cached(stage: BotocoreStage) -> Any:
     system = [{"text": "Deliveries go north. " * 40}, {"cachePoint": {"type": "default"}}]
-    ask = method(stage.client(), "converse")
+    ask = method(stage.of(), "converse")
     if "cachePoint" not in str(ask.__self__.meta.service_model.shape_for("SystemContentBlock").members):
         raise NotThere("cachePoint")
     return [tidy(ask(**ASK, system=system)), tidy(ask(**ASK, system=system))]
 
 
 @scenario("botocore", "converse: retry 2 × 500", attempts=3)
-def retried(stage: Stage) -> Any:
-    return tidy(method(stage.client(trouble="500x2"), "converse")(**ASK))
+def retried(stage: BotocoreStage) -> Any:
+    return tidy(method(stage.of(trouble="500x2"), "converse")(**ASK))
 
 
 @scenario("botocore", "converse: throttled", "error", attempts=3)
-def throttled(stage: Stage) -> Any:
-    return tidy(attempt(lambda: method(stage.client(trouble="429"), "converse")(**ASK)))
+def throttled(stage: BotocoreStage) -> Any:
+    ask = method(stage.of(trouble="429"), "converse")
+    return tidy(attempt(lambda: ask(**ASK)))
 
 
 @scenario("botocore", "converse: 400", "error")
-def refused(stage: Stage) -> Any:
-    return tidy(attempt(lambda: method(stage.client(trouble="400"), "converse")(**ASK)))
+def refused(stage: BotocoreStage) -> Any:
+    ask = method(stage.of(trouble="400"), "converse")
+    return tidy(attempt(lambda: ask(**ASK)))
 
 
 @scenario("botocore", "converse: wrong parameters", "not metered")
-def wrong(stage: Stage) -> Any:
-    return attempt(lambda: method(stage.client(), "converse")(modelId=MODEL, messages=3))
+def wrong(stage: BotocoreStage) -> Any:
+    return attempt(lambda: method(stage.of(), "converse")(modelId=MODEL, messages=3))
 
 
 @scenario("botocore", "no connection", "error", attempts=3)
-def no_connection(stage: Stage) -> Any:
-    client = stage.client(endpoint_url="http://127.0.0.1:9")
+def no_connection(stage: BotocoreStage) -> Any:
+    client = stage.of(url="http://127.0.0.1:9")
     return attempt(lambda: client.invoke_model(**INVOKE))
 
 
 @scenario("botocore", "stream")
-def stream(stage: Stage) -> Any:
-    answer = method(stage.client(), "converse_stream")(**ASK)
+def stream(stage: BotocoreStage) -> Any:
+    answer = method(stage.of(), "converse_stream")(**ASK)
     opened = answer.pop("stream")
     return [tidy(answer), kind(opened), list(opened)]
 
 
 @scenario("botocore", "stream: read in two goes")
-def two_goes(stage: Stage) -> Any:
-    opened = method(stage.client(), "converse_stream")(**ASK)["stream"]
+def two_goes(stage: BotocoreStage) -> Any:
+    opened = method(stage.of(), "converse_stream")(**ASK)["stream"]
     first = next(iter(opened))
     return [first, list(opened)]
 
 
 @scenario("botocore", "stream: retry 2 × 500", attempts=3)
-def stream_retried(stage: Stage) -> Any:
-    return list(method(stage.client(trouble="500x2"), "converse_stream")(**ASK)["stream"])
+def stream_retried(stage: BotocoreStage) -> Any:
+    return list(method(stage.of(trouble="500x2"), "converse_stream")(**ASK)["stream"])
 
 
 @scenario("botocore", "stream: close", "closed_early")
-def stream_closed(stage: Stage) -> Any:
-    opened = method(stage.client(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"]
+def stream_closed(stage: BotocoreStage) -> Any:
+    opened = method(stage.of(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"]
     first = next(iter(opened))
     opened.close()
     return first
 
 
 @scenario("botocore", "stream: break, then dropped", "abandoned")
-def stream_dropped(stage: Stage) -> Any:
-    opened = method(stage.client(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"]
+def stream_dropped(stage: BotocoreStage) -> Any:
+    opened = method(stage.of(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"]
     first = next(iter(opened))
     del opened
     gc.collect()
@@ -191,16 +182,16 @@ def stream_dropped(stage: Stage) -> Any:
 
 
 @scenario("botocore", "stream: never iterated", "abandoned")
-def never_iterated(stage: Stage) -> Any:
-    looks = kind(method(stage.client(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"])
+def never_iterated(stage: BotocoreStage) -> Any:
+    looks = kind(method(stage.of(trouble="slow:0.01"), "converse_stream")(**ASK)["stream"])
     gc.collect()
     return looks
 
 
 @scenario("botocore", "stream: reader stops after the last event")
-def stops_at_end(stage: Stage) -> Any:
+def stops_at_end(stage: BotocoreStage) -> Any:
     seen: list[Any] = []
-    for event in method(stage.client(), "converse_stream")(**ASK)["stream"]:
+    for event in method(stage.of(), "converse_stream")(**ASK)["stream"]:
         seen.append(event)
         if "metadata" in event:
             break
@@ -214,13 +205,13 @@ def interrupted(opened: Any) -> Any:
 
 
 @scenario("botocore", "stream: error event", "error")
-def error_event(stage: Stage) -> Any:
-    return interrupted(method(stage.client(trouble="error_event"), "converse_stream")(**ASK)["stream"])
+def error_event(stage: BotocoreStage) -> Any:
+    return interrupted(method(stage.of(trouble="error_event"), "converse_stream")(**ASK)["stream"])
 
 
 @scenario("botocore", "stream: server dies", "error")
-def stream_dies(stage: Stage) -> Any:
-    return interrupted(method(stage.client(trouble="die"), "converse_stream")(**ASK)["stream"])
+def stream_dies(stage: BotocoreStage) -> Any:
+    return interrupted(method(stage.of(trouble="die"), "converse_stream")(**ASK)["stream"])
 
 
 # --- InvokeModel ------------------------------------------------------------------------------------
@@ -246,10 +237,13 @@ def masked(value: Any) -> Any:
     """Bytes without the id of the answer, and as one."""
     if isinstance(value, bytes):
         text = value.decode()
-    elif isinstance(value, list) and all(isinstance(part, bytes) for part in value):
-        text = b"".join(value).decode()
+    elif isinstance(value, list):
+        parts: list[Any] = [*value]  # pyright: ignore[reportUnknownVariableType]
+        if not all(isinstance(part, bytes) for part in parts):
+            return [masked(part) for part in parts]
+        text = b"".join(parts).decode()
     else:
-        return [masked(part) for part in value] if isinstance(value, list) else value
+        return value
     found = json.loads(text)
     found.pop("id", None)
     return [found, len(text)]
@@ -258,10 +252,10 @@ def masked(value: Any) -> Any:
 def declare_ways() -> None:
     for how, way in WAYS.items():
 
-        def run(stage: Stage, how: str = how, way: Callable[[Any], Any] = way) -> Any:
-            answer = stage.client().invoke_model(**INVOKE)
-            body = answer.pop("body")
-            if how == "BufferedReader" and "readinto" not in vars(type(body)):
+        def run(stage: BotocoreStage, how: str = how, way: Callable[[Any], Any] = way) -> Any:
+            answer = stage.of().invoke_model(**INVOKE)
+            body: Any = answer.pop("body")
+            if how == "BufferedReader" and not hasattr(body, "readinto"):
                 raise NotThere("readinto")
             return [kind(body), tidy(answer), masked(way(body)), body.tell() if how == "read" else None]
 
@@ -272,67 +266,67 @@ declare_ways()
 
 
 @scenario("botocore", "invoke: not read", "abandoned", exact=True)
-def not_read(stage: Stage) -> Any:
-    answer = stage.client().invoke_model(**INVOKE)
+def not_read(stage: BotocoreStage) -> Any:
+    answer = stage.of().invoke_model(**INVOKE)
     answer.pop("body")
     return tidy(answer)
 
 
 @scenario("botocore", "invoke: closed", "closed_early", exact=True)
-def closed(stage: Stage) -> Any:
-    body = stage.client().invoke_model(**INVOKE)["body"]
+def closed(stage: BotocoreStage) -> Any:
+    body = stage.of().invoke_model(**INVOKE)["body"]
     return [body.close(), kind(attempt(body.read))]
 
 
 @scenario("botocore", "invoke: read by a bound method", "ok")
-def bound_method(stage: Stage) -> Any:
-    read = stage.client().invoke_model(**INVOKE)["body"].read
+def bound_method(stage: BotocoreStage) -> Any:
+    read = stage.of().invoke_model(**INVOKE)["body"].read
     gc.collect()
     return masked(read())
 
 
 @scenario("botocore", "invoke: body in bytes")
-def bytes_body(stage: Stage) -> Any:
-    return masked(stage.client().invoke_model(modelId=MODEL, body=BODY.encode())["body"].read())
+def bytes_body(stage: BotocoreStage) -> Any:
+    return masked(stage.of().invoke_model(modelId=MODEL, body=BODY.encode())["body"].read())
 
 
 @scenario("botocore", "invoke: body in a file")
-def file_body(stage: Stage) -> Any:
-    return masked(stage.client().invoke_model(modelId=MODEL, body=io.BytesIO(BODY.encode()))["body"].read())
+def file_body(stage: BotocoreStage) -> Any:
+    return masked(stage.of().invoke_model(modelId=MODEL, body=io.BytesIO(BODY.encode()))["body"].read())
 
 
 @scenario("botocore", "invoke: caller's parameters stay")
-def parameters_stay(stage: Stage) -> Any:
+def parameters_stay(stage: BotocoreStage) -> Any:
     given = copy.deepcopy(INVOKE)
-    stage.client().invoke_model(**given)["body"].read()
+    stage.of().invoke_model(**given)["body"].read()
     return given == INVOKE
 
 
 @scenario("botocore", "invoke: server dies", "error", exact=True)
-def invoke_dies(stage: Stage) -> Any:
-    body = stage.client(trouble="die").invoke_model(**INVOKE)["body"]
+def invoke_dies(stage: BotocoreStage) -> Any:
+    body = stage.of(trouble="die").invoke_model(**INVOKE)["body"]
     return kind(attempt(body.read))
 
 
 @scenario("botocore", "invoke: retry 2 × 500", attempts=3)
-def invoke_retried(stage: Stage) -> Any:
-    return masked(stage.client(trouble="500x2").invoke_model(**INVOKE)["body"].read())
+def invoke_retried(stage: BotocoreStage) -> Any:
+    return masked(stage.of(trouble="500x2").invoke_model(**INVOKE)["body"].read())
 
 
 @scenario("botocore", "invoke: 400", "error")
-def invoke_refused(stage: Stage) -> Any:
-    return tidy(attempt(lambda: stage.client(trouble="400").invoke_model(**INVOKE)))
+def invoke_refused(stage: BotocoreStage) -> Any:
+    return tidy(attempt(lambda: stage.of(trouble="400").invoke_model(**INVOKE)))
 
 
 def declare_vendors() -> None:
     for vendor, (model, body) in VENDORS.items():
         ask = {"modelId": model, "body": json.dumps(body)}
 
-        def whole(stage: Stage, ask: dict[str, Any] = ask) -> Any:
-            return masked(stage.client().invoke_model(**ask)["body"].read())
+        def whole(stage: BotocoreStage, ask: dict[str, Any] = ask) -> Any:
+            return masked(stage.of().invoke_model(**ask)["body"].read())
 
-        def streamed(stage: Stage, ask: dict[str, Any] = ask) -> Any:
-            return [payload(event) for event in stage.client().invoke_model_with_response_stream(**ask)["body"]]
+        def streamed(stage: BotocoreStage, ask: dict[str, Any] = ask) -> Any:
+            return [payload(event) for event in stage.of().invoke_model_with_response_stream(**ask)["body"]]
 
         # The unit of pictures and queries is no token.
         tokens = vendor not in ("pictures", "Cohere rerank")
@@ -345,8 +339,8 @@ declare_vendors()
 
 
 @scenario("botocore", "invoke stream")
-def invoke_stream(stage: Stage) -> Any:
-    answer = stage.client().invoke_model_with_response_stream(**INVOKE)
+def invoke_stream(stage: BotocoreStage) -> Any:
+    answer = stage.of().invoke_model_with_response_stream(**INVOKE)
     opened = answer.pop("body")
     seen = [payload(event) for event in opened]
     seen[0]["message"].pop("id")
@@ -354,8 +348,8 @@ def invoke_stream(stage: Stage) -> Any:
 
 
 @scenario("botocore", "invoke stream: close", "closed_early")
-def invoke_stream_closed(stage: Stage) -> Any:
-    opened = stage.client(trouble="slow:0.01").invoke_model_with_response_stream(**INVOKE)["body"]
+def invoke_stream_closed(stage: BotocoreStage) -> Any:
+    opened = stage.of(trouble="slow:0.01").invoke_model_with_response_stream(**INVOKE)["body"]
     first = payload(next(iter(opened)))["type"]
     opened.close()
     return first
@@ -363,18 +357,18 @@ def invoke_stream_closed(stage: Stage) -> Any:
 
 # --- what else is metered, and what is not -----------------------------------------------------------
 @scenario("botocore", "agent, with a trace")
-def agent(stage: Stage) -> Any:
-    answer = method(stage.client("bedrock-agent-runtime"), "invoke_agent")(**AGENT, enableTrace=True)
+def agent(stage: BotocoreStage) -> Any:
+    answer = method(stage.of("bedrock-agent-runtime"), "invoke_agent")(**AGENT, enableTrace=True)
     opened = answer.pop("completion")
     return [tidy(answer), kind(opened), list(opened)]
 
 
 @scenario("botocore", "agent, without a trace", exact=False)
-def silent_agent(stage: Stage) -> Any:
-    client = stage.client("bedrock-agent-runtime")
+def silent_agent(stage: BotocoreStage) -> Any:
+    client = stage.of("bedrock-agent-runtime")
     return list(method(client, "invoke_agent")(**AGENT)["completion"])
 
 
 @scenario("botocore", "another service", "not metered")
-def another_service(stage: Stage) -> Any:
-    return kind(attempt(lambda: stage.client("sqs").list_queues()))
+def another_service(stage: BotocoreStage) -> Any:
+    return kind(attempt(lambda: stage.of("sqs").list_queues()))

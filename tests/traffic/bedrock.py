@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import unquote
 
+from tests import aws_kit
 from tests.environments import AIOBOTOCORE
 from tests.traffic.calls import Call, NotReplayable, base_url
 from tests.traffic.recordings import Exchange, fields
@@ -52,27 +53,13 @@ def beyond(exchange: Exchange) -> Mapping[str, Any] | None:
 
 def client(call: Call, url: str, asynchronous: bool) -> Any:
     """A client for a call; for the asynchronous form what makes one."""
-    options: dict[str, Any] = {
-        "region_name": call.root.split(".")[1],
-        "endpoint_url": base_url(call, url),
-        "aws_access_key_id": "AKIANONE",
-        "aws_secret_access_key": "none",
-    }
-    from botocore.config import Config
-
-    settings = {"proxies": {"http": url}, "retries": {"total_max_attempts": 1}, "read_timeout": 30}
+    settings: dict[str, Any] = {"proxies": {"http": url}, "retries": {"total_max_attempts": 1}}
+    place, region = base_url(call, url), call.root.split(".")[1]
     if asynchronous:
-        from aiobotocore.config import AioConfig
-        from aiobotocore.session import get_session
-
         # Its clients are open when the process ends, and aiohttp says so.
         logging.getLogger("asyncio").disabled = True
-        return get_session().create_client(call.client, config=AioConfig(**settings), **options)
-    from botocore.session import get_session as get_sync_session
-
-    made = get_sync_session().create_client(call.client, config=Config(**settings), **options)
-    made.meta.events.register("before-sign.*", lambda request, **_: _pin(made, request))
-    return made
+        return aws_kit.making(call.client, place, region, **settings)
+    return _pinned(aws_kit.client(call.client, place, region, **settings))
 
 
 def invoke(client: Any, call: Call) -> Any:
@@ -88,8 +75,7 @@ async def _invoke_async(context: Any, operation: str, name: str, arguments: Mapp
     made = getattr(context, "made", None)
     if made is None:
         # Left open until the process ends: an application's client lives as long.
-        made = context.made = await context.__aenter__()
-        made.meta.events.register("before-sign.*", lambda request, **_: _pin(made, request))
+        made = context.made = _pinned(await context.__aenter__())
     _pins[id(made)] = name
     return await getattr(made, _method(operation))(**arguments)
 
@@ -122,16 +108,20 @@ def _is_read(value: Any) -> bool:
     return hasattr(value, "get_initial_response") or hasattr(value, "iter_chunks")
 
 
-def _pin(made: Any, request: Any) -> None:
-    request.headers[PIN] = _pins[id(made)]
+def _pinned(made: Any) -> Any:
+    """The client, whose requests name the recording that is to answer them."""
+
+    def pin(request: Any, **_: Any) -> None:
+        request.headers[PIN] = _pins[id(made)]
+
+    made.meta.events.register("before-sign.*", pin)
+    return made
 
 
 @lru_cache
 def _operations(service: str) -> list[tuple[str, re.Pattern[str]]]:
     """Operations of a service, each with a pattern of its path that names the parameters in it."""
-    from botocore.session import get_session
-
-    model = get_session().get_service_model(service)
+    model = aws_kit.session().get_service_model(service)
     found: list[tuple[str, re.Pattern[str]]] = []
     for name in model.operation_names:
         operation: Any = model.operation_model(name)

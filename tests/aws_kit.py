@@ -1,0 +1,35 @@
+"""Clients of AWS, whose libraries have no types: made in one place, as `Any`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, Final
+
+CREDENTIALS: Final = {"aws_access_key_id": "AKIANONE", "aws_secret_access_key": "none"}
+
+
+def session() -> Any:
+    """A session of botocore."""
+    return importlib.import_module("botocore.session").get_session()
+
+
+def client(service: str, url: str, region: str = "us-east-1", **settings: Any) -> Any:
+    """A client of botocore for an endpoint; `settings` are those of its `Config`."""
+    config = importlib.import_module("botocore.config").Config(**{"read_timeout": 20, **settings})
+    return session().create_client(service, region_name=region, endpoint_url=url, config=config, **CREDENTIALS)
+
+
+def making(service: str, url: str, region: str = "us-east-1", **settings: Any) -> Any:
+    """A context that makes a client of aiobotocore."""
+    config = importlib.import_module("aiobotocore.config").AioConfig(**{"read_timeout": 20, **settings})
+    made = importlib.import_module("aiobotocore.session").get_session()
+    return made.create_client(service, region_name=region, endpoint_url=url, config=config, **CREDENTIALS)
+
+
+def add_header(client: Any, name: str, value: str) -> None:
+    """Put a header on every request of a client."""
+
+    def add(request: Any, **_: Any) -> None:
+        request.headers[name] = value
+
+    client.meta.events.register("before-sign.*", add)
