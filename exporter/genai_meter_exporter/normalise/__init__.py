@@ -46,7 +46,7 @@ def _one(raw: Raw) -> UsageRecord | Beside | None:
     """The record as its flavour reads it; None when it is none of ours."""
     if raw.signal == "logs":
         if raw.name == semconv.EVENT_USAGE:
-            return own.cache_hit(raw) if raw.attributes.get(own.CACHE_HIT) is True else own.usage_event(raw)
+            return own.usage_event(raw)
         if raw.name == semconv.EVENT_COST:
             return own.cost_event(raw)
         if raw.name == semconv.EVENT_OUTCOME:

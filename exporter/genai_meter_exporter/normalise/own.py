@@ -32,12 +32,14 @@ _BUCKET_SET: Final = frozenset(BUCKETS)
 _ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
 
 
-def usage_event(raw: Raw) -> UsageRecord:
-    """`genai_meter.usage`: the best source there is."""
+def usage_event(raw: Raw) -> UsageRecord | Beside:
+    """`genai_meter.usage`: the best source there is; an answer from the application's own cache is no call."""
     if raw.pairs is not None:
         if record := quick.usage_event(raw):
             return record
         raw.attributes = attributes_of(raw.pairs, WANTED)
+    if raw.attributes.get(CACHE_HIT) is True:
+        return cache_hit(raw)
     return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
 
 
