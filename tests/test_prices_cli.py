@@ -189,9 +189,9 @@ def test_explain_reads_the_attributes_of_the_wire(tmp_path: Path) -> None:
 
 
 def test_explain_uses_the_book_the_event_was_priced_by(tmp_path: Path) -> None:
-    content = json.loads(_content())
+    content = compiler.document(_content())
     content["rates"] = [dict.fromkeys(table, "1") for table in content["rates"]]
-    old = json.dumps(content, sort_keys=True, separators=(",", ":")).encode()
+    old = compiler.serialise(content)
     books = tmp_path / "books"
     books.mkdir()
     (books / "old.json.gz").write_bytes(compiler.pack(old))
@@ -220,14 +220,14 @@ def test_explain_without_such_an_event_fails_with_a_reason() -> None:
 
 
 def test_diff_names_what_changed(tmp_path: Path) -> None:
-    content = json.loads(_content())
+    content = compiler.document(_content())
     models: list[Any] = content["providers"]["openai"]["models"]
     (gone,) = [m for m in models if m[0] == "gpt-4.1"]
     content["providers"]["openai"]["models"] = [m for m in models if m[0] != "gpt-4.1"]
     (mini,) = [m for m in models if m[0] == "gpt-4.1-mini"]
     mini[4] = gone[4]
     new = tmp_path / "new.json"
-    new.write_text(json.dumps(content))
+    new.write_bytes(compiler.serialise(content))
     done = command("diff", "shipped", new)
     assert done.returncode == 0
     assert "- openai/gpt-4.1\n" in done.stdout

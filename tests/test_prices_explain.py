@@ -50,11 +50,11 @@ def test_a_call_of_the_ledger_priced_with_an_overlay(tmp_path: Path) -> None:
 
 
 def test_a_call_priced_by_an_old_book(tmp_path: Path) -> None:
-    content = json.loads(zlib.decompress(SHIPPED.read_bytes(), wbits=31))
+    content = compiler.document(zlib.decompress(SHIPPED.read_bytes(), wbits=31))
     content["rates"] = [dict.fromkeys(table, "1") for table in content["rates"]]
     old = tmp_path / "xdg" / "genai-meter" / "books" / "old.json.gz"
     old.parent.mkdir(parents=True)
-    old.write_bytes(compiler.pack(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()))
+    old.write_bytes(compiler.pack(compiler.serialise(content)))
     call = usage_event()
     with Served(tmp_path / "data", env={**ENV, "GENAI_METER_PRICE_BOOK": str(old)}) as served:
         served.send(call)

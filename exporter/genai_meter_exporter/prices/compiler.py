@@ -110,11 +110,11 @@ def from_json(path: Path, version: str) -> tuple[list[Provider], str]:
 
 
 def compile_book(providers: list[Provider], base: str, data_date: str, facts: Path = FACTS) -> bytes:
-    """The book's canonical JSON; the same input gives the same bytes."""
+    """The book in its canonical form; the same input gives the same bytes."""
     tables = _Tables()
     compiled = {provider.id: _provider(provider, tables) for provider in providers}
     entries, catalogue = _facts(facts)
-    document = {
+    whole: dict[str, Any] = {
         "schema": book.SCHEMA,
         "base": base,
         "data_date": data_date,
@@ -124,7 +124,22 @@ def compile_book(providers: list[Provider], base: str, data_date: str, facts: Pa
         "rates": tables.tables,
         "providers": compiled,
     }
-    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+    return serialise(whole)
+
+
+def serialise(document: Mapping[str, Any]) -> bytes:
+    """The lines of a book (see `genai_meter.pricing.book.SCHEMA`)."""
+    providers = document["providers"]
+    head = {**document, "providers": sorted(providers)}
+    rates = head.pop("rates")
+    lines = (head, rates, *(providers[name] for name in sorted(providers)))
+    return "\n".join(json.dumps(line, sort_keys=True, separators=(",", ":")) for line in lines).encode()
+
+
+def document(content: bytes) -> dict[str, Any]:
+    """What `serialise` was given."""
+    head, rates, *tables = (json.loads(line) for line in content.split(b"\n"))
+    return {**head, "rates": rates, "providers": dict(zip(head["providers"], tables, strict=True))}
 
 
 def pack(content: bytes) -> bytes:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from genai_meter.pricing import names
 
-SCHEMA: Final = "genai-meter-book/1"
+SCHEMA: Final = "genai-meter-book/2"
+"""Lines of JSON: the head with the names of the providers, all rate tables, then the table of each provider."""
 SHIPPED: Final = Path(__file__).with_name("book.json.gz")
 
 Clause: TypeAlias = Any
@@ -43,6 +44,38 @@ class Row:
     """False when found in the table of a provider that the asked one falls back to."""
 
 
+class _Tables(Mapping[str, dict[str, Any]]):
+    """Provider → its table, parsed when it is first asked for: a program prices models of one or two."""
+
+    def __init__(self, names: list[str], lines: list[bytes]) -> None:
+        self._lines = dict(zip(names, lines, strict=True))
+        self._parsed: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        found = self._parsed.get(name)
+        if found is None:
+            found = self._parsed[name] = _parsed(self._lines[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines)
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._lines
+
+
+def _parsed(line: bytes) -> Any:
+    import json
+
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise BookError(f"a table of the price book is broken: {error}") from error
+
+
 class Book:
     """Rates by provider and model, with the small facts layer compiled into it."""
 
@@ -50,28 +83,36 @@ class Book:
         import hashlib
         import json
 
+        head, *lines = content.split(b"\n")
         try:
-            self._document: dict[str, Any] = json.loads(content)
-            self.schema: str = self._document["schema"]
+            document: dict[str, Any] = json.loads(head)
+            self.schema: str = document["schema"]
         except (ValueError, KeyError, TypeError) as error:
             raise BookError(f"no price book: {error}") from error
         if self.schema != SCHEMA:
             raise BookError(f"a book of schema {self.schema!r}; this version reads {SCHEMA!r}")
+        if len(lines) != len(document["providers"]) + 1:
+            raise BookError(f"a book of {len(lines)} tables that announces {len(document['providers']) + 1}")
         self.sha256: str = hashlib.sha256(content).hexdigest()
-        self.base: str = self._document["base"]
+        self.base: str = document["base"]
         """Package and version the base rates come from."""
-        self.data_date: str = self._document["data_date"]
+        self.data_date: str = document["data_date"]
         """When the base rates were last known to be right, as an ISO date."""
-        self.history_from: str = self._document["history_from"]
+        self.history_from: str = document["history_from"]
         """Before this ISO date the book knows no change of price."""
-        self.facts: list[dict[str, Any]] = self._document["facts"]
+        self.facts: list[dict[str, Any]] = document["facts"]
         """Compiled overlay entries of the shipped facts layer."""
-        self.rates: list[dict[str, Any]] = self._document["rates"]
-        """Rate tables: unit → text, or [text, [above input tokens, text] …] with tiers."""
-        self.providers: dict[str, dict[str, Any]] = self._document["providers"]
-        self.catalogue: dict[str, dict[str, Any]] = self._document["catalogue"]
+        self.providers: Mapping[str, dict[str, Any]] = _Tables(document["providers"], lines[1:])
+        self.catalogue: dict[str, dict[str, Any]] = document["catalogue"]
         """`provider/model` → `max_output_tokens`, `deprecated_on`, `source`, where known."""
         self.book_id: str = f"pb1:{self.base.replace(' ', '-')}:{self.sha256[:12]}"
+
+        self._rates = lines[0]
+
+    @cached_property
+    def rates(self) -> list[dict[str, Any]]:
+        """Rate tables: unit → text, or [text, [above input tokens, text] …] with tiers."""
+        return _parsed(self._rates)
 
     def sources(self, provider: str) -> tuple[str, ...]:
         """Pages the rates of a provider were read from."""
