@@ -80,3 +80,5 @@ def note_error(reading: Reading, answer: Json) -> None:
     if told.get("object") == "error":
         kind = text(told, "type") or text(told, "code")
         reading.error_type = kind[:64] if kind else "_OTHER"
+        # The library raises, and reads no further.
+        reading.terminal = True
