@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
-from genai_meter import identity, pricing
+from genai_meter import environment, identity, pricing
 from genai_meter.dialects.base import Dialect, Reading, RequestView
 from genai_meter.guard import ALLOW, Decision
 from genai_meter.safety import guarded
@@ -108,6 +108,7 @@ class Prepared:
         if model is None:
             return None
         context = {**self.target.dimensions, **self.request.context}
+        model = environment.model_behind(self.target.host, model) or model
         # Without a price the call is still counted.
         return guarded(pricing.rate_card, self.target.provider, model, self.at_ns, context)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, get_args
 from urllib.parse import unquote
@@ -73,6 +74,33 @@ def _fields(text: str) -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"field names of attribution; unknown: {', '.join(sorted(unknown))}")
     return names
+
+
+_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
+_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for part in text.split(","):
+        name, equals, value = (piece.strip() for piece in part.partition("="))
+        if name or equals:
+            yield name, value
+
+
+def _providers(text: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for host, provider in _pairs(text):
+        if not (_HOST.fullmatch(host) and _PROVIDER.fullmatch(provider)):
+            raise ValueError("<host>[:<port>]=<provider>, the provider in small letters, digits, . _ and -")
+        found[host.lower().lstrip(".")] = provider
+    return found
+
+
+def _deployments(text: str) -> dict[str, str]:
+    found = dict(_pairs(text))
+    if not all(name and model for name, model in found.items()):
+        raise ValueError("<deployment>=<model> or <host>/<deployment>=<model>")
+    return found
 
 
 def _hash_keys(text: str) -> tuple[HashKey, ...]:
@@ -173,6 +201,20 @@ SWITCHES: Final = (
         "`true` estimates the input of OpenAI models with `tiktoken`, where it is installed and its encoding is "
         "in its cache (nothing is downloaded). Costs the caller's thread the tokenizing of every prompt.",
     ),
+    Variable(
+        "providers",
+        "",
+        _providers,
+        "Who is paid behind hosts that are not known by themselves: `llm.internal=vllm,localhost:8000=llama.cpp`. A "
+        "host stands for those below it, too, and comes before the table of the package.",
+    ),
+    Variable(
+        "deployments",
+        "",
+        _deployments,
+        "Model behind a deployment whose name is no model, where the answer does not name one: "
+        "`chat-prod=gpt-4.1-mini`, or `myresource.openai.azure.com/chat-prod=gpt-4.1-mini` for one host only.",
+    ),
     Variable("price_book", "", _path, "Price book to use instead of the one in the package: JSON, plain or gzipped."),
     Variable("price_overlay", "", _path, "Price overlay, as compiled by `genai-meter prices compile`."),
 )
@@ -197,10 +239,22 @@ class Settings:
     hash_user: bool = False
     request_hash: bool = False
     tiktoken: bool = False
+    providers: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Host, or host and port, in small letters → provider."""
+    deployments: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Deployment, alone or behind its host → model."""
     price_book: str | None = None
     price_overlay: str | None = None
     attribution: Mapping[str, str] = field(default_factory=dict[str, str])
     """Defaults of attribution: from the variables, then from `OTEL_RESOURCE_ATTRIBUTES`."""
+
+
+def model_behind(host: str, deployment: str | None) -> str | None:
+    """The model that is configured for a deployment; None when it is not, or the name is a model's own."""
+    known = settings().deployments
+    if not known or deployment is None:
+        return None
+    return known.get(f"{host}/{deployment}") or known.get(deployment)
 
 
 def read(environ: Mapping[str, str]) -> Settings:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, DecimalException
 from typing import TYPE_CHECKING, Final
 
-from genai_meter import estimator, pricing, semconv
+from genai_meter import environment, estimator, pricing, semconv
 from genai_meter.pricing import Cost
 from genai_meter.safety import guarded
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
@@ -86,6 +86,8 @@ def settle(call: Call) -> Outcome:
     """Usage, price and estimates of a finished call. Tokens and cost fail independently."""
     request, reading = call.prepared.request, call.reading
     operation = call.prepared.dialect.operation
+    if environment.settings().deployments:
+        guarded(_name_deployed, call)
     outcome = Outcome(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
     guarded(estimator.estimate, call, outcome)
     guarded(_read_usage, call, outcome)
@@ -106,6 +108,14 @@ def _pico(text: str) -> int | None:
         return int(_EXACT.to_integral_value(_EXACT.scaleb(_EXACT.create_decimal(text), 12)))
     except (DecimalException, ValueError, OverflowError):
         return None
+
+
+def _name_deployed(call: Call) -> None:
+    """The answer names no model, or the deployment: the configuration knows what is behind it."""
+    prepared, reading = call.prepared, call.reading
+    names = (reading.model,) if reading.model else (prepared.request.model, prepared.target.deployment)
+    models = (environment.model_behind(prepared.target.host, name) for name in names)
+    reading.model = next(filter(None, models), reading.model)
 
 
 # --- usage ------------------------------------------------------------------------------------------

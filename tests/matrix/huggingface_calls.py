@@ -28,7 +28,9 @@ class HubStage(Stage):
 
     def _made(self, name: str, options: dict[str, Any]) -> Any:
         given = {"base_url": f"{self.provider.url}/v1", "api_key": "hf_test", **options}
-        return getattr(self.library, name)(**given)
+        # A client that is dropped closes its streams.
+        self.kept = getattr(self.library, name)(**given)
+        return self.kept
 
 
 def trouble(name: str) -> dict[str, Any]:

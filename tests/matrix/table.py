@@ -35,7 +35,7 @@ def play(
         [str(environment.python()), "-m", "tests.matrix.child", ",".join(modes), str(place), *names],
         check=True,
         cwd=ROOT,
-        env={**variables, "PYTHONPATH": paths},
+        env={**variables, "PYTHONPATH": paths, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
         timeout=900,
     )
     return {mode: json.loads(Path(f"{place}-{mode}.json").read_text()) for mode in modes}

@@ -119,7 +119,7 @@ def _exchange(client: Any, parameters: Any, kwargs: Mapping[str, Any]) -> HubExc
     host = url.hostname or ""
     authorization = str((parameters.headers or {}).get("authorization") or "")
     target = Target(
-        provider=provider_of(host, "", "huggingface"),
+        provider=provider_of(host, "", "huggingface", url.port, url.path),
         host=host,
         port=url.port,
         api_key=authorization.removeprefix("Bearer ") or None,

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from genai_meter import environment
 from genai_meter.call import Target
-from genai_meter.clients.targets import TELLS_USAGE
+from genai_meter.clients.targets import tells_usage
 from genai_meter.dialects.base import Dialect
 
 OPTION: Final = "stream_options"
@@ -26,7 +26,7 @@ _refusing: Final[set[tuple[str, int | None]]] = set()
 
 def wants_usage(dialect: Dialect, target: Target, body: Mapping[str, Any]) -> bool:
     """True when the usage of this stream is told only if we ask for it."""
-    if not dialect.injects_usage or target.provider in TELLS_USAGE or (target.host, target.port) in _refusing:
+    if not dialect.injects_usage or (target.host, target.port) in _refusing or tells_usage(target):
         return False
     if not environment.settings().inject_usage:
         return False

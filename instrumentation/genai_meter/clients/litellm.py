@@ -146,12 +146,8 @@ def _changed(
     given = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
     name = next((name for name in ("json", "data") if given.get(name)), None)
     signed = str((given.get("headers") or {}).get("Authorization", "")).startswith(AWS_SIGNATURE)
-    if (
-        len(args) > len(PARAMETERS)
-        or name is None
-        or signed
-        or ("model" in call.decision.change and MODEL.search(urlsplit(str(given["url"])).path))
-    ):
+    in_path = "model" in call.decision.change and MODEL.search(urlsplit(str(given["url"])).path)
+    if len(args) > len(PARAMETERS) or name is None or signed or in_path:
         call.decision = guard.ALLOW
         return None
     body: Any = call.prepared.dialect.apply(_body_of(given), **call.decision.change)  # pyright: ignore[reportArgumentType]
@@ -193,7 +189,7 @@ def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | No
     named = getattr(given.get("logging_obj"), "model_call_details", None) or {}
     asked = str(named.get("custom_llm_provider") or "litellm")
     target = Target(
-        provider=provider_of(host, "", PROVIDERS.get(asked, asked)),
+        provider=provider_of(host, "", PROVIDERS.get(asked, asked), url.port, url.path),
         host=host,
         port=url.port,
         api_key=_key_of(given.get("headers")),

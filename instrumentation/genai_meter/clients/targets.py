@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, TypeAlias
 from urllib.parse import urlsplit
 
+from genai_meter import environment
 from genai_meter.call import Target
 
 HOSTS: Final = {
@@ -49,11 +51,43 @@ HOSTS: Final = {
     "api.voyageai.com": "voyageai",
     "api.githubcopilot.com": "github-copilot",
     "router.huggingface.co": "huggingface",
+    "api-inference.huggingface.co": "huggingface",
+    "endpoints.huggingface.cloud": "huggingface",
+    "ollama.com": "ollama",
+    "api.inference.crusoecloud.com": "crusoe",
+    "inference.heroku.com": "heroku",
+    "api.writer.com": "writer",
+    "snowflakecomputing.com": "snowflake",
+    "databricks.com": "databricks",
+    "azuredatabricks.net": "databricks",
+    "api.sambanova.ai": "sambanova",
+    "api.deepinfra.com": "deepinfra",
+    "integrate.api.nvidia.com": "nvidia",
+    "api.studio.nebius.com": "nebius",
+    "api.tokenfactory.nebius.com": "nebius",
+    "api.hyperbolic.xyz": "hyperbolic",
+    "api.arcee.ai": "arcee",
+    "api.doubleword.ai": "doubleword",
+    "api.cloudflare.com": "cloudflare",
+    "dashscope.aliyuncs.com": "alibaba",
+    "dashscope-intl.aliyuncs.com": "alibaba",
     "endpoints.kepler.ai.cloud.ovh.net": "ovhcloud",
     "api.ai21.com": "ai21",
     "ml.cloud.ibm.com": "ibm.watsonx.ai",
 }
 """Host, or its end behind a dot → `gen_ai.provider.name`; genai-prices' id where no convention exists."""
+
+LOCAL_PORTS: Final = {11434: "ollama", 1234: "lm_studio"}
+"""Port of a local server that nobody else uses → provider. vLLM's 8000 and llama.cpp's 8080 may be anything."""
+
+_LOCAL: Final = ("localhost", "127.0.0.1", "0.0.0.0", "::1", "host.docker.internal")
+
+HUGGING_FACE: Final = "router.huggingface.co"
+ROUTED: Final = frozenset(
+    {"cerebras", "fireworks-ai", "groq", "hyperbolic", "nebius", "novita", "nscale", "ovhcloud", "publicai"}
+    | {"sambanova", "together"}
+)
+"""Providers that Hugging Face routes to and bills, at prices of their own: the first segment of the path."""
 
 _VERTEX_REGIONAL: Final = "-aiplatform.googleapis.com"
 _AWS: Final = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
@@ -70,6 +104,7 @@ CLASSES: Final = (
 
 TELLS_USAGE: Final = frozenset(
     {"deepseek", "groq", "huggingface", "mistral_ai", "openrouter", "perplexity", "together", "x_ai"}
+    | {f"huggingface_{name}" for name in ROUTED}
 )
 """Providers whose chat streams tell their usage without being asked."""
 
@@ -104,16 +139,27 @@ def _forget(identity: int, gone: weakref.ref[Any]) -> None:
         del _targets[identity]
 
 
-def provider_of(host: str, class_name: str, default: str) -> str:
+def tells_usage(target: Target) -> bool:
+    """True where a chat stream tells its usage unasked; not for a server of one's own behind a provider's library."""
+    return target.provider in TELLS_USAGE and provider_of(target.host, "", "", target.port) == target.provider
+
+
+def provider_of(host: str, class_name: str, default: str, port: int | None = None, path: str = "") -> str:
     """The provider behind `host`, called by a client of the class `class_name`."""
+    if (known := environment.settings().providers) and (found := _configured(known, host, port)):
+        return found
     if class_name.endswith("AnthropicAWS"):
         # Anthropic's own platform, sold through AWS on AWS hosts: not Bedrock.
         return "anthropic"
+    if host == HUGGING_FACE and (first := path.strip("/").partition("/")[0]) in ROUTED:
+        return f"huggingface_{first}"
     rest = host
     while rest:
         if found := HOSTS.get(rest):
             return found
         rest = rest.partition(".")[2]
+    if port in LOCAL_PORTS and host in _LOCAL:
+        return LOCAL_PORTS[port]
     if host.endswith(_VERTEX_REGIONAL):
         return "gcp.vertex_ai"
     if host.endswith(_AWS) and any(label.startswith("bedrock") for label in host.split(".")):
@@ -121,11 +167,21 @@ def provider_of(host: str, class_name: str, default: str) -> str:
     return next((provider for part, provider in CLASSES if part in class_name), default)
 
 
+def _configured(known: Mapping[str, str], host: str, port: int | None) -> str | None:
+    """What the user says of a host, the most exact first."""
+    rest = host
+    while rest:
+        if found := known.get(f"{rest}:{port}") or known.get(rest):
+            return found
+        rest = rest.partition(".")[2]
+    return None
+
+
 def _read(client: Any, sdk: str, base_url: str, api_key: object) -> Target:
     url, class_name = urlsplit(base_url), type(client).__name__.lstrip("_")
     host = url.hostname or ""
     # The sync and the async SDK client share one default: the provider that the library is named after.
-    provider = provider_of(host, class_name, sdk)
+    provider = provider_of(host, class_name, sdk, url.port, url.path)
     return Target(
         provider=provider,
         host=host,
