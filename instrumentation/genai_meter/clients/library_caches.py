@@ -61,9 +61,8 @@ class Seam:
                 self._wrapped.append((owner, name, original, ours))
                 setattr(owner, name, ours)
         if not found:
-            logger.warning(
-                "genai_meter: %s is installed but has no cache that is known; its hits are not metered", self.package
-            )
+            # No warning: most programs have no cache.
+            logger.info("genai_meter: answers from the cache of this %s are not metered", self.package)
 
     def remove(self) -> None:
         """Put the originals back, unless somebody has wrapped ours."""

@@ -1,0 +1,1 @@
+"""Caches of libraries, each tried in an environment of its own."""
