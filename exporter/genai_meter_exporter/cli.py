@@ -10,6 +10,7 @@ from typing import Final
 
 COMMANDS: Final = {
     "serve": "receive OTLP, price, store and expose usage",
+    "config": "check a configuration file before it is used",
     "usage": "spend and tokens from the ledger, by any dimension",
     "batch": "charge the results of a batch that no metered application reads",
     "outcomes": "what came of the spend: success rate, value, cost per success",

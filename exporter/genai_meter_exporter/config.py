@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from genai_meter import schema
+from genai_meter.environment import clean
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 
@@ -88,6 +91,71 @@ class Prices(_Section):
     """Compiled overlay (JSON, from `genai-meter prices compile`); relative to this file."""
 
 
+_MATCHED: Final = (
+    "service",
+    "environment",
+    "api_key",
+    "account",
+    "route",
+    "provider",
+    "host",
+    "deployment",
+    "model",
+    "operation",
+    "workflow",
+    "agent",
+)
+"""Fields that a rule of attribution may look at."""
+
+_SET: Final = tuple(field.name for field in schema.ATTRIBUTION)
+
+
+def _known_fields(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"{name} is no field that can stand here; use one of: {', '.join(allowed)}")
+    if not given:
+        raise ValueError(f"nothing is given; use some of: {', '.join(allowed)}")
+
+
+class AttributionRule(_Section):
+    """Calls that a rule is for, and who pays for them."""
+
+    match: dict[str, str | list[str]]
+    """Field → the value, or several of which one must fit; `*` stands for any text. All fields must fit."""
+
+    set: dict[str, str]
+    """Field of attribution → value."""
+
+    override: bool = False
+    """Replace what the application said; otherwise only what it left open is filled in."""
+
+    @field_validator("match")
+    @classmethod
+    def _match_known(cls, given: dict[str, str | list[str]]) -> dict[str, str | list[str]]:
+        _known_fields(given, _MATCHED)
+        return given
+
+    @field_validator("set")
+    @classmethod
+    def _set_known(cls, given: dict[str, str]) -> dict[str, str]:
+        _known_fields(given, _SET)
+        return {name: clean(value) for name, value in given.items()}
+
+    @property
+    def patterns(self) -> list[tuple[str, list[str]]]:
+        """What must fit."""
+        return [(name, [told] if isinstance(told, str) else told) for name, told in self.match.items()]
+
+
+class Attribution(_Section):
+    """Who pays, where the application did not say."""
+
+    rules: list[AttributionRule] = Field(default_factory=list[AttributionRule])
+    """Rules in order, each `{match: …, set: …, override: …}`; of several that set one field the first that applies \
+does. Read again on SIGHUP (docs/attribution.md)."""
+
+
 class Limits(_Section):
     """Bounds on what producers may send."""
 
@@ -130,6 +198,9 @@ class Config(_Section):
 
     prices: Prices = Prices()
     """Prices beside the book in the wheel."""
+
+    attribution: Attribution = Attribution()
+    """Who pays, where the application did not say."""
 
     limits: Limits = Limits()
     """Bounds on what producers may send."""
@@ -213,6 +284,10 @@ def _line(node: yaml.Node | None, location: list[str]) -> int:
     """The line of a field's key, or of the nearest parent that is there."""
     line = node.start_mark.line + 1 if node is not None else 1
     for part in location:
+        if isinstance(node, yaml.SequenceNode) and part.isdecimal():
+            entry: yaml.Node = node.value[int(part)]
+            line, node = entry.start_mark.line + 1, entry
+            continue
         if not isinstance(node, yaml.MappingNode):
             break
         for key, value in node.value:
@@ -227,7 +302,10 @@ def _line(node: yaml.Node | None, location: list[str]) -> int:
 def _known(location: list[str]) -> list[str]:
     model: Any = Config
     for part in location:
-        model = model.model_fields[part].annotation
+        if part.isdecimal():
+            (model,) = get_args(model)
+        else:
+            model = model.model_fields[part].annotation
     return list(model.model_fields)
 
 
@@ -248,7 +326,7 @@ def _type(schema: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if "anyOf" in schema:
         return _type(schema["anyOf"][0])
-    names = {"string": "text", "object": "map of text to integer"}
+    names = {"string": "text", "object": "map of text to integer", "array": "list"}
     name: str = schema["type"]
     return names.get(name, name)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from genai_meter_exporter import series
+from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
@@ -66,7 +67,10 @@ class Pipeline:
         queue_requests: int,
         queue_bytes: int,
         group_records: int,
+        attribution: AttributionMap | None = None,
     ) -> None:
+        self.attribution = attribution or AttributionMap()
+        """Who pays, where the application did not say; may be exchanged at any time."""
         self._store = store
         self._counters = counters
         self._bounds = bounds
@@ -112,7 +116,7 @@ class Pipeline:
     async def _accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
         try:
             loop = asyncio.get_running_loop()
-            batch = await loop.run_in_executor(self._reader, _read, signal, body, parse)
+            batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse)
             self._facts.ignored.update(batch.ignored)
             if batch.size:
                 await asyncio.wrap_future(self._submit(batch))
@@ -145,6 +149,12 @@ class Pipeline:
         """After a scrape: let the store know which new series it was given."""
         if self._counters.shown():
             self._submit(None)
+
+    def _read(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Batch:
+        batch = normalise(parse(signal, body))
+        self.attribution.apply(batch.records)
+        charge(batch)
+        return batch
 
     def _tell(self, text: str) -> None:
         if text not in self._told and len(self._told) < _REASONS_TOLD:
@@ -233,9 +243,3 @@ class Pipeline:
         for name in {label for labels in series.LABELS.values() for label in labels}:
             if self._bounds.full(name):
                 self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
-
-
-def _read(signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Batch:
-    batch = normalise(parse(signal, body))
-    charge(batch)
-    return batch

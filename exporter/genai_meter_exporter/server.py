@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
+from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import open_prices
-from genai_meter_exporter.config import Config
+from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
@@ -22,6 +24,8 @@ from genai_meter_exporter.receive import grpc as otlp_grpc
 from genai_meter_exporter.receive.http import OtlpHttp
 from genai_meter_exporter.receive.status import StatusHttp
 from genai_meter_exporter.store.sqlite import SqliteStore
+
+logger: Final = logging.getLogger("genai_meter_exporter")
 
 
 class ListenError(Exception):
@@ -64,22 +68,37 @@ class Exporter:
             queue_requests=limits.queue_requests,
             queue_bytes=limits.queue_bytes,
             group_records=limits.group_records,
+            attribution=AttributionMap(config.attribution.rules),
         )
         self._exposition = Exposition(MeterCollector(counters, bounds, self._facts))
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
 
-    async def serve(self, started: Callable[[], None]) -> None:
-        """Listen until told to stop; then finish what is under way, commit it, answer it. Calls `started` once."""
+    async def serve(self, started: Callable[[], None], read_again: Callable[[], Config] | None = None) -> None:
+        """Listen until told to stop; then finish what is under way, commit it, answer it. Calls `started` once.
+
+        On SIGHUP the rules of attribution are taken from what `read_again` gives; the rest needs a new start.
+        """
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        if read_again is not None:
+            loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
         self.pipeline.start()
         try:
             await self._listen(stop, started)
         finally:
             await asyncio.to_thread(self.pipeline.stop)
+
+    def _reload(self, read_again: Callable[[], Config]) -> None:
+        try:
+            rules = read_again().attribution.rules
+        except ConfigError as error:
+            logger.error("the configuration is kept as it was: %s", error)
+            return
+        self.pipeline.attribution = AttributionMap(rules)
+        logger.info("the rules of attribution were read again: %d", len(rules))
 
     async def _listen(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         listen, limits = self._config.listen, self._config.limits

@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         exporter = Exporter(
             config, configuration.data_directory(options.data_dir), configuration.overlay(config, options.config)
         )
-        asyncio.run(exporter.serve(lambda: _announce(exporter)))
+        asyncio.run(exporter.serve(lambda: _announce(exporter), lambda: configuration.load(options.config)))
     except (ConfigError, PriceError, StoreError, ListenError) as error:
         print(f"genai-meter serve: {error}", file=sys.stderr)
         return 2
