@@ -44,9 +44,8 @@ def main() -> None:
     if mode == "on":
         from genai_meter import instrumentor
 
-        for found in vars(instrumentor).values():
-            if isinstance(found, type) and issubclass(found, instrumentor.LibraryInstrumentor) and "library" in vars(found):
-                found().instrument(skip_dep_check=True)
+        for found in instrumentor.LibraryInstrumentor.__subclasses__():
+            found().instrument(skip_dep_check=True)
     cases: dict[str, Any] = importlib.import_module(f"tests.frameworks.{framework}_cases").CASES
     results: dict[str, Any] = {}
     for name, case in cases.items():
@@ -54,7 +53,7 @@ def main() -> None:
         results[name] = {
             "result": result,
             "events": [_told(item.log_record.attributes) for item in logs.get_finished_logs()],
-            "spans": [span.name for span in spans.get_finished_spans() if span.instrumentation_scope.name == "genai_meter"],
+            "spans": [span.name for span in spans.get_finished_spans() if _ours(span)],
         }
         spans.clear()
         logs.clear()
@@ -64,6 +63,10 @@ def main() -> None:
 
         errors = dict(internal_errors)
     Path(output).write_text(json.dumps({"cases": results, "errors": errors}))
+
+
+def _ours(span: Any) -> bool:
+    return span.instrumentation_scope.name == "genai_meter"
 
 
 def _told(attributes: Any) -> dict[str, Any]:

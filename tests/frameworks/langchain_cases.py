@@ -8,7 +8,6 @@ import os
 from typing import Any
 from uuid import UUID
 
-import openai
 from genai_meter import attribute
 from langchain_core.documents import Document
 from langchain_core.prompts import ChatPromptTemplate
@@ -19,20 +18,16 @@ from langgraph.checkpoint.memory import MemorySaver
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.prebuilt import create_react_agent
 
+from tests.frameworks.direct import direct
+
 LOOP = asyncio.Runner()
 MODEL = ChatOpenAI(model="gpt-4o", base_url=os.environ["OPENAI_BASE_URL"])
 RUN = UUID("00000000-0000-4000-8000-00000000000a")
 
 
-def direct(prompt: str = "Hello there") -> str | None:
-    """A call of the provider's own client."""
-    answer = openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=[{"role": "user", "content": prompt}])
-    return answer.choices[0].message.content
-
-
 def weather(city: str) -> str:
     """The weather of a city."""
-    return direct(city) or ""
+    return direct(city)
 
 
 class Shelf(BaseRetriever):
@@ -91,7 +86,9 @@ def chain_stream_async() -> Any:
 
 
 def batch() -> Any:
-    return [answer.content for answer in CHAIN.batch([{"topic": f"Number {n}"} for n in range(3)], {"run_name": "many"})]
+    return [
+        answer.content for answer in CHAIN.batch([{"topic": f"Number {n}"} for n in range(3)], {"run_name": "many"})
+    ]
 
 
 def graph() -> Any:
