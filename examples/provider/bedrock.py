@@ -22,6 +22,8 @@ MODEL: Final = re.compile(r"/model/(.+)/(converse|converse-stream|invoke|invoke-
 AGENT: Final = re.compile(r"/agents/[^/]+(?:/agentAliases/[^/]+/sessions/[^/]+/text)?")
 AGENTS_MODEL: Final = "amazon.nova-pro-v1:0"
 """Behind every agent that does not name its own."""
+HIDDEN: Final = "claude-haiku-4-5-20251001"
+"""Behind every ARN that does not name its model."""
 EVENT_STREAM: Final = "application/vnd.amazon.eventstream"
 ERRORS: Final = {
     400: "ValidationException",
@@ -189,9 +191,8 @@ def _invoke(request: Request, model: str, stream: bool) -> Reply:
 
 def _claude(request: Request, model: str, stream: bool) -> Reply:
     request.body["stream"] = stream
-    reply = anthropic_messages.messages(
-        request, model.rpartition("/")[2].rpartition("anthropic.")[2].partition("-v1")[0]
-    )
+    named = model.rpartition("anthropic.")[2].partition("-v1")[0]
+    reply = anthropic_messages.messages(request, named if named.startswith("claude-") else HIDDEN)
     told = cast(JSON, reply.usage)
     usage = {
         "inputTokens": told["input_tokens"],
@@ -269,8 +270,8 @@ def _agent(request: Request) -> Reply:
         usage = {"inputTokens": tokens(prompt), "outputTokens": output}
         asked = {"traceId": step, "foundationModel": model, "text": prompt}
         answered: JSON = {"traceId": step, "metadata": {"usage": usage}}
-        for told in ({"modelInvocationInput": asked}, {"modelInvocationOutput": answered}):
-            frames.append(frame("trace", {"sessionId": "s", "trace": {step: told}}))
+        told = ({"modelInvocationInput": asked}, {"modelInvocationOutput": answered})
+        frames += [frame("trace", {"sessionId": "s", "trace": {step: part}}) for part in told]
     if not body.get("enableTrace"):
         frames.clear()
     frames.append(frame("chunk", {"bytes": b64encode("".join(words).encode()).decode()}))

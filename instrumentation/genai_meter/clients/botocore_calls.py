@@ -149,6 +149,10 @@ class Exchange:
         """Apply what the guard decided, on a copy."""
         dialect: Dialect = self.call.prepared.dialect
         changed: dict[str, Any] = dialect.apply(self._body, **(self.call.decision.change or {}))  # pyright: ignore[reportArgumentType]
+        model = changed.get("modelId")
+        if model != self._body.get("modelId"):
+            # The answer of most models does not name the model.
+            self.call.reading.model = model
         if self._body is self.params:
             self.params = changed
             return

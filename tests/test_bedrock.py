@@ -1,0 +1,500 @@
+"""The seam of botocore on its real clients: what the matrix of callers does not show."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import importlib
+import io
+import json
+import re
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wrapt
+from emission_kit import Telemetry
+from emission_kit import telemetry as pipeline
+from genai_meter import emit, guard, safety
+from genai_meter.call import Prepared
+from genai_meter.clients.botocore import NOT_METERED
+from genai_meter.dialects.bedrock_invoke import BedrockInvoke
+from genai_meter.instrumentor import BotocoreInstrumentor
+from opentelemetry import trace
+
+from examples.provider import Provider
+from tests import aws_kit
+
+HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
+ARN = "arn:aws:bedrock:us-east-1:123456789012:"
+TURNS: Any = [{"role": "user", "content": [{"text": "Where to?"}]}]
+ASK: Any = {"modelId": HAIKU, "messages": TURNS, "inferenceConfig": {"maxTokens": 9}}
+CLAUDE: Any = {
+    "anthropic_version": "bedrock-2023-05-31",
+    "max_tokens": 9,
+    "messages": [{"role": "user", "content": "Where to?"}],
+}
+INVOKE: Any = {"modelId": HAIKU, "body": json.dumps(CLAUDE)}
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    """botocore metered, into memory."""
+    with pipeline(HASH_KEY="k:0123456789abcdef") as kept:
+        BotocoreInstrumentor().instrument()
+        safety.internal_errors.clear()
+        yield kept
+        BotocoreInstrumentor().uninstrument()
+        assert dict(safety.internal_errors) == {}
+
+
+def client(provider: Provider, service: str = "bedrock-runtime", trouble: str = "", **settings: Any) -> Any:
+    made = aws_kit.client(service, provider.url, **settings)
+    if trouble:
+        aws_kit.add_header(made, "x-scenario", trouble)
+    return made
+
+
+def only_event(telemetry: Telemetry) -> Mapping[str, Any]:
+    emit.flush()
+    (event,) = telemetry.events
+    return event.attributes
+
+
+def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:
+    monkeypatch.setattr(guard, "decide", decide)
+
+
+# --- one call
+def test_a_call_whole(telemetry: Telemetry, provider: Provider) -> None:
+    client(provider).converse(**ASK)
+    event = only_event(telemetry)
+    told = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "aws.bedrock",
+        "gen_ai.request.model": HAIKU,
+        "gen_ai.request.max_tokens": 9,
+        "server.address": "127.0.0.1",
+        "cloud.region": "us-east-1",
+        "genai_meter.id_family": "bedrock.converse",
+        "genai_meter.sdk": "botocore.BedrockRuntime",
+        "genai_meter.status": "ok",
+        "genai_meter.request.messages": 1,
+        "gen_ai.usage.input_tokens": 3,
+        "gen_ai.usage.output_tokens": 9,
+        "gen_ai.response.finish_reasons": '["max_tokens"]',
+        "http.response.status_code": 200,
+        # 3 × 1.10 + 9 × 5.50 USD a million: the regional price
+        "genai_meter.cost.effective": 52_800_000,
+        "genai_meter.cost.status": "exact",
+    }
+    assert {name: event.get(name) for name in told} == told
+    assert event["genai_meter.api_key.fingerprint"].startswith("k:")
+    (span,) = telemetry.spans
+    assert (span.name, span.kind) == (f"chat {HAIKU}", trace.SpanKind.CLIENT)
+    assert (span.attributes or {})["gen_ai.usage.cost.amount"] == 0.0000528
+
+
+def test_a_client_made_before_and_the_way_back(provider: Provider) -> None:
+    made = client(provider)
+    base = importlib.import_module("botocore.client").BaseClient
+    original = base._make_api_call
+    with pipeline() as kept:
+        BotocoreInstrumentor().instrument()
+        assert base._make_api_call is not original
+        made.converse(**ASK)
+        BotocoreInstrumentor().uninstrument()
+        made.converse(**ASK)
+        assert len(kept.events) == 1
+        BotocoreInstrumentor().instrument()
+        made.converse(**ASK)
+        BotocoreInstrumentor().uninstrument()
+        assert len(kept.events) == 2
+    assert base._make_api_call is original
+
+
+def test_between_two_wrappers_of_others(provider: Provider) -> None:
+    base = importlib.import_module("botocore.client").BaseClient
+    seen: list[str] = []
+
+    def note(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
+        seen.append(f"{type(instance).__name__}.{args[0]}")
+        return wrapped(*args, **kwargs)
+
+    original = base._make_api_call
+    with pipeline() as kept:
+        wrapt.wrap_function_wrapper(base, "_make_api_call", note)
+        BotocoreInstrumentor().instrument()
+        wrapt.wrap_function_wrapper(base, "_make_api_call", note)
+        client(provider).converse(**ASK)
+        assert seen == ["BedrockRuntime.Converse"] * 2
+        assert len(kept.events) == 1
+        BotocoreInstrumentor().uninstrument()
+        client(provider).converse(**ASK)
+        assert len(kept.events) == 1
+        base._make_api_call = original
+
+
+def test_the_span_is_current_while_the_request_is_made(telemetry: Telemetry, provider: Provider) -> None:
+    made, current = client(provider), []
+
+    def note(**_: Any) -> None:
+        current.append(trace.get_current_span().get_span_context().span_id)
+
+    made.meta.events.register("before-send.*", note)
+    stream = made.converse_stream(**ASK)["stream"]
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    list(stream)
+    (span,) = telemetry.spans
+    assert span.context is not None
+    assert current == [span.context.span_id]
+
+
+def test_each_attempt_is_told(telemetry: Telemetry, provider: Provider) -> None:
+    retries = {"mode": "standard", "total_max_attempts": 3}
+    client(provider, trouble="429x1", retries=retries).converse(**ASK)
+    event = only_event(telemetry)
+    attempts: list[dict[str, Any]] = json.loads(event["genai_meter.attempts"])
+    assert [attempt["status"] for attempt in attempts] == [429, 200]
+    assert attempts[0]["error_type"] == "ThrottlingException"
+    assert attempts[0]["request_id"] != attempts[1]["request_id"]
+    assert event["genai_meter.status"] == "ok"
+
+
+def test_errands_of_the_client_are_no_attempts(telemetry: Telemetry, provider: Provider) -> None:
+    made, other = client(provider), client(provider, "sts")
+
+    def fetch_credentials(**_: Any) -> None:
+        with pytest.raises(Exception, match="Unable to parse response"):
+            other.get_caller_identity()
+
+    made.meta.events.register("before-sign.*", fetch_credentials)
+    made.converse(**ASK)
+    assert len(provider.attempts) == 2
+    event = only_event(telemetry)
+    assert (event["genai_meter.status"], event.get("genai_meter.attempts")) == ("ok", None)
+
+
+def test_an_answer_that_nobody_sent_for_is_no_call(telemetry: Telemetry, provider: Provider) -> None:
+    made = client(provider)
+    answer: Any = {
+        "output": {"message": {"role": "assistant", "content": [{"text": "North"}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 3, "outputTokens": 1, "totalTokens": 4},
+        "metrics": {"latencyMs": 1},
+    }
+    with importlib.import_module("botocore.stub").Stubber(made) as stubber:
+        stubber.add_response("converse", answer)
+        assert made.converse(**ASK)["stopReason"] == "end_turn"
+    assert (telemetry.events, telemetry.spans) == ([], [])
+
+
+# --- who served, at what price
+@pytest.mark.parametrize(
+    ("model", "served", "pico", "status"),
+    [
+        (HAIKU, None, 52_800_000, "exact"),
+        ("global.anthropic.claude-haiku-4-5-20251001-v1:0", None, 48_000_000, "exact"),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", None, 52_800_000, "exact"),
+        (f"{ARN}inference-profile/{HAIKU}", HAIKU, 52_800_000, "exact"),
+        (
+            f"{ARN}inference-profile/global.anthropic.claude-haiku-4-5-20251001-v1:0",
+            "global.anthropic.claude-haiku-4-5-20251001-v1:0",
+            48_000_000,
+            "exact",
+        ),
+        (
+            "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0",
+            "amazon.nova-lite-v1:0",
+            2_340_000,
+            "exact",
+        ),
+        (f"{ARN}application-inference-profile/a1b2", None, None, "unpriced"),
+        (f"{ARN}provisioned-model/a1b2", None, None, "unpriced"),
+        (f"{ARN}imported-model/a1b2", None, None, "unpriced"),
+        # It says which model it took: Nova Pro, 3 × 0.80 + 9 × 3.20 USD a million.
+        (f"{ARN}default-prompt-router/anthropic.claude:1", "amazon.nova-pro-v1:0", 31_200_000, "exact"),
+    ],
+)
+def test_converse_by_every_name_of_a_model(
+    telemetry: Telemetry, provider: Provider, model: str, served: str | None, pico: int | None, status: str
+) -> None:
+    client(provider).converse(**{**ASK, "modelId": model})
+    event = only_event(telemetry)
+    assert event.get("gen_ai.response.model") == served
+    assert (event.get("genai_meter.cost.effective"), event["genai_meter.cost.status"]) == (pico, status)
+    opaque = "arn:" in model and "/" in model and served in (None, "amazon.nova-pro-v1:0")
+    assert event.get("genai_meter.deployment") == (model if opaque else None)
+    assert event.get("genai_meter.provider.account") == ("123456789012" if opaque else None)
+
+
+@pytest.mark.parametrize(
+    ("resource", "pico", "status"),
+    [
+        ("application-inference-profile/a1b2", 52_800_000, "estimated"),
+        ("prompt-router/a1b2", 52_800_000, "estimated"),
+        ("provisioned-model/a1b2", None, "unpriced"),
+    ],
+)
+def test_a_served_model_behind_an_arn_is_never_priced_as_certain(
+    telemetry: Telemetry, provider: Provider, resource: str, pico: int | None, status: str
+) -> None:
+    client(provider).invoke_model(modelId=ARN + resource, body=json.dumps(CLAUDE))["body"].read()
+    event = only_event(telemetry)
+    assert event["gen_ai.response.model"] == "claude-haiku-4-5-20251001"
+    assert (event.get("genai_meter.cost.effective"), event["genai_meter.cost.status"]) == (pico, status)
+    assert event["genai_meter.cost.reasons"] == ('["geo_unknown"]' if pico else '["unknown_model"]')
+
+
+@pytest.mark.parametrize(
+    ("more", "tier", "speed", "reason"),
+    [
+        ({"serviceTier": {"type": "flex"}}, "flex", None, "context_unmatched:service_tier=flex"),
+        ({"serviceTier": {"type": "default"}}, "default", None, None),
+        ({"performanceConfig": {"latency": "optimized"}}, None, "optimized", "context_unmatched:speed=optimized"),
+    ],
+)
+def test_tiers_and_latency(
+    telemetry: Telemetry, provider: Provider, more: dict[str, Any], tier: str, speed: str, reason: str | None
+) -> None:
+    client(provider).converse(**ASK, **more)
+    event = only_event(telemetry)
+    assert (event.get("genai_meter.tier"), event.get("genai_meter.speed")) == (tier, speed)
+    assert event.get("genai_meter.cost.reasons") == (json.dumps([reason]) if reason else None)
+    assert event["genai_meter.cost.status"] == ("estimated" if reason else "exact")
+
+
+# --- the guard
+def test_the_guard_changes_a_copy_of_converse(
+    telemetry: Telemetry, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change = {"model": "us.amazon.nova-lite-v1:0", "max_tokens": 4}
+    decide_by(monkeypatch, lambda _: guard.Decision("degrade", rule="cheap", change=change))
+    ask = copy.deepcopy(ASK)
+    client(provider).converse(**ask)
+    assert ask == ASK
+    (served,) = provider.served
+    assert (served.model, served.request["inferenceConfig"]) == ("us.amazon.nova-lite-v1:0", {"maxTokens": 4})
+    event = only_event(telemetry)
+    assert (event["gen_ai.request.model"], event["gen_ai.response.model"]) == (HAIKU, "us.amazon.nova-lite-v1:0")
+    # 3 × 0.06 + 4 × 0.24 USD a million
+    assert event["genai_meter.cost.effective"] == 1_140_000
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "place", "bound"),
+    [
+        (HAIKU, CLAUDE, "max_tokens", 4),
+        ("amazon.titan-text-lite-v1", {"inputText": "Where to?"}, "textGenerationConfig", {"maxTokenCount": 4}),
+        ("us.amazon.nova-lite-v1:0", {"messages": TURNS}, "inferenceConfig", {"maxTokens": 4}),
+        ("meta.llama3-8b-instruct-v1:0", {"prompt": "Where to?", "max_gen_len": 50}, "max_gen_len", 4),
+        ("meta.llama3-8b-instruct-v1:0", {"prompt": "Where to?"}, "max_gen_len", 4),
+        ("mistral.mistral-7b-instruct-v0:2", {"prompt": "Where to?", "max_tokens": 2}, "max_tokens", 2),
+        ("us.deepseek.r1-v1:0", {"prompt": "Where to?"}, "max_tokens", 4),
+    ],
+)
+def test_the_guard_lowers_the_bound_inside_every_vendors_body(
+    telemetry: Telemetry,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    model: str,
+    body: dict[str, Any],
+    place: str,
+    bound: Any,
+) -> None:
+    decide_by(monkeypatch, lambda _: guard.Decision("degrade", change={"max_tokens": 4}))
+    given = json.dumps(body).encode()
+    client(provider).invoke_model(modelId=model, body=given)["body"].read()
+    (served,) = provider.served
+    assert {name: value for name, value in served.request.items() if name != "stream"} == {**body, place: bound}
+    assert given == json.dumps(body).encode()
+    assert only_event(telemetry)["genai_meter.guard.action"] == "degrade"
+
+
+@pytest.mark.parametrize(
+    ("model", "sent"),
+    [("global.anthropic.claude-haiku-4-5-20251001-v1:0",) * 2, ("us.amazon.nova-lite-v1:0", HAIKU)],
+)
+def test_the_guard_changes_the_model_of_a_body_within_its_vendor(
+    telemetry: Telemetry, provider: Provider, monkeypatch: pytest.MonkeyPatch, model: str, sent: str
+) -> None:
+    decide_by(monkeypatch, lambda _: guard.Decision("reroute", change={"model": model}))
+    client(provider).invoke_model(**INVOKE)["body"].read()
+    assert provider.attempts[0].path == f"/model/{sent.replace(':', '%3A')}/invoke"
+    assert provider.served[0].request.keys() - {"stream"} == CLAUDE.keys()
+    assert only_event(telemetry)["genai_meter.cost.effective"] == (48_000_000 if sent == model else 52_800_000)
+
+
+def test_a_blocked_call_sends_nothing(
+    telemetry: Telemetry, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def block(_: Prepared) -> guard.Decision:
+        raise guard.Blocked("over budget")
+
+    decide_by(monkeypatch, block)
+    with pytest.raises(guard.Blocked, match="over budget"):
+        client(provider).converse(**ASK)
+    assert provider.attempts == []
+    assert only_event(telemetry)["genai_meter.status"] == "blocked"
+
+
+# --- bodies and streams
+def test_a_dropped_body_is_gone_at_once(telemetry: Telemetry, provider: Provider) -> None:
+    body = client(provider).invoke_model(**INVOKE)["body"]
+    gone = weakref.ref(body)
+    gc.disable()
+    try:
+        del body
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert only_event(telemetry)["genai_meter.status"] == "abandoned"
+
+
+def test_a_file_is_not_read_by_us(telemetry: Telemetry, provider: Provider) -> None:
+    class File(io.BytesIO):
+        reads = 0
+
+        def read(self, *args: Any) -> bytes:
+            File.reads += 1
+            return super().read(*args)
+
+    body = File(json.dumps(CLAUDE).encode())
+    made = client(provider)
+    made.invoke_model(modelId=HAIKU, body=body)["body"].read()
+    metered, File.reads = File.reads, 0
+    BotocoreInstrumentor().uninstrument()
+    body.seek(0)
+    made.invoke_model(modelId=HAIKU, body=body)["body"].read()
+    BotocoreInstrumentor().instrument()
+    assert metered == File.reads
+    assert only_event(telemetry)["gen_ai.usage.output_tokens"] == 9
+
+
+def test_an_error_of_ours_in_the_middle_of_a_stream(
+    telemetry: Telemetry, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(BedrockInvoke, "chunk", fail)
+    events = list(client(provider).invoke_model_with_response_stream(**INVOKE)["body"])
+    assert [json.loads(event["chunk"]["bytes"])["type"] for event in events][-1] == "message_stop"
+    assert safety.internal_errors.pop("Events.see") == len(events)
+    assert only_event(telemetry)["genai_meter.usage.source"] != "provider"
+
+
+def test_streams_in_threads(telemetry: Telemetry, provider: Provider) -> None:
+    made = client(provider, max_pool_connections=8)
+
+    def read() -> None:
+        for _ in range(5):
+            list(made.converse_stream(**ASK)["stream"])
+
+    threads = [threading.Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    emit.flush()
+    events = [event.attributes for event in telemetry.events]
+    assert len(events) == len(provider.served) == 40
+    assert sum(event["gen_ai.usage.output_tokens"] for event in events) == 40 * 9
+    assert len({event["genai_meter.call.id"] for event in events}) == 40
+
+
+# --- what is no chat
+def test_an_agents_models_are_billed_each(telemetry: Telemetry, provider: Provider) -> None:
+    made = client(provider, "bedrock-agent-runtime")
+    asked = {"sessionId": "s-1", "inputText": "Where to, and when?", "enableTrace": True}
+    list(made.invoke_inline_agent(foundationModel=HAIKU, instruction="Be short. " * 5, **asked)["completion"])
+    event = only_event(telemetry)
+    words = provider.served[0].usage or {}
+    assert event["gen_ai.operation.name"] == "invoke_agent"
+    assert event["gen_ai.conversation.id"] == "s-1"
+    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (10, words["outputTokens"])
+    assert event["genai_meter.cost.effective"] == 10 * 1_100_000 + words["outputTokens"] * 5_500_000
+
+
+def test_an_agent_that_tells_nothing_has_no_price(telemetry: Telemetry, provider: Provider) -> None:
+    made = client(provider, "bedrock-agent-runtime")
+    ids = {"agentId": "AGENT00001", "agentAliasId": "ALIAS00001"}
+    list(made.invoke_agent(**ids, sessionId="s-1", inputText="Where to?")["completion"])
+    event = only_event(telemetry)
+    assert (event["genai_meter.usage.source"], event["genai_meter.cost.status"]) == ("unknown", "unpriced")
+    assert "genai_meter.cost.effective" not in event
+
+
+def test_reranking_is_counted_by_the_hundred(telemetry: Telemetry, provider: Provider) -> None:
+    made = client(provider, "bedrock-agent-runtime")
+    model = "arn:aws:bedrock:us-west-2::foundation-model/cohere.rerank-v3-5:0"
+    document = {"type": "INLINE", "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": "North"}}}
+    made.rerank(
+        queries=[{"type": "TEXT", "textQuery": {"text": "Where?"}}],
+        sources=[document] * 101,
+        rerankingConfiguration={
+            "type": "BEDROCK_RERANKING_MODEL",
+            "bedrockRerankingConfiguration": {"modelConfiguration": {"modelArn": model}},
+        },
+    )
+    event = only_event(telemetry)
+    assert (event["gen_ai.operation.name"], event["genai_meter.usage.rerank_search"]) == ("rerank", 2)
+    assert (event["gen_ai.response.model"], event["genai_meter.cost.status"]) == ("cohere.rerank-v3-5:0", "unpriced")
+
+
+@pytest.mark.parametrize("read", [True, False])
+def test_pictures_are_counted(telemetry: Telemetry, provider: Provider, read: bool) -> None:
+    asked = {
+        "taskType": "TEXT_IMAGE",
+        "textToImageParams": {"text": "A van"},
+        "imageGenerationConfig": {"numberOfImages": 3, "width": 512, "height": 512, "quality": "premium"},
+    }
+    answer = client(provider).invoke_model(modelId="amazon.nova-canvas-v1:0", body=json.dumps(asked))
+    if read:
+        answer["body"].read()
+    del answer
+    event = only_event(telemetry)
+    assert (event["gen_ai.operation.name"], event["genai_meter.usage.images"]) == ("image", 3)
+    context = json.loads(event["genai_meter.price.context"])
+    assert (context["image_size"], context["image_quality"]) == ("512x512", "premium")
+
+
+def test_what_is_not_metered_is_documented_and_not_metered(telemetry: Telemetry, provider: Provider) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "instrumentation.md").read_text()
+    for service, operations, reason in NOT_METERED:
+        assert f"| `{service}` | {operations} | {reason} |" in page
+    with pytest.raises(Exception, match="404"):
+        client(provider).count_tokens(modelId=HAIKU, input={"converse": {"messages": TURNS}})
+    assert telemetry.events == []
+
+
+def test_every_metered_operation_exists() -> None:
+    from genai_meter.clients.botocore import SERVICES
+
+    for service, operations in SERVICES.items():
+        assert operations <= set(aws_kit.session().get_service_model(service).operation_names)
+
+
+def test_a_program_without_bedrock_loads_nothing_of_the_meter() -> None:
+    script = """
+import sys
+from genai_meter.instrumentor import BotocoreInstrumentor
+BotocoreInstrumentor().instrument()
+import botocore.session
+client = botocore.session.get_session().create_client("sqs", region_name="us-east-1", endpoint_url="http://127.0.0.1:9",
+    aws_access_key_id="a", aws_secret_access_key="b")
+try: client.list_queues()
+except Exception as error: print(type(error).__name__)
+print([name for name in sys.modules if re.match("genai_meter.(clients.bot|emit|pricing|dialects)", name)])
+"""
+    import subprocess
+    import sys
+
+    done = subprocess.run(
+        [sys.executable, "-c", "import re\n" + script], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert done.stdout.splitlines() == ["EndpointConnectionError", "['genai_meter.clients.botocore']"], done.stderr
+    assert not re.search("genai_meter", done.stderr)
