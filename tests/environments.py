@@ -116,7 +116,7 @@ CLIENTS: Final = Environment(
     ),
 )
 """The newest of every family that goes with the others."""
-LITELLM: Final = Environment("litellm", ("litellm==1.106.2",))
+LITELLM: Final = Environment("litellm", ("litellm==1.106.2", "mcp==2.3.0"))
 """Wants an older `openai`."""
 AIOBOTOCORE: Final = Environment("aiobotocore", ("aiobotocore==3.10.0", "openai==3.54.0", "anthropic==2.12.0"))
 """Wants an older `botocore`."""

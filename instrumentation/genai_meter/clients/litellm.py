@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from genai_meter import dialects, guard
 from genai_meter.call import Call, Target
-from genai_meter.clients import lifecycle
+from genai_meter.clients import lifecycle, raw
 from genai_meter.clients.patches import Patches
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import provider_of
@@ -97,7 +97,7 @@ def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
             raise
         finally:
             guarded(exchange.release)
-        guarded(exchange.returned, response)
+        guarded(_returned, exchange, response)
         return response
 
     return post
@@ -119,7 +119,7 @@ def _async(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]
             raise
         finally:
             guarded(exchange.release)
-        guarded(exchange.returned, response)
+        guarded(_returned, exchange, response)
         return response
 
     return post
@@ -160,6 +160,29 @@ def _send(exchange: Exchange) -> None:
     guarded(exchange.enter)
     guarded(exchange.begin)
     guarded(exchange.activate)
+
+
+def _returned(exchange: Exchange, response: Any) -> None:
+    if response.is_closed or response.status_code >= 400:
+        exchange.returned(response)
+        return
+    guarded(exchange.answered, response)
+    tail = Tail(exchange.call, response.headers, response.__class__)
+    tail.watch(response)
+    raw.listen(response, tail)
+
+
+class Tail(raw.Bytes):
+    """The bytes of a stream. Ends with the last event that matters: litellm may read no further, and keeps it."""
+
+    __slots__ = ()
+
+    def take(self, item: bytes) -> bool:
+        super().take(item)
+        reading = self.call.reading
+        if reading.terminal and reading.fidelity == "final":
+            guarded(self.exhausted)
+        return False
 
 
 def _failed(exchange: Exchange, error: BaseException) -> None:
