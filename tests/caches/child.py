@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import sys
@@ -16,16 +17,17 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 
+def _module(name: str) -> Any:
+    """A module that only the environment of this library has."""
+    return importlib.import_module(name)
+
+
 def langchain(url: str) -> dict[str, Callable[[], object]]:
     """A chat model and a text model, sync and async."""
-    from langchain_core.caches import InMemoryCache  # pyright: ignore[reportMissingImports]
-    from langchain_core.globals import set_llm_cache  # pyright: ignore[reportMissingImports]
-    from langchain_core.language_models.fake import FakeListLLM  # pyright: ignore[reportMissingImports]
-    from langchain_openai import ChatOpenAI  # pyright: ignore[reportMissingImports]
-
-    set_llm_cache(InMemoryCache())
-    chat: Any = ChatOpenAI(model="gpt-4o", api_key="k", base_url=f"{url}/v1")
-    text: Any = FakeListLLM(responses=["first", "second"])
+    core, fake = _module("langchain_core.caches"), _module("langchain_core.language_models.fake")
+    _module("langchain_core.globals").set_llm_cache(core.InMemoryCache())
+    chat = _module("langchain_openai").ChatOpenAI(model="gpt-4o", api_key="k", base_url=f"{url}/v1")
+    text = fake.FakeListLLM(responses=["first", "second"])
     return {
         "sync": lambda: [chat.invoke("hello").content for _ in range(2)],
         "async": lambda: asyncio.run(chat.ainvoke("hello")).content,
@@ -35,11 +37,8 @@ def langchain(url: str) -> dict[str, Callable[[], object]]:
 
 def litellm(url: str) -> dict[str, Callable[[], object]]:
     """Completions and embeddings, sync and async."""
-    import litellm as library  # pyright: ignore[reportMissingImports]
-    from litellm.caching.caching import Cache  # pyright: ignore[reportMissingImports]
-
-    library_: Any = library
-    library_.cache = Cache()
+    library = _module("litellm")
+    library.cache = _module("litellm.caching.caching").Cache()
     asked: dict[str, Any] = {
         "model": "openai/gpt-4o",
         "messages": [{"role": "user", "content": "hello"}],
@@ -51,15 +50,15 @@ def litellm(url: str) -> dict[str, Callable[[], object]]:
 
     async def embedded() -> int:
         for _ in range(2):
-            await library_.aembedding(**embed)
+            await library.aembedding(**embed)
             await asyncio.sleep(0.2)  # the answer is put into the cache by a task of its own
         return 2
 
     async def asked_again() -> str:
-        return (await library_.acompletion(**asked)).choices[0].message.content
+        return (await library.acompletion(**asked)).choices[0].message.content
 
     return {
-        "sync": lambda: [library_.completion(**asked).choices[0].message.content for _ in range(2)],
+        "sync": lambda: [library.completion(**asked).choices[0].message.content for _ in range(2)],
         "async": lambda: asyncio.run(asked_again()),
         "embeddings": lambda: asyncio.run(embedded()),
     }
