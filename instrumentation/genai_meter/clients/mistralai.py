@@ -261,24 +261,23 @@ def _begin(hooks: Any, request: Any, sent: Any) -> None:
     if exchange is None:
         return
     sent.extensions[EXTENSION] = exchange
-    native = _native_span(hooks, sent)
-    if native is None:
-        exchange.begin()
-        return
-    call = exchange.call
-    if call.span is not None and not call.span_is_ours and call.span is not native:
-        # That of an attempt before, which its owner has forgotten.
-        interop.release(call.span)
-        call.span = None
-    if _is_wrapper(native):
-        # Not yet the current one: the library makes it so later, if at all.
-        token = attach(set_span_in_context(native))
-        try:
-            exchange.begin()
-        finally:
-            detach(token)
-    else:
+    native = sent.extensions.get("_tracing_span")
+    if isinstance(native, Span) and not _is_wrapper(native):
+        call = exchange.call
+        if call.span is not None and not call.span_is_ours and call.span is not native:
+            # That of an attempt before, which its owner has forgotten.
+            interop.release(call.span)
+            call.span = None
         exchange.begin(native)
+        return
+    parent = native or _forgetful_span(hooks)
+    # Not yet the current one: the library makes it so later, if at all.
+    token = attach(set_span_in_context(parent)) if isinstance(parent, Span) else None
+    try:
+        exchange.begin()
+    finally:
+        if token is not None:
+            detach(token)
 
 
 def _is_wrapper(native: Span) -> bool:
@@ -287,13 +286,10 @@ def _is_wrapper(native: Span) -> bool:
     return isinstance(attributes, Mapping) and attributes.get(semconv.OPERATION_NAME) == INVOKE_AGENT
 
 
-def _native_span(hooks: Any, sent: Any) -> Span | None:
-    """The span that the library's own tracing made for this attempt."""
-    span = sent.extensions.get("_tracing_span")
-    if span is None:
-        spans = (getattr(hook, "request_span", None) for hook in hooks.before_request_hooks)
-        span = next((found for found in spans if found is not None), None)
-    return span if isinstance(span, Span) else None
+def _forgetful_span(hooks: Any) -> Any:
+    """Version 1 keeps one span for all calls of a client, and never ends those of failed calls: no place for ours."""
+    spans = (getattr(hook, "request_span", None) for hook in hooks.before_request_hooks)
+    return next((found for found in spans if found is not None), None)
 
 
 def _get_body_content(original: Callable[..., Any]) -> Callable[..., Any]:
