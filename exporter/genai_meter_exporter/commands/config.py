@@ -25,5 +25,5 @@ def run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         return 2
-    print(f"{options.file}: right; {len(found.attribution.rules)} rules of attribution")
+    print(f"{options.file}: right; {len(found.attribution.rules)} rule(s) of attribution")
     return 0
