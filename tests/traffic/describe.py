@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ def describe(value: Any) -> Any:
         return _exception(value)
     if hasattr(kind, "model_fields"):
         return _model(value)
+    if dataclasses.is_dataclass(kind):
+        return {"class": _name(kind), "fields": {name: describe(item) for name, item in vars(value).items()}}
     if hasattr(value, "read") and hasattr(value, "iter_bytes"):
         return {"class": _name(kind), "content": describe(value.read())}
     return {"class": _name(kind), "text": str(value) if isinstance(value, (str, int, float)) else ""}

@@ -31,7 +31,7 @@ from tests.environments import Environment
 from tests.traffic.calls import Call, NotReplayable
 from tests.traffic.recordings import Exchange
 
-NAMES: Final = ("bedrock", "google", "openai_anthropic")
+NAMES: Final = ("bedrock", "cohere", "google", "mistral", "compatible", "ollama", "huggingface", "openai_anthropic")
 """Modules of this folder; a library's own client before those that can do it too."""
 NONE: Final = "no client yet"
 

@@ -48,13 +48,20 @@ COMPATIBLE: Final = frozenset(
 """Providers whose OpenAI-compatible paths people call with the `openai` client."""
 
 
+OWN_CLIENTS: Final = frozenset({"deepgram", "writer", "aleph_alpha", "ibm.watsonx.ai", "aws.sagemaker", "replicate"})
+"""Providers behind no client that is metered."""
+GENERIC: Final = ("/api/v1/images", "/v1/videos")
+"""Starts of paths without a method, which people reach by the client's own `get` and `post`."""
+
 PROVIDERS: Final = COMPATIBLE | {"anthropic", "gcp.gemini", "gcp.vertex_ai"}
 METERED: Final = ("chat", "responses", "completions", "embeddings", "images", "audio", "moderation", "messages")
 
 
 def plan(exchange: Exchange) -> Call | None:
     """How to send a recorded request; None when another client does."""
-    if exchange.provider == "anthropic" and exchange.operation != "chat":
+    if exchange.detail in OWN_CLIENTS:
+        raise NotReplayable(f"{exchange.detail} has a client of its own, or none; not metered")
+    if exchange.operation == "messages" or (exchange.provider == "anthropic" and exchange.operation != "chat"):
         return _anthropic(exchange)
     if exchange.provider not in COMPATIBLE and exchange.operation != "chat":
         return None
@@ -87,7 +94,9 @@ def _openai(exchange: Exchange) -> Call | None:
     ours = exchange.provider == "openai"
     native = exchange.provider == "ollama" and path.startswith("/api/")
     if exchange.method != "POST" or end is None or native or "/threads" in path:
-        return _generic("openai", exchange) if ours else None
+        if exchange.bare_path == "/v1/stt":
+            raise NotReplayable("speech to text of x_ai: no client has a method for it")
+        return _generic("openai", exchange) if ours or exchange.bare_path.startswith(GENERIC) else None
     root, deployment, client = path.removesuffix(end), None, "openai"
     found = re.fullmatch(r"(.*)/openai/deployments/([^/]+)", root)
     if found:

@@ -100,6 +100,7 @@ SUFFIXES: Final = {
     "api/chat": "ollama",
     "api/generate": "ollama_generate",
     "api/embed": "ollama_embed",
+    "api/embeddings": "ollama_embed",
     "v1/ocr": "mistral_ocr",
     "fim/completions": "mistral_fim",
     "agents/completions": "mistral_agents",
