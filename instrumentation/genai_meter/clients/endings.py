@@ -83,9 +83,14 @@ class Ending:
     def left(self, error: BaseException | None) -> None:
         """The block in which the response could be read was left, perhaps by a generator that was dropped."""
         ending = self.latest()
-        if error is None or isinstance(error, GeneratorExit):
+        if ending not in _open:
+            return
+        if error is None:
+            ending._early("closed_early", ending.last_ns)
+        elif isinstance(error, GeneratorExit):
+            # A generator is closed, or dropped.
             ending._finalized("closed_early")
-        elif ending in _open:
+        else:
             ending.failed(error)
 
     def watch(self, response: object, stream: object = None) -> None:
