@@ -24,6 +24,16 @@ COUNTS: Final = {
 }
 """Field of the truth → attribute of the usage event, inclusive as the conventions want it."""
 
+PROCESSED: Final = {
+    "input_tokens": "genai_meter.processed.input_tokens",
+    "output_tokens": "genai_meter.processed.output_tokens",
+    "cache_read": "genai_meter.processed.cache_read_tokens",
+}
+"""The same, where something else than the tokens is billed."""
+
+BILLED: Final = {"billed_input": "gen_ai.usage.input_tokens", "billed_output": "gen_ai.usage.output_tokens"}
+"""Field of the truth → attribute, where the billed tokens are told beside the processed ones."""
+
 PARTS: Final = {
     "cache_write_5m": ("cache_write_5m",),
     "cache_write_1h": ("cache_write_1h",),
@@ -33,6 +43,8 @@ PARTS: Final = {
     "image_out": ("output_image",),
     "audio_seconds": ("audio_seconds_in",),
     "web_search_requests": ("web_search",),
+    "pages": ("pages",),
+    "search_units": ("rerank_search",),
 }
 """Field of the truth → buckets of the usage event that sum to it."""
 
@@ -103,9 +115,12 @@ def usage_difference(truth: Mapping[str, Any] | None, event: Mapping[str, Any]) 
         told = [name for name in COUNTS.values() if event.get(name)] if event.get(SOURCE) == "provider" else []
         return dict.fromkeys(told, "not told by the provider")
     expected, other_models = _with_iterations(truth)
+    counts = COUNTS | {name: attribute for name, attribute in BILLED.items() if name in expected}
+    if PROCESSED["input_tokens"] in event:
+        counts |= PROCESSED
     wrong: dict[str, tuple[object, object]] = {
         name: (expected.get(name) or 0, event.get(attribute, 0))
-        for name, attribute in COUNTS.items()
+        for name, attribute in counts.items()
         if (expected.get(name) or 0) != event.get(attribute, 0)
     }
     for name, buckets in PARTS.items():

@@ -10,7 +10,7 @@ from tests.traffic.server import asked_for_usage
 CACHED: Final = "more cached tokens told than input tokens: the total holds, the cached part is cut"
 OUTPUT: Final = "more reasoning, audio and image tokens told than output tokens: the total holds, a part is cut"
 CACHED_MODALITY: Final = "which of the cached tokens are the image's or the audio's is not told"
-BOTH: Final = "tokens and seconds of the same audio are told: the tokens are counted"
+BOTH: Final = "tokens and seconds of the same audio are told: what is billed is counted"
 ERROR: Final = "error and usage in one chunk: the client raises before anyone sees the usage"
 NULL: Final = "the server writes `usage: null` in each chunk, asked or not; hiding the usage we ask for hides it too"
 
@@ -27,7 +27,7 @@ def usage(exchange: Exchange) -> dict[str, str]:
     if n.get("cache_read") and "cached_audio" not in n:
         found |= dict.fromkeys(("audio_in", "image_in"), CACHED_MODALITY)
     if n.get("audio_seconds") and n.get("audio_in"):
-        found["audio_seconds"] = BOTH
+        found |= dict.fromkeys(("audio_seconds", "audio_in"), BOTH)
     if exchange.framing == "sse" and truth and b'"error"' in exchange.body:
         events = [fields(event) for event in sse_events(exchange.body)]
         if any(event.get("error") and event.get("usage") for event in events):
