@@ -1,4 +1,4 @@
-"""Prometheus, promtool, Alertmanager and amtool: from PATH, else out of Debian's packages.
+"""Prometheus, promtool, Alertmanager, amtool and PostgreSQL: from PATH, else out of Debian's packages.
 
 The packages are unpacked into `.tools/debian`; nothing is installed into the system and no service
 is started. `python -m examples.tools` fetches them once and prints where they are.
@@ -24,6 +24,7 @@ PACKAGES: Final = {
     "promtool": ("prometheus", "promtool"),
     "prometheus-alertmanager": ("prometheus-alertmanager",),
     "amtool": ("prometheus-alertmanager",),
+    "postgres": ("postgresql-15", "postgresql-17"),
 }
 """Tool → Debian packages that may hold it, in the order to try (newer releases split promtool off)."""
 
@@ -43,8 +44,13 @@ def find(tool: str) -> Path | None:
         on_path = shutil.which(name)
         if on_path:
             return Path(on_path)
-    unpacked = DIRECTORY / "usr" / "bin" / tool
-    return unpacked if os.access(unpacked, os.X_OK) else None
+    # Debian keeps PostgreSQL's servers beside each other, off PATH.
+    places = [Path("/usr/lib/postgresql"), DIRECTORY / "usr" / "lib" / "postgresql"] if tool == "postgres" else []
+    servers = [server for place in places for server in sorted(place.glob(f"*/bin/{tool}"), reverse=True)]
+    for found in (DIRECTORY / "usr" / "bin" / tool, *servers):
+        if os.access(found, os.X_OK):
+            return found
+    return None
 
 
 def need(tool: str) -> Path:

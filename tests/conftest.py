@@ -32,6 +32,15 @@ def vectors() -> Path:
     return _recorded("GENAI_METER_VECTORS", "reference/vectors.json")
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A database of a PostgreSQL server of the tests' own; skips where there can be none."""
+    from postgres_kit import served
+
+    with served() as server:
+        yield server.url("ledger")
+
+
 def _recorded(variable: str, default: str) -> Path:
     path = Path(os.environ.get(variable) or ROOT.parent / "shared" / default)
     if not path.exists():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import uuid
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from exporter_kit import NOW, Event, SpanOf, logs, traces
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
@@ -15,7 +17,7 @@ from genai_meter_exporter.charging import charge
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store import Query
-from genai_meter_exporter.store.base import Price, Restored, Tally, Written
+from genai_meter_exporter.store.base import Price, Restored, Store, Tally, Written
 from genai_meter_exporter.store.reader import SqliteReader
 from genai_meter_exporter.store.sqlite import SqliteStore
 
@@ -29,9 +31,17 @@ class Ledger:
         self.counters: dict[series.SeriesKey, int] = {}
         self.open()
 
+    def make(self) -> Store:
+        """A store over what is there."""
+        return SqliteStore(self.path, Bounds({}, 1000, 10_000), clock=lambda: NOW, **self._options)
+
+    def reader(self) -> Any:
+        """Another way in, that reads only."""
+        return SqliteReader(self.path)
+
     def open(self) -> Restored:
         """Open it; the counters are those of the store."""
-        self.store = SqliteStore(self.path, Bounds({}, 1000, 10_000), clock=lambda: NOW, **self._options)
+        self.store = self.make()
         restored = self.store.open()
         self.counters = dict(restored.values)
         return restored
@@ -78,7 +88,7 @@ class Ledger:
         cost = sum(row["cost"] or 0 for row in rows)
         assert self.total(series.LEDGER_COST) - self.total(series.LEDGER_CREDIT) == cost
         assert self.total(series.COST_USD) - self.total(series.CREDIT) == cost
-        reader = SqliteReader(self.path)
+        reader = self.reader()
         try:
             assert reader.totals() == (len(rows), cost)
             # An odd bound, far outside, makes the report read the rows instead of the roll-ups.
@@ -86,6 +96,51 @@ class Ledger:
             assert reader.report(Query(by)) == reader.report(Query(by, since_ns=1))
         finally:
             reader.close()
+
+
+class PostgresLedger(Ledger):
+    """A ledger in a schema of its own in a PostgreSQL database; several instances may share it."""
+
+    def __init__(self, url: str, *, instance: str = "one", **options: Any) -> None:
+        self.url = url
+        self.instance = instance
+        super().__init__(Path("unused"), **options)
+
+    @classmethod
+    def new(cls, database: str, **options: Any) -> PostgresLedger:
+        """An empty one."""
+        import psycopg
+
+        schema = f"ledger_{uuid.uuid4().hex}"
+        with psycopg.connect(database, autocommit=True) as connection:
+            connection.execute(f"CREATE SCHEMA {schema}")
+        return cls(f"{database}?options=-csearch_path%3D{schema}", **options)
+
+    def make(self) -> Store:
+        """A store over what is there."""
+        from genai_meter_exporter.store.postgres import PostgresStore
+
+        bounds = Bounds({}, 1000, 10_000)
+        return PostgresStore(self.url, bounds, instance=self.instance, clock=lambda: NOW, **self._options)
+
+    def reader(self) -> Any:
+        """Another way in, that reads only."""
+        from genai_meter_exporter.store.postgres_reader import PostgresReader
+
+        return PostgresReader(self.url)
+
+
+ENGINES = ("sqlite", "postgres")
+
+
+def ledger_of_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Ledger]:
+    """An empty ledger of the engine that the fixture is parametrised with."""
+    if request.param == "sqlite":
+        ledger = Ledger(tmp_path / "ledger.db")
+    else:
+        ledger = PostgresLedger.new(request.getfixturevalue("postgres"))
+    yield ledger
+    ledger.store.close()
 
 
 def batch_of(records: Sequence[Event | SpanOf]) -> Batch:

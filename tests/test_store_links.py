@@ -13,15 +13,12 @@ from genai_meter_exporter import series
 from genai_meter_exporter.store.base import StoreError, Tally
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_kit import Ledger, batch_of, foreign_span
+from ledger_kit import ENGINES, Ledger, PostgresLedger, batch_of, foreign_span, ledger_of_engine
 
 MINUTE = 60_000_000_000
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    """An empty store."""
-    return Ledger(tmp_path / "ledger.db")
+ledger = pytest.fixture(params=ENGINES)(ledger_of_engine)
 
 
 # --- one call, several producers --------------------------------------------------------------------
@@ -304,23 +301,37 @@ def histories(draw: st.DrawFn) -> tuple[list[tuple[Event, list[Event | SpanOf]]]
     return calls, [flat[a:b] for a, b in zip([0, *cuts], [*cuts, len(flat)], strict=True) if a < b]
 
 
+def check_history(
+    ledger: Ledger, history: tuple[list[tuple[Event, list[Event | SpanOf]]], list[list[int]]], *, reopened: bool
+) -> None:
+    """Each call is charged once, at the price of its event."""
+    calls, arrivals = history
+    records = [record for _, found in calls for record in found]
+    for arrival in arrivals:
+        ledger.send(*(records[index] for index in arrival))
+        ledger.check()
+        if reopened:
+            ledger.reopen()
+    rows = ledger.rows()
+    ledger.store.close()
+    assert set(rows) == {event.call_id for event, _ in calls}
+    for event, _ in calls:
+        tokens = event.attributes["genai_meter.usage.input"]
+        assert rows[event.call_id]["cost"] == tokens * 2_500_000 + 100 * 10_000_000
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(histories(), st.booleans())
 def test_every_history_charges_every_call_once(
     history: tuple[list[tuple[Event, list[Event | SpanOf]]], list[list[int]]], reopened: bool
 ) -> None:
-    calls, arrivals = history
-    records = [record for _, found in calls for record in found]
     with tempfile.TemporaryDirectory() as directory:
-        ledger = Ledger(Path(directory) / "ledger.db")
-        for arrival in arrivals:
-            ledger.send(*(records[index] for index in arrival))
-            ledger.check()
-            if reopened:
-                ledger.reopen()
-        rows = ledger.rows()
-        assert set(rows) == {event.call_id for event, _ in calls}
-        for event, _ in calls:
-            tokens = event.attributes["genai_meter.usage.input"]
-            assert rows[event.call_id]["cost"] == tokens * 2_500_000 + 100 * 10_000_000
-        ledger.store.close()
+        check_history(Ledger(Path(directory) / "ledger.db"), history, reopened=reopened)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(history=histories(), reopened=st.booleans())
+def test_every_history_charges_every_call_once_in_postgresql(
+    postgres: str, history: tuple[list[tuple[Event, list[Event | SpanOf]]], list[list[int]]], reopened: bool
+) -> None:
+    check_history(PostgresLedger.new(postgres), history, reopened=reopened)

@@ -1,4 +1,4 @@
-"""Files of older versions are upgraded when they are opened, and keep every figure."""
+"""The file: of older versions it is upgraded when it is opened, and keeps every figure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import sqlite3
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 from exporter_kit import NOW, usage_event
 from genai_meter_exporter import series
-from genai_meter_exporter.store import Query
+from genai_meter_exporter.store import Query, StoreError, open_readonly
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.reader import SqliteReader
 from ledger_kit import Ledger, foreign_span
@@ -79,3 +80,27 @@ def test_an_upgraded_ledger_goes_on(tmp_path: Path) -> None:
         ("acme", "2026-11"): (3, 4_125_000_000 + 5 * 10**12 + 3_500_000_000),
         ("zeta", "2026-11"): (1, 0),
     }
+
+
+def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.store.close()
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("INSERT INTO schema_version VALUES (99, 0)")
+    database.close()
+    with pytest.raises(StoreError, match="was written by a newer genai-meter"):
+        ledger.open()
+
+
+def test_every_commit_is_synced_under_full_and_none_under_normal(tmp_path: Path) -> None:
+    for mode, expected in (("FULL", 3), ("NORMAL", 0)):
+        ledger = Ledger(tmp_path / f"{mode}.db", synchronous=mode)
+        for _ in range(3):
+            ledger.send(usage_event())
+        assert ledger.store.syncs == expected
+        ledger.store.close()
+
+
+def test_there_is_no_store_to_read(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="there is no store at"):
+        open_readonly(tmp_path / "nothing.db")

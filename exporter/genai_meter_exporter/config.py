@@ -44,6 +44,17 @@ class StoreSection(_Section):
     path: str = "ledger.db"
     """The SQLite file; relative to the data directory."""
 
+    url: str | None = None
+    """`postgresql://user@host/database`: several exporters, one ledger. Without it, the SQLite file. A password belongs \
+into `PGPASSWORD` or a password file."""
+
+    instance: str | None = None
+    """Name of this exporter among those that share a database: its counters are its own share. Stable across restarts; \
+without it, the name of the host."""
+
+    retention_days: PositiveInt | None = None
+    """Calls that are older are removed, a day at a time; their roll-ups stay. Without it, all are kept."""
+
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """`FULL` syncs each commit before it is acknowledged. `NORMAL` is faster and survives a crash of the exporter, \
 but a power failure or a crash of the machine may lose events that were already acknowledged."""
@@ -245,9 +256,9 @@ def overlay(config: Config, file: Path | None) -> Path | None:
     return (file.parent if file else Path()) / config.prices.overlay
 
 
-def store_path(config: Config, chosen: str | None) -> Path:
-    """The ledger's file."""
-    return data_directory(chosen) / config.store.path
+def store_path(config: Config, chosen: str | None) -> str | Path:
+    """The ledger's file, or the URL of its database."""
+    return config.store.url or data_directory(chosen) / config.store.path
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:

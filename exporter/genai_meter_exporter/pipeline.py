@@ -228,6 +228,8 @@ class Pipeline:
         written = self._store.write(batches, shown, time.time_ns())
         if not shown and not any(batch.size for batch in batches):
             self._store.probe()
+        if written.restored is not None:
+            self._counters.restore(written.restored)
         with self._counters.lock:
             self._store.commit()
             self._counters.apply(written.deltas)

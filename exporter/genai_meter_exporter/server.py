@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -23,7 +24,7 @@ from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
 from genai_meter_exporter.receive.http import OtlpHttp
 from genai_meter_exporter.receive.status import StatusHttp
-from genai_meter_exporter.store.sqlite import SqliteStore
+from genai_meter_exporter.store import open_store
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
@@ -46,20 +47,13 @@ class Exporter:
 
     def __init__(self, config: Config, data_directory: Path, overlay: Path | None = None) -> None:
         self._config = config
-        self.store_path = data_directory / config.store.path
+        self.store_path = config.store.url or data_directory / config.store.path
         labels, limits = config.labels, config.limits
         self._facts = LiveFacts()
         self._facts.book_id, self._facts.book_time = open_prices(overlay)
         bounds = Bounds(labels.limits, labels.limit, labels.series_per_family)
         counters = Counters(config.metrics.scrape_interval_seconds)
-        store = SqliteStore(
-            self.store_path,
-            bounds,
-            synchronous=config.store.synchronous,
-            window_ns=int(config.linking.window_seconds * 1_000_000_000),
-            quarantine_rows=config.store.quarantine_rows,
-            busy_seconds=config.store.busy_seconds,
-        )
+        store = open_store(self.store_path, bounds, config)
         self.pipeline = Pipeline(
             store,
             counters,
@@ -86,6 +80,9 @@ class Exporter:
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
         self.pipeline.start()
+        # Records are many and live in no cycles: looking for some each 700 objects would cost a fifth of the time.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
         try:
             await self._listen(stop, started)
         finally:

@@ -12,7 +12,7 @@ from genai_meter_exporter import config as configuration
 from genai_meter_exporter.charging import PriceError
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.server import Exporter, ListenError
-from genai_meter_exporter.store.base import StoreError
+from genai_meter_exporter.store import StoreError, shown
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -60,4 +60,4 @@ def _announce(exporter: Exporter) -> None:
     width = max(map(len, exporter.addresses))
     for name, address in exporter.addresses.items():
         print(f"{name:<{width}}  {address}")
-    print(f"{'ledger':<{width}}  {exporter.store_path}", flush=True)
+    print(f"{'ledger':<{width}}  {shown(exporter.store_path)}", flush=True)

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import re
+import socket
 from pathlib import Path
 
-from genai_meter_exporter.store.base import Query, Reader, StoreError
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.config import Config
+from genai_meter_exporter.store.base import Query, Reader, Store, StoreError
 
-__all__ = ["Query", "Reader", "StoreError", "open_readonly"]
+__all__ = ["Query", "Reader", "Store", "StoreError", "open_readonly", "open_store", "shown"]
+
+Location = str | Path
+"""A database's URL or a file."""
 
 
-def open_readonly(path: str | Path) -> Reader:
+def open_readonly(location: Location) -> Reader:
     """Read a store, also while an exporter writes it; raises `StoreError` when there is none."""
+    if _is_url(location):
+        from genai_meter_exporter.store.postgres_reader import PostgresReader
+
+        return PostgresReader(str(location))
     from genai_meter_exporter.store.reader import SqliteReader
 
-    return SqliteReader(path)
+    return SqliteReader(location)
+
+
+def open_store(location: Location, bounds: Bounds, config: Config) -> Store:
+    """The store that a configuration names, to be opened by the one who writes it."""
+    window_ns = int(config.linking.window_seconds * 1_000_000_000)
+    store = config.store
+    if _is_url(location):
+        from genai_meter_exporter.store.postgres import PostgresStore
+
+        return PostgresStore(
+            str(location),
+            bounds,
+            instance=store.instance or socket.gethostname(),
+            synchronous=store.synchronous,
+            window_ns=window_ns,
+            quarantine_rows=store.quarantine_rows,
+            busy_seconds=store.busy_seconds,
+        )
+    from genai_meter_exporter.store.sqlite import SqliteStore
+
+    return SqliteStore(
+        Path(location),
+        bounds,
+        synchronous=store.synchronous,
+        window_ns=window_ns,
+        quarantine_rows=store.quarantine_rows,
+        busy_seconds=store.busy_seconds,
+    )
+
+
+def shown(location: Location) -> str:
+    """Where the store is, without a password."""
+    return re.sub(r"//([^:/@]*):[^@]*@", r"//\1:…@", str(location)) if _is_url(location) else str(location)
+
+
+def _is_url(location: Location) -> bool:
+    return isinstance(location, str) and location.startswith(("postgresql://", "postgres://"))

@@ -32,6 +32,8 @@ class Written:
     """One a batch, in order."""
     deltas: Deltas
     """What the counters gain."""
+    restored: Restored | None = None
+    """What they were before, where a lost connection has left them in doubt."""
 
 
 @dataclass(slots=True)
@@ -80,6 +82,10 @@ class Reader(Protocol):
         """The ledger row of a call, by its own id or by that of a record linked to it."""
         ...
 
+    def revisions(self, call_id: bytes) -> list[Mapping[str, Any]]:
+        """What the price of a call was, oldest first: `revision`, `recorded_at`, `reason`, `price` (JSON)."""
+        ...
+
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group: its dimensions and `cells.MEASURES`, money in pico-USD."""
         ...
@@ -124,6 +130,10 @@ class Store(Protocol):
 
     def probe(self) -> None:
         """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+        ...
+
+    def leads(self) -> bool:
+        """This exporter does the calendar's work on the ledger: of several, one at a time."""
         ...
 
     def top(self, dimension: str, limit: int) -> list[str]:

@@ -94,13 +94,14 @@ def write(db: sqlite3.Connection, events: Sequence[Beside], deltas: Deltas, boun
             continue
         db.executemany(
             f"INSERT INTO {kind} VALUES ({', '.join('?' * len(columns))})",
-            [_row(event, columns, now_ns) for event in new.values()],
+            [row_of(event, columns, now_ns) for event in new.values()],
         )
         for event in new.values():
             count(deltas, bounds, event)
 
 
-def _row(event: Beside, columns: Iterable[str], now_ns: int) -> tuple[Any, ...]:
+def row_of(event: Beside, columns: Iterable[str], now_ns: int) -> tuple[Any, ...]:
+    """A row of its table."""
     values = {**event.values, "id": event.key, "time_ns": event.time_ns, "recorded_at": now_ns}
     return tuple(map(values.get, columns))
 

@@ -61,9 +61,16 @@ class SqliteReader:
                 return dict(row)
         return None
 
+    def revisions(self, call_id: bytes) -> list[Mapping[str, Any]]:
+        """What the price of a call was, oldest first: `revision`, `recorded_at`, `reason`, `price` (JSON)."""
+        found = self._connection.execute(
+            "SELECT revision, recorded_at, reason, price FROM revision WHERE call_id = ? ORDER BY revision", (call_id,)
+        )
+        return [dict(row) for row in found]
+
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
-        sql, arguments = _from_rollup(query) if _rollup_can(query) else self._from_ledger(query)
+        sql, arguments = _from_rollup(query) if rollup_can(query) else self._from_ledger(query)
         try:
             rows = [dict(row) for row in self._connection.execute(sql, arguments)]
         except sqlite3.Error as error:
@@ -111,7 +118,8 @@ class SqliteReader:
         return _select("usage", query.by, sums, conditions, _ledger_expression), arguments
 
 
-def _rollup_can(query: Query) -> bool:
+def rollup_can(query: Query) -> bool:
+    """The roll-ups know the dimensions and the bounds."""
     return all(name in DIMENSIONS or name in PERIODS for name in (*query.by, *(n for n, _ in query.where))) and not any(
         bound is not None and bound % _GRAIN_NS for bound in (query.since_ns, query.until_ns)
     )
@@ -119,7 +127,7 @@ def _rollup_can(query: Query) -> bool:
 
 def _from_rollup(query: Query) -> tuple[str, list[Any]]:
     conditions, arguments = _conditions(query, _rollup_expression)
-    source, bounds = _quarters_and_days(query)
+    source, bounds = quarters_and_days(query)
     sums = [f"SUM({name}) AS {name}" for name in COUNTS]
     for name in MONEY:
         sums.append(f"SUM({name}_micro) AS {name}_micro")
@@ -128,7 +136,7 @@ def _from_rollup(query: Query) -> tuple[str, list[Any]]:
     return _select(table, query.by, sums, conditions, _rollup_expression), [*bounds, *arguments]
 
 
-def _quarters_and_days(query: Query) -> tuple[str, list[int]]:
+def quarters_and_days(query: Query) -> tuple[str, list[int]]:
     """Sums by cell: whole UTC days from their own table, the quarters of an hour before and after them."""
     since = None if query.since_ns is None else query.since_ns // 1_000_000_000
     until = None if query.until_ns is None else query.until_ns // 1_000_000_000

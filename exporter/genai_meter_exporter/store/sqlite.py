@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
-import json
 import os
 import sqlite3
 import time
@@ -17,11 +15,12 @@ import orjson
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
-from genai_meter_exporter.cells import DIMENSIONS, Measures
+from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.record import Batch, Quarantined
-from genai_meter_exporter.series import Deltas, Observations, SeriesKey
+from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store import beside, linking, rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
+from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
 from genai_meter_exporter.store.placing import Placing
@@ -93,7 +92,7 @@ class SqliteStore:
         with self._transaction():
             placing = Placing(self._rows, self._index, now_ns)
             placing.revise(call_id, price, reason)
-            deltas = self._deltas(placing)
+            deltas = gains(placing, self._bounds)
             self._rows.add_sums(placing.rollup(), deltas)
             return Written([], deltas)
 
@@ -122,6 +121,10 @@ class SqliteStore:
         except sqlite3.Error as error:
             self._undo()
             raise StoreError(f"the store cannot commit: {error}") from error
+
+    def leads(self) -> bool:
+        """The file has one writer."""
+        return True
 
     def top(self, dimension: str, limit: int) -> list[str]:
         """The values of a dimension with the highest cost, best first."""
@@ -169,19 +172,10 @@ class SqliteStore:
         for batch in batches:
             self.learn(batch.parents)
         tallies = placing.place(batches)
-        deltas = self._deltas(placing)
+        deltas = gains(placing, self._bounds)
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
         beside.write(self._db, [event for batch in batches for event in batch.beside], deltas, self._bounds, now_ns)
-        for tally in tallies:
-            series.count_ingest(
-                deltas,
-                (
-                    ("accepted", tally.accepted),
-                    ("duplicate", tally.duplicate),
-                    ("linked", tally.linked),
-                    ("quarantined", tally.quarantined),
-                ),
-            )
+        count_tallies(deltas, tallies)
         self._rows.add_sums(placing.rollup(), deltas)
         self._db.executemany(
             "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
@@ -195,31 +189,8 @@ class SqliteStore:
             self._db.execute("DELETE FROM span_parent WHERE seen < ?", (now_ns - self._window_ns,))
             self._db.execute("INSERT INTO span_parent VALUES (?, ?)", (now_ns, b"".join(self._parents)))
 
-    def _deltas(self, placing: Placing) -> Deltas:
-        deltas = Deltas()
-        gained: dict[tuple[str, ...], Measures] = {}
-        for (_, dimensions), what in placing.added.items():
-            before = gained.get(dimensions)
-            gained[dimensions] = tuple(what) if before is None else tuple(map(int.__add__, before, what))
-        for dimensions, what in gained.items():
-            series.add_cell(deltas, self._bounds, dimensions, what)
-        for old, new in placing.replaced:
-            series.replace_cell(deltas, self._bounds, old, new)
-        for (_, dimensions), what in placing.withdrawn:
-            series.withdraw_cell(deltas, self._bounds, dimensions, what)
-        observations = Observations(deltas, self._bounds)
-        for values, dimensions in placing.observed:
-            observations.observe(values, dimensions)
-        observations.close()
-        return deltas
-
     def _quarantine(self, records: Iterable[Quarantined], now_ns: int) -> None:
-        entries: list[tuple[Any, ...]] = []
-        for record in records:
-            # Not orjson: what is wrong with the record may be an integer or a depth that it refuses.
-            text = json.dumps(record.attributes, default=repr, sort_keys=True, ensure_ascii=False)
-            digest = hashlib.blake2b(f"{record.reason}\0{record.producer}\0{text}".encode(), digest_size=16).digest()
-            entries.append((digest, record.signal, record.reason, record.producer, text, now_ns, now_ns))
+        entries = [(*row, now_ns, now_ns) for row in quarantine_rows(records)]
         if not entries:
             return
         self._db.executemany(_UPSERT_QUARANTINE, entries)

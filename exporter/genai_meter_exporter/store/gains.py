@@ -1,0 +1,60 @@
+"""What an open transaction adds to the counters, and the rows of the quarantine: the same for every engine."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+
+from genai_meter_exporter import series
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cells import Measures
+from genai_meter_exporter.normalise.record import Quarantined
+from genai_meter_exporter.series import Deltas, Observations
+from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.placing import Placing
+
+
+def gains(placing: Placing, bounds: Bounds) -> Deltas:
+    """The counters' part of what was placed."""
+    deltas = Deltas()
+    gained: dict[tuple[str, ...], Measures] = {}
+    for (_, dimensions), what in placing.added.items():
+        before = gained.get(dimensions)
+        gained[dimensions] = tuple(what) if before is None else tuple(map(int.__add__, before, what))
+    for dimensions, what in gained.items():
+        series.add_cell(deltas, bounds, dimensions, what)
+    for old, new in placing.replaced:
+        series.replace_cell(deltas, bounds, old, new)
+    for (_, dimensions), what in placing.withdrawn:
+        series.withdraw_cell(deltas, bounds, dimensions, what)
+    observations = Observations(deltas, bounds)
+    for values, dimensions in placing.observed:
+        observations.observe(values, dimensions)
+    observations.close()
+    return deltas
+
+
+def count_tallies(deltas: Deltas, tallies: Sequence[Tally]) -> None:
+    """Records by what became of them."""
+    for tally in tallies:
+        series.count_ingest(
+            deltas,
+            (
+                ("accepted", tally.accepted),
+                ("duplicate", tally.duplicate),
+                ("linked", tally.linked),
+                ("quarantined", tally.quarantined),
+            ),
+        )
+
+
+def quarantine_rows(records: Iterable[Quarantined]) -> list[tuple[bytes, str, str, str, str]]:
+    """Digest, signal, reason, producer, record: the same mistake has one row."""
+    entries: dict[bytes, tuple[bytes, str, str, str, str]] = {}
+    for record in records:
+        # Not orjson: what is wrong with the record may be an integer or a depth that it refuses.
+        text = json.dumps(record.attributes, default=repr, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.blake2b(f"{record.reason}\0{record.producer}\0{text}".encode(), digest_size=16).digest()
+        entries[digest] = digest, record.signal, record.reason, record.producer, text
+    return list(entries.values())

@@ -1,0 +1,172 @@
+"""Reports from a PostgreSQL ledger, from any process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from genai_meter_exporter.cells import COUNTS, MEASURES, MONEY
+from genai_meter_exporter.normalise.own import time_prefix
+from genai_meter_exporter.normalise.record import Kind
+from genai_meter_exporter.store import beside
+from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.layout import COLUMNS
+from genai_meter_exporter.store.reader import quarters_and_days, rollup_can
+
+_PERIODS: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "month": "YYYY-MM"}
+_UNKNOWN: Final = "input_tokens IS NULL AND output_tokens IS NULL"
+_FROM_RAW: Final = {
+    "calls": "COUNT(*)",
+    "retries": "SUM(GREATEST(COALESCE(attempt_count, 1) - 1, 0))",
+    "unpriced_calls": f"COUNT(*) FILTER (WHERE cost_status = 'unpriced' AND NOT ({_UNKNOWN}))",
+    "unknown_usage_calls": f"COUNT(*) FILTER (WHERE cost_status = 'unpriced' AND {_UNKNOWN})",
+    **{name: f"SUM(COALESCE({name}, 0))" for name in COUNTS if name.endswith("_tokens")},
+    **{name: f"COALESCE(SUM({name}), 0)" for name in MONEY},
+}
+"""Measure → SQL over the ledger; the same figures as `cells.measures`."""
+
+
+class PostgresReader:
+    """A connection that reads only."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._db = psycopg.connect(url, row_factory=dict_row, autocommit=True, connect_timeout=10)
+            self._db.read_only = True
+            if self._db.execute("SELECT to_regclass('usage') AS found").fetchone() == {"found": None}:
+                self._db.close()
+                raise StoreError(
+                    "the database is no genai-meter store, or has never been opened by `genai-meter serve`"
+                )
+        except psycopg.Error as error:
+            raise StoreError(f"the database cannot be read: {_told(error)}") from None
+
+    def get(self, call_id: bytes) -> Mapping[str, Any] | None:
+        """The ledger row of a call, by its own id or by that of a record linked to it."""
+        return (
+            self._db.execute("SELECT * FROM usage WHERE call_id = %s", (call_id,)).fetchone()
+            or self._db.execute(
+                "SELECT usage.* FROM usage JOIN linked ON linked.charge = usage.call_id WHERE linked.call_id = %s",
+                (call_id,),
+            ).fetchone()
+        )
+
+    def revisions(self, call_id: bytes) -> list[Mapping[str, Any]]:
+        """What the price of a call was, oldest first: `revision`, `recorded_at`, `reason`, `price` (JSON)."""
+        return [
+            *self._db.execute(
+                "SELECT revision, recorded_at, reason, price FROM revision WHERE call_id = %s ORDER BY revision",
+                (call_id,),
+            )
+        ]
+
+    def report(self, query: Query) -> list[dict[str, Any]]:
+        """One row a group, the highest cost first; from the roll-ups when they can answer."""
+        sql, arguments = _from_rollup(query) if rollup_can(query) else _from_ledger(query)
+        try:
+            found = self._db.execute(sql, arguments).fetchall()
+        except psycopg.Error as error:
+            raise StoreError(f"the report failed: {_told(error)}") from None
+        rows = [
+            {**{name: row[name] for name in query.by}, **{name: int(row[name]) for name in MEASURES}} for row in found
+        ]
+        rows.sort(key=lambda row: (-row["cost"], -row["calls"], [str(row[name]) for name in query.by]))
+        return rows
+
+    def beside(self, kind: Kind, query: Query) -> list[dict[str, Any]]:
+        """One row a group of outcomes or cache hits: its dimensions, `events`, `successes`, `amount` in pico-USD."""
+        expression = _column(frozenset(beside.COLUMNS[kind]), "time_ns", kind)
+        conditions, arguments = _conditions(query, expression)
+        _bound(query, "time_ns", conditions, arguments)
+        sums = [
+            "COUNT(*) AS events",
+            f"{'COALESCE(SUM(success), 0)' if kind == 'outcome' else '0'} AS successes",
+            f"COALESCE(SUM({beside.AMOUNT[kind]}), 0) AS amount",
+        ]
+        sql = _select(kind, query.by, sums, conditions, expression)
+        found = self._db.execute(f"SELECT * FROM ({sql}) AS s WHERE events > 0", arguments).fetchall()
+        measures = ("events", "successes", "amount")
+        rows = [{name: int(row[name]) if name in measures else row[name] for name in row} for row in found]
+        rows.sort(key=lambda row: (-row["events"], [row[name] for name in query.by]))
+        return rows
+
+    def totals(self) -> tuple[int, int]:
+        """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
+        row = self._db.execute("SELECT COUNT(*) AS calls, COALESCE(SUM(cost), 0) AS cost FROM call").fetchone()
+        assert row is not None
+        return row["calls"], int(row["cost"])
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._db.close()
+
+
+_Expression = Callable[[str], str]
+
+
+def _from_rollup(query: Query) -> tuple[str, list[Any]]:
+    def expression(name: str) -> str:
+        return _period(name, "r.start") if name in _PERIODS else f'"{name}"'
+
+    conditions, arguments = _conditions(query, expression)
+    source, bounds = quarters_and_days(query)
+    table = f"({source.replace('?', '%s')}) AS r JOIN cell ON cell.id = r.cell"
+    sums = [f"SUM({name}) AS {name}" for name in MEASURES]
+    inner = _select(table, query.by, sums, conditions, expression)
+    return f"SELECT * FROM ({inner}) AS s WHERE calls > 0", [*bounds, *arguments]
+
+
+def _from_ledger(query: Query) -> tuple[str, list[Any]]:
+    expression = _column(frozenset(COLUMNS), "start", "the ledger")
+    conditions, arguments = _conditions(query, expression)
+    if query.since_ns is not None:
+        # The key starts with the call's time, to within its clock's truth: an hour of slack, then exactly.
+        conditions.append("call_id >= %s")
+        arguments.append(time_prefix(max(query.since_ns - 3_600_000_000_000, 0)))
+    _bound(query, '"start"', conditions, arguments)
+    inner = _select("usage", query.by, [f"{sql} AS {name}" for name, sql in _FROM_RAW.items()], conditions, expression)
+    return f"SELECT * FROM ({inner}) AS s WHERE calls > 0", arguments
+
+
+def _column(columns: frozenset[str], time: str, where: str) -> _Expression:
+    def expression(name: str) -> str:
+        if name in _PERIODS:
+            return _period(name, f'"{time}" / 1000000000')
+        if name not in columns:
+            raise StoreError(f"{where} has no column {name!r}")
+        if name == "model" and where == "the ledger":
+            return "COALESCE(model, request_model, '')"
+        if name in ("call_id", "id"):
+            return f"encode({name}, 'hex')"
+        return f"COALESCE(\"{name}\"::text, '')"
+
+    return expression
+
+
+def _period(name: str, seconds: str) -> str:
+    return f"to_char(to_timestamp({seconds}) AT TIME ZONE 'UTC', '{_PERIODS[name]}')"
+
+
+def _conditions(query: Query, expression: _Expression) -> tuple[list[str], list[Any]]:
+    return [f"{expression(name)} = %s" for name, _ in query.where], [value for _, value in query.where]
+
+
+def _bound(query: Query, column: str, conditions: list[str], arguments: list[Any]) -> None:
+    for operator, bound in ((">=", query.since_ns), ("<", query.until_ns)):
+        if bound is not None:
+            conditions.append(f"{column} {operator} %s")
+            arguments.append(bound)
+
+
+def _select(table: str, by: tuple[str, ...], sums: list[str], conditions: list[str], expression: _Expression) -> str:
+    groups = [f'{expression(name)} AS "{name}"' for name in by]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    grouped = f" GROUP BY {', '.join(str(number) for number in range(1, len(by) + 1))}" if by else ""
+    return f"SELECT {', '.join([*groups, *sums])} FROM {table}{where}{grouped}"
+
+
+def _told(error: psycopg.Error) -> str:
+    return str(error).partition("\n")[0]

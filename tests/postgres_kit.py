@@ -1,0 +1,146 @@
+"""A PostgreSQL server for tests: the one of this machine, or out of Debian's packages; never as root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from examples.tools import ToolMissing, need
+
+
+@dataclass
+class Postgres:
+    """A running server."""
+
+    directory: Path
+    port: int
+    process: subprocess.Popen[bytes]
+    programs: Path
+
+    def url(self, name: str) -> str:
+        """Of a database, made when it is not there."""
+        with psycopg.connect(self._of("postgres"), autocommit=True) as connection:
+            if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
+                connection.execute(f'CREATE DATABASE "{name}"')
+        return self._of(name)
+
+    def kill(self) -> None:
+        """SIGKILL to the server and all that belongs to it."""
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self._postmaster())], capture_output=True, text=True, check=False
+        ).stdout.split()
+        for pid in (self._postmaster(), *map(int, children)):
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(30)
+
+    def start(self) -> None:
+        """Start it again, on the same port."""
+        self.process = _run(self.programs, self.directory, self.port)
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it answers."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                psycopg.connect(self._of("postgres"), connect_timeout=5).close()
+            except psycopg.Error:
+                log = (self.directory.parent / "log").read_text(encoding="utf-8", errors="replace")
+                assert time.monotonic() < deadline, f"PostgreSQL does not answer: {log[-2000:]}"
+                assert self.process.poll() is None, f"PostgreSQL has ended: {log[-2000:]}"
+                time.sleep(0.1)
+            else:
+                return
+
+    def _postmaster(self) -> int:
+        return int((self.directory / "postmaster.pid").read_text(encoding="utf-8").splitlines()[0])
+
+    def _of(self, name: str) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+
+@contextmanager
+def served(*, synced: bool = False) -> Generator[Postgres]:
+    """A new server, gone afterwards. Skips the test when this machine cannot have one, and says why."""
+    try:
+        programs = need("postgres").parent
+    except ToolMissing as missing:
+        pytest.skip(f"no PostgreSQL: {missing}")
+    place = Path(tempfile.mkdtemp(prefix="genai-meter-postgres-"))
+    try:
+        place.chmod(0o755)
+        directory = place / "data"
+        directory.mkdir(mode=0o700)
+        if user := _user():
+            shutil.chown(directory, user)
+        made = subprocess.run(
+            _as_user(
+                [str(programs / "initdb"), "-D", str(directory), "-A", "trust", "-U", "postgres", "-N", "-E", "UTF8"]
+            ),
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if made.returncode:
+            pytest.skip(f"PostgreSQL's initdb does not run here: {made.stderr.strip()[-300:]}")
+        server = Postgres(directory, _free_port(), subprocess.Popen(["true"]), programs)
+        server.process.wait()
+        server.process = _run(programs, directory, server.port, synced=synced)
+        try:
+            server.wait()
+            yield server
+        finally:
+            server.process.send_signal(signal.SIGINT)
+            server.process.wait(60)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _run(programs: Path, directory: Path, port: int, *, synced: bool = True) -> subprocess.Popen[bytes]:
+    options = {
+        "listen_addresses": "127.0.0.1",
+        "port": str(port),
+        "unix_socket_directories": "",
+        "fsync": "on" if synced else "off",
+        "shared_buffers": "32MB",
+    }
+    command = [str(programs / "postgres"), "-D", str(directory)]
+    for name, value in options.items():
+        command += ["-c", f"{name}={value}"]
+    log = (directory.parent / "log").open("ab")
+    with log:
+        return subprocess.Popen(_as_user(command), cwd=directory.parent, stdout=log, stderr=log)
+
+
+def _user() -> str | None:
+    """PostgreSQL refuses root: an account that exists anyway."""
+    if os.geteuid() != 0:
+        return None
+    names = {entry.pw_name for entry in pwd.getpwall()}
+    return next((name for name in ("postgres", "nobody") if name in names), None)
+
+
+def _as_user(command: Sequence[str]) -> list[str]:
+    user = _user()
+    # setpriv keeps the process id and needs no session.
+    return [*command] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups", *command]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
