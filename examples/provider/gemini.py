@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from .wire import (
     JSON,
@@ -101,13 +101,12 @@ def _content(request: Request, model: str) -> tuple[JSON, JSON]:
     prompt = system + prompt_text(contents)
     thought = 8 if "pro" in model else 0
     part, told, cut = _part(body, contents, config, prompt, thought)
-    asked = tokens(system) + sum(tokens(prompt_text(content)) for content in contents)
+    cached = CACHED if body.get("cachedContent") else 0
+    asked = cached + tokens(system) + sum(tokens(prompt_text(content)) for content in contents)
     usage: JSON = {"promptTokenCount": asked, "candidatesTokenCount": told}
     usage["promptTokensDetails"] = [{"modality": "TEXT", "tokenCount": asked}]
-    if body.get("cachedContent"):
-        usage["promptTokenCount"] += CACHED
-        usage["cachedContentTokenCount"] = CACHED
-        usage["promptTokensDetails"][0]["tokenCount"] += CACHED
+    if cached:
+        usage["cachedContentTokenCount"] = cached
     if thought:
         usage["thoughtsTokenCount"] = thought
     usage["totalTokenCount"] = usage["promptTokenCount"] + told + thought
@@ -128,7 +127,7 @@ def _part(body: JSON, contents: list[JSON], config: JSON, prompt: str, thought: 
     if declared and steps < len(declared):
         function = declared[steps]
         schema = _schema_of(function) or _lower_types(member(function, "parameters"))
-        call = {"name": function["name"], "args": example_of(schema) or {}}
+        call: JSON = {"name": function["name"], "args": example_of(schema) or {}}
         return {"functionCall": call}, tokens(json.dumps(call)), False
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     if schema:
@@ -147,7 +146,7 @@ def _schema_of(function: JSON) -> JSON | None:
 def _lower_types(schema: Any) -> Any:
     """Google's schemas have their types in capitals."""
     if isinstance(schema, dict):
-        known: JSON = schema
+        known = cast(JSON, schema)
         return {k: v.lower() if k == "type" and isinstance(v, str) else _lower_types(v) for k, v in known.items()}
     return schema
 

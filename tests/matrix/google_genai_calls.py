@@ -55,9 +55,12 @@ def generate_no_id(stage: GoogleStage) -> Any:
 @scenario("google_genai", "generate_content: 4 threads, one client", "ok", "ok", "ok", "ok")
 def threads(stage: GoogleStage) -> Any:
     models = stage.client().models
+
+    def ask(n: int) -> Any:
+        return models.generate_content(model=GEMINI, contents=ASK * n)
+
     with ThreadPoolExecutor(4) as pool:
-        answers = pool.map(lambda n: models.generate_content(model=GEMINI, contents=ASK * n), range(1, 5))
-        return [seen(answer) for answer in answers]
+        return [seen(answer) for answer in pool.map(ask, range(1, 5))]
 
 
 @scenario("google_genai", "automatic function calling", "ok", "ok", "ok")

@@ -10,20 +10,25 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial, wraps
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter import dialects
-from genai_meter.call import Target
+from genai_meter.call import Call, Status, Target
 from genai_meter.clients import lifecycle, rest
 from genai_meter.clients.google_genai import SDK, route_of
 from genai_meter.clients.patches import Patches
 from genai_meter.clients.targets import provider_of
 from genai_meter.safety import guarded, logger
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 _current: Final[ContextVar[Exchange | None]] = ContextVar("genai_meter_gaos", default=None)
 """The call whose attempts run in this context."""
@@ -42,6 +47,45 @@ class Exchange(rest.Exchange):
         super().release()
         with suppress(ValueError):  # thrown away in another context
             _current.reset(self._inner)
+
+
+class Order(Exchange):
+    """An interaction that is ordered in the background, or asked for later. Its span is made when it is charged."""
+
+    __slots__ = ()
+
+    def begin(self, native: Span | None = None) -> None:
+        lifecycle.begin_attempt(self.call)
+
+
+_orders: Final[dict[str, Call]] = {}
+"""Interaction that works in the background → the call that ordered it."""
+MOST_ORDERS: Final = 10_000
+
+
+def _ordered(call: Call, status: Status) -> bool:
+    """The end of an order: a call by itself when it was refused, or is over already."""
+    found = call.reading.response_id
+    if found is None:
+        return status in ("error", "blocked")
+    if call.reading.terminal:
+        return True
+    _orders[found] = call
+    if len(_orders) > MOST_ORDERS:
+        with suppress(RuntimeError, StopIteration):  # another thread changed it between the two
+            _orders.pop(next(iter(_orders)), None)
+    return False
+
+
+def _retrieved(call: Call, _status: Status) -> bool:
+    """The end of a look at an order: charged when it is over, once."""
+    ordered = _orders.pop(call.reading.response_id or "", None) if call.reading.terminal else None
+    if ordered is None:
+        return False
+    call.prepared, call.start_ns, call.attempts = ordered.prepared, ordered.start_ns, ordered.attempts
+    # How long somebody waited for what is told again is no time to the first chunk.
+    call.first_chunk_ns = None
+    return True
 
 
 class Seam:
@@ -149,14 +193,13 @@ def _exchange(given: dict[str, Any], *, asynchronous: bool = False) -> Exchange 
     request = given["request"]
     route = route_of(str(request.url).partition("?")[0])
     dialect = dialects.for_path(request.method, route.path)
-    if dialect is None or lifecycle.is_nested(dialect):
+    if dialect is None:
+        return _look(route.path, stream=bool(given.get("stream")))
+    if lifecycle.is_nested(dialect):
         return None
     body = json.loads(request.content)
     view = dialect.request(body)
     view.stream = view.stream and bool(given.get("stream"))
-    if view.background and not view.stream:
-        # The answer comes with a later retrieval.
-        return None
     vertex = route.account is not None
     target = Target(
         provider=provider_of(route.host, "", "gcp.vertex_ai" if vertex else "gcp.gemini"),
@@ -166,7 +209,25 @@ def _exchange(given: dict[str, Any], *, asynchronous: bool = False) -> Exchange 
         account=route.account,
         sdk=f"{SDK}.AsyncClient" if asynchronous else f"{SDK}.Client",
     )
-    return Exchange(lifecycle.prepare(target, dialect, view, body))
+    call = lifecycle.prepare(target, dialect, view, body)
+    if not view.background:
+        return Exchange(call)
+    call.gate = _ordered
+    return Order(call)
+
+
+_STORED: Final = re.compile(r"/interactions/([^/]+)(?:/cancel)?")
+
+
+def _look(path: str, *, stream: bool) -> Order | None:
+    """The exchange of a request that may show an order as over; None for all others."""
+    found = _STORED.search(path)
+    ordered = _orders.get(found[1]) if found else None
+    if ordered is None:
+        return None
+    call = Call(replace(ordered.prepared, request=replace(ordered.prepared.request, stream=stream)), ordered.call_id)
+    call.gate = _retrieved
+    return Order(call)
 
 
 def _change(exchange: Exchange, given: dict[str, Any]) -> None:
