@@ -43,6 +43,9 @@ _KINDS: Final = {
 }
 """What OpenInference's and OpenLLMetry's own attributes call the kinds of the conventions."""
 
+_UNNAMED: Final = ((semconv.SYSTEM, semconv.REQUEST_MODEL), ("llm.provider", "llm.model_name"))
+"""Attributes of inference spans that tell their kind late or never: old conventions, OpenInference's of Bedrock."""
+
 _END: Final = "end"
 _OURS: Final = "genai_meter."
 
@@ -78,7 +81,7 @@ def _belongs(attributes: Mapping[str, Any], kind: str, model: str | None) -> boo
         found = _kind(operation)
     else:
         told = attributes.get(_OPENINFERENCE_KIND) or attributes.get(_OPENLLMETRY_KIND)
-        if told is None and semconv.SYSTEM in attributes and semconv.REQUEST_MODEL in attributes:
+        if told is None and any(name in attributes and model in attributes for name, model in _UNNAMED):
             told = "chat"
         found = _KINDS.get(str(told))
     if found != kind:
