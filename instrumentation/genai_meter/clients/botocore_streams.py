@@ -191,8 +191,10 @@ def watch_body(body: Any, call: Call, length: str | None) -> None:
     raw = getattr(body, place)
     kind = cast(type[Any], type(body))
     asynchronous = inspect.iscoroutinefunction(kind.read)
-    ending.watch(body)
-    setattr(body, place, (AsyncRawBody if asynchronous else RawBody)(raw, ending))
+    watched = (AsyncRawBody if asynchronous else RawBody)(raw, ending)
+    # Others put a body of their own around the raw stream, and drop this one.
+    ending.watch(watched)
+    setattr(body, place, watched)
 
 
 def _is_read(raw: Any, length: int | None) -> bool:
