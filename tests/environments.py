@@ -196,6 +196,20 @@ def _interop(name: str, *packages: str) -> Environment:
     return Environment(f"interop-{name}", pins, (*SDK, *INTEROP), editable=True)
 
 
+def _bedrock(name: str, *packages: str) -> Environment:
+    return Environment(f"interop-bedrock-{name}", ("boto3==1.44.5", *packages), (*SDK, *INTEROP), editable=True)
+
+
+OPENINFERENCE_BEDROCK: Final = "openinference-instrumentation-bedrock==0.1.61"
+BEDROCK_INSTRUMENTATIONS: Final = {
+    "botocore-openinference": _bedrock(
+        "both", OPENINFERENCE_BEDROCK, "opentelemetry-instrumentation-botocore==0.66b2"
+    ),
+    "openinference": _bedrock("openinference", OPENINFERENCE_BEDROCK),
+    "openllmetry": _bedrock("openllmetry", "opentelemetry-instrumentation-bedrock==0.62.4"),
+}
+"""OpenLLMetry and OpenInference break each other here, with us or without."""
+
 OTHER_INSTRUMENTATIONS: Final = {
     "sdk": _interop("sdk"),
     "genai": _interop("genai", *GENAI),
