@@ -45,12 +45,12 @@ class StoreSection(_Section):
     """The SQLite file; relative to the data directory."""
 
     url: str | None = None
-    """`postgresql://user@host/database`: several exporters, one ledger. Without it, the SQLite file. A password belongs \
-into `PGPASSWORD` or a password file."""
+    """`postgresql://user@host/database`: several exporters, one ledger. Without it, the SQLite file. A password \
+belongs into `PGPASSWORD` or a password file."""
 
     instance: str | None = None
-    """Name of this exporter among those that share a database: its counters are its own share. Stable across restarts; \
-without it, the name of the host."""
+    """Name of this exporter among those that share a database: its counters are its own share. Stable across \
+restarts; without it, the name of the host."""
 
     retention_days: PositiveInt | None = None
     """Calls that are older are removed, a day at a time; their roll-ups stay. Without it, all are kept."""

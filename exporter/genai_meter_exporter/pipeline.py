@@ -27,6 +27,14 @@ logger: Final = logging.getLogger("genai_meter_exporter")
 _REVIEW_SECONDS: Final = 3600.0
 """How often the named values of each label are chosen again by cost."""
 
+_CALENDAR_SECONDS: Final = 60.0
+"""How often the calendar's work is looked for: the end of a day that is not to be kept any longer."""
+
+_DAY_NS: Final = 86_400_000_000_000
+
+_RETIRED_AT_ONCE: Final = 2_000
+"""Calls removed in one transaction: requests do not wait long for it."""
+
 _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
 
@@ -67,6 +75,7 @@ class Pipeline:
         queue_requests: int,
         queue_bytes: int,
         group_records: int,
+        retention_days: int | None = None,
         attribution: AttributionMap | None = None,
     ) -> None:
         self.attribution = attribution or AttributionMap()
@@ -78,6 +87,8 @@ class Pipeline:
         self._queue_requests = queue_requests
         self._queue_bytes = queue_bytes
         self._group_records = group_records
+        self._retention_days = retention_days
+        self._next_calendar = 0.0
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._reader = ThreadPoolExecutor(1, "genai-meter-reader")
         self._writer = threading.Thread(target=self._write_loop, name="genai-meter-writer", daemon=True)
@@ -171,7 +182,11 @@ class Pipeline:
     def _write_loop(self) -> None:
         running = True
         while running:
-            first = self._jobs.get()
+            try:
+                first = self._jobs.get(timeout=self._until_calendar())
+            except queue.Empty:
+                self._do_calendar()
+                continue
             if first is None:
                 break
             jobs = [first]
@@ -187,7 +202,27 @@ class Pipeline:
                 jobs.append(job)
                 size += job.batch.size if job.batch else 0
             self._commit(jobs)
+            if time.monotonic() >= self._next_calendar:
+                self._do_calendar()
         self._store.close()
+
+    def _until_calendar(self) -> float | None:
+        if self._retention_days is None:
+            return None
+        # Never less than an instant: what waits for the disk goes first.
+        return max(self._next_calendar - time.monotonic(), 0.001)
+
+    def _do_calendar(self) -> None:
+        """Remove what is older than it is kept; one exporter of a ledger does it."""
+        self._next_calendar = time.monotonic() + _CALENDAR_SECONDS
+        if self._retention_days is None or not self._store.leads():
+            return
+        before = (time.time_ns() // _DAY_NS - self._retention_days) * _DAY_NS
+        try:
+            if self._store.retire(before, _RETIRED_AT_ONCE) == _RETIRED_AT_ONCE:
+                self._next_calendar = 0.0
+        except StoreError as error:
+            self._tell(f"old calls are not removed: {error}")
 
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all that waits; every producer learns its end."""

@@ -62,6 +62,7 @@ class Exporter:
             queue_requests=limits.queue_requests,
             queue_bytes=limits.queue_bytes,
             group_records=limits.group_records,
+            retention_days=config.store.retention_days,
             attribution=AttributionMap(config.attribution.rules),
         )
         self._exposition = Exposition(MeterCollector(counters, bounds, self._facts))

@@ -136,6 +136,13 @@ class Store(Protocol):
         """This exporter does the calendar's work on the ledger: of several, one at a time."""
         ...
 
+    def retire(self, before_ns: int, limit: int) -> int:
+        """Remove calls that started before, `limit` at most, and commit; their sums stay. Returns how many they were.
+
+        What arrives for that time from now on goes to the quarantine: whether it was charged is not known any more.
+        """
+        ...
+
     def top(self, dimension: str, limit: int) -> list[str]:
         """The values of a dimension with the highest cost, best first."""
         ...

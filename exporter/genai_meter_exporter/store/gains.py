@@ -1,4 +1,4 @@
-"""What an open transaction adds to the counters, and the rows of the quarantine: the same for every engine."""
+"""What an open transaction adds to the counters, what is kept out, the rows of the quarantine: for every engine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import Measures
-from genai_meter_exporter.normalise.record import Quarantined
+from genai_meter_exporter.normalise.own import time_prefix
+from genai_meter_exporter.normalise.record import Batch, Quarantined, usage_json
 from genai_meter_exporter.series import Deltas, Observations
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.placing import Placing
@@ -58,3 +59,21 @@ def quarantine_rows(records: Iterable[Quarantined]) -> list[tuple[bytes, str, st
         digest = hashlib.blake2b(f"{record.reason}\0{record.producer}\0{text}".encode(), digest_size=16).digest()
         entries[digest] = digest, record.signal, record.reason, record.producer, text
     return list(entries.values())
+
+
+def refuse_retired(batches: Sequence[Batch], raw_since: int) -> None:
+    """A call of a time whose rows have been removed may have been charged: it goes to the quarantine."""
+    first = time_prefix(raw_since)
+    for batch in batches:
+        old = [record for record in batch.records if record.key < first]
+        if old:
+            batch.records = [record for record in batch.records if record.key >= first]
+            batch.quarantined += [
+                Quarantined(
+                    "logs",
+                    "the call is older than the ledger's calls are kept (store.retention_days)",
+                    record.source,
+                    {**record.values, "call_id": record.key.hex(), "usage": usage_json(record.usages)},
+                )
+                for record in old
+            ]

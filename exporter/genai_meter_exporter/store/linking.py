@@ -248,6 +248,12 @@ class LinkingIndex:
         other.gone = True
         self._shelve(charge)
 
+    def forget(self, call_id: bytes) -> None:
+        """A charge that has been removed from the ledger."""
+        if charge := self._by_call.get(call_id):
+            self._unshelve(charge)
+            charge.gone = True
+
     def expire(self, now: int) -> None:
         """Forget charges first seen more than the window ago."""
         horizon = now - self._window

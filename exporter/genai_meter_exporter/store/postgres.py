@@ -18,10 +18,11 @@ from psycopg.rows import dict_row
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS
+from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch
 from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
-from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows
+from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.placing import Placing
 from genai_meter_exporter.store.postgres_rows import PostgresRows
@@ -124,6 +125,23 @@ class PostgresStore:
             return False
         return self._leading
 
+    def retire(self, before_ns: int, limit: int) -> int:
+        """Remove calls that started before, `limit` at most, and commit; their sums stay. How many they were."""
+        with self._transaction():
+            found = self._db.execute(
+                "SELECT call_id FROM call WHERE call_id < %s ORDER BY call_id LIMIT %s", (time_prefix(before_ns), limit)
+            )
+            keys = [row["call_id"] for row in found]
+            for table, column in (("call", "call_id"), ("linked", "charge"), ("revision", "call_id")):
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ANY(%s)", (keys,))
+            self._db.execute(
+                "INSERT INTO fact VALUES ('raw_since', %s) ON CONFLICT (name) "
+                "DO UPDATE SET value = GREATEST(fact.value, excluded.value)",
+                (before_ns,),
+            )
+        self.commit()
+        return len(keys)
+
     def top(self, dimension: str, limit: int) -> list[str]:
         """The values of a dimension with the highest cost, best first."""
         if dimension not in DIMENSIONS:
@@ -211,6 +229,9 @@ class PostgresStore:
             raise
 
     def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
+        since = self._db.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
+        if since:
+            refuse_retired(batches, since["value"])
         for batch in batches:
             self.learn(batch.parents)
             _scrub(batch)

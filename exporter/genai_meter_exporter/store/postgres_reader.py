@@ -14,7 +14,7 @@ from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.layout import COLUMNS
-from genai_meter_exporter.store.reader import quarters_and_days, rollup_can
+from genai_meter_exporter.store.reader import check_kept, quarters_and_days, rollup_can
 
 _PERIODS: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "month": "YYYY-MM"}
 _UNKNOWN: Final = "input_tokens IS NULL AND output_tokens IS NULL"
@@ -65,6 +65,8 @@ class PostgresReader:
 
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
+        if not rollup_can(query):
+            check_kept(query, self.raw_since())
         sql, arguments = _from_rollup(query) if rollup_can(query) else _from_ledger(query)
         try:
             found = self._db.execute(sql, arguments).fetchall()
@@ -92,6 +94,11 @@ class PostgresReader:
         rows = [{name: int(row[name]) if name in measures else row[name] for name in row} for row in found]
         rows.sort(key=lambda row: (-row["events"], [row[name] for name in query.by]))
         return rows
+
+    def raw_since(self) -> int:
+        """Calls that started before have been removed; 0: none has."""
+        row = self._db.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
+        return row["value"] if row else 0
 
     def totals(self) -> tuple[int, int]:
         """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +71,8 @@ class SqliteReader:
 
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
+        if not rollup_can(query):
+            check_kept(query, self.raw_since())
         sql, arguments = _from_rollup(query) if rollup_can(query) else self._from_ledger(query)
         try:
             rows = [dict(row) for row in self._connection.execute(sql, arguments)]
@@ -87,6 +90,11 @@ class SqliteReader:
             return beside.sqlite_report(self._connection, kind, query, PERIODS)
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: the report failed: {error}") from None
+
+    def raw_since(self) -> int:
+        """Calls that started before have been removed; 0: none has."""
+        row = self._connection.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
+        return row["value"] if row else 0
 
     def totals(self) -> tuple[int, int]:
         """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
@@ -123,6 +131,16 @@ def rollup_can(query: Query) -> bool:
     return all(name in DIMENSIONS or name in PERIODS for name in (*query.by, *(n for n, _ in query.where))) and not any(
         bound is not None and bound % _GRAIN_NS for bound in (query.since_ns, query.until_ns)
     )
+
+
+def check_kept(query: Query, raw_since: int) -> None:
+    """The rows that a report needs are still there; raises `StoreError`."""
+    if raw_since and (query.since_ns is None or query.since_ns < raw_since):
+        since = f"{datetime.fromtimestamp(raw_since // 1_000_000_000, UTC):%Y-%m-%d}"
+        raise StoreError(
+            f"calls before {since} have been removed (store.retention_days), only their sums by "
+            f"{', '.join(DIMENSIONS)} are kept: ask for these by whole quarters of an hour, or --since {since}"
+        )
 
 
 def _from_rollup(query: Query) -> tuple[str, list[Any]]:

@@ -16,11 +16,12 @@ import orjson
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS
+from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Quarantined
 from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store import beside, linking, rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
-from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows
+from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
 from genai_meter_exporter.store.placing import Placing
@@ -77,6 +78,7 @@ class SqliteStore:
             self._db.execute("PRAGMA cache_size = -65536")
             migrate(self._db, str(self._path))
             self._rows = SqliteRows(self._db)
+            self._raw_since = _raw_since(self._db)
             self._build_index(self._clock())
             return self._restore()
         except (OSError, sqlite3.Error) as error:
@@ -126,6 +128,25 @@ class SqliteStore:
         """The file has one writer."""
         return True
 
+    def retire(self, before_ns: int, limit: int) -> int:
+        """Remove calls that started before, `limit` at most, and commit; their sums stay. How many they were."""
+        with self._transaction():
+            found = self._db.execute(
+                "SELECT call_id FROM call WHERE call_id < ? ORDER BY call_id LIMIT ?", (time_prefix(before_ns), limit)
+            )
+            keys = [(row["call_id"],) for row in found]
+            for table, column in (("call", "call_id"), ("linked", "charge"), ("revision", "call_id")):
+                self._db.executemany(f"DELETE FROM {table} WHERE {column} = ?", keys)
+            self._db.execute(
+                "INSERT INTO fact VALUES ('raw_since', ?) ON CONFLICT DO UPDATE SET value = MAX(value, excluded.value)",
+                (before_ns,),
+            )
+        self.commit()
+        self._raw_since = max(self._raw_since, before_ns)
+        for (key,) in keys:
+            self._index.forget(key)
+        return len(keys)
+
     def top(self, dimension: str, limit: int) -> list[str]:
         """The values of a dimension with the highest cost, best first."""
         if dimension not in DIMENSIONS:
@@ -167,6 +188,8 @@ class SqliteStore:
             raise
 
     def _write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
+        if self._raw_since:
+            refuse_retired(batches, self._raw_since)
         self._index.expire(now_ns)
         placing = Placing(self._rows, self._index, now_ns)
         for batch in batches:
@@ -250,6 +273,11 @@ class SqliteStore:
         for row in self._db.execute("SELECT * FROM last_event"):
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         return restored
+
+
+def _raw_since(db: sqlite3.Connection) -> int:
+    row = db.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
+    return row["value"] if row else 0
 
 
 def _lock(path: Path) -> int:
