@@ -46,6 +46,9 @@ _KINDS: Final = {
 _UNNAMED: Final = ((semconv.SYSTEM, semconv.REQUEST_MODEL), ("llm.provider", "llm.model_name"))
 """Attributes of inference spans that tell their kind late or never: old conventions, OpenInference's of Bedrock."""
 
+_ALL_CHAT: Final = frozenset({"aws.bedrock"})
+"""Providers whose embeddings everybody calls chat."""
+
 _END: Final = "end"
 _OURS: Final = "genai_meter."
 
@@ -63,7 +66,9 @@ def find(call: Call, context: Context) -> Span | None:
         return None
     attributes = getattr(span, "attributes", None)  # not in the API: an SDK's span has them, a proxy may
     if span.is_recording() and isinstance(attributes, Mapping):
-        return span if _belongs(attributes, kind, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]
+        kinds = ("embeddings", "inference") if call.prepared.target.provider in _ALL_CHAT else (kind,)
+        allowed = kinds if kind == "embeddings" else (kind,)
+        return span if _belongs(attributes, allowed, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]
     return span if _announced(call, context, kind) else None
 
 
@@ -73,7 +78,7 @@ def _kind(operation: str) -> str | None:
     return "embeddings" if operation == "embeddings" else None
 
 
-def _belongs(attributes: Mapping[str, Any], kind: str, model: str | None) -> bool:
+def _belongs(attributes: Mapping[str, Any], kinds: tuple[str, ...], model: str | None) -> bool:
     if CLAIMED in attributes:
         return False
     operation = attributes.get(semconv.OPERATION_NAME)
@@ -84,7 +89,7 @@ def _belongs(attributes: Mapping[str, Any], kind: str, model: str | None) -> boo
         if told is None and any(name in attributes and model in attributes for name, model in _UNNAMED):
             told = "chat"
         found = _KINDS.get(str(told))
-    if found != kind:
+    if found not in kinds:
         return False
     for name in _MODELS:
         asked = attributes.get(name)

@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any, Final
 
+from genai_meter.semconv import INFERENCE_OPERATIONS
 from genai_meter.usage import Usage
 
 from genai_meter_exporter.normalise.own import time_prefix
@@ -77,6 +78,14 @@ def usage(counts: Counts, *, cached_beside: bool) -> Usage | None:
         "output_reasoning": reasoning,
     }
     return Usage({name: count for name, count in buckets.items() if count}, inferred=inferred)
+
+
+def operation(told: str, values: dict[str, Any]) -> str:
+    """What a call was: nobody who instruments Bedrock tells embeddings from chat."""
+    if told in INFERENCE_OPERATIONS and values.get("provider") == "aws.bedrock":
+        model = values.get("model") or values.get("request_model") or ""
+        return "embeddings" if "embed" in model else told
+    return told
 
 
 def _gross_input(counts: Counts, cached_beside: bool) -> tuple[int, tuple[str, ...]]:

@@ -20,13 +20,13 @@ def span(raw: Raw) -> UsageRecord | None:
     if operation is None:
         return None
     values = read.fields({}, raw.resource)
-    values["operation"] = operation
     model = attributes.get("llm.model_name") or attributes.get("embedding.model_name")
     if model is not None:
         values["model"] = read.named_text("llm.model_name", model)
     provider = attributes.get("llm.provider") or attributes.get("llm.system")
     if provider is not None:
         values["provider"] = _PROVIDERS.get(str(provider), read.named_text("llm.provider", provider))
+    values["operation"] = foreign.operation(operation, values)
     producer = (raw.scope or "unnamed") + "/span"
     values.update(
         source=producer,

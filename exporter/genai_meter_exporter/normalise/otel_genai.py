@@ -95,10 +95,10 @@ def _operation(attributes: Attributes) -> str | None:
 def _record(raw: Raw, operation: str, kind: str, rank: int) -> UsageRecord:
     attributes = raw.attributes
     values = read.fields(attributes, raw.resource)
-    values["operation"] = operation
     provider = values.get("provider") or read.named_text(semconv.SYSTEM, attributes.get(semconv.SYSTEM))
     if provider is not None:
         values["provider"] = _PROVIDERS.get(provider, provider)
+    values["operation"] = foreign.operation(operation, values)
     producer = (raw.scope or "unnamed") + kind
     values["source"] = producer
     values["source_rank"] = rank

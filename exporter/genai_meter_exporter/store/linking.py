@@ -9,6 +9,8 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
+from genai_meter.semconv import INFERENCE_OPERATIONS
+
 from genai_meter_exporter.normalise.record import UsageRecord
 
 _DEPTH: Final = 64
@@ -75,6 +77,11 @@ class Charge:
         self.end: int = values["end"]
         self.operation: str | None = get("operation")
         self.facts: Facts = get("model"), get("request_model"), get("input_tokens"), get("output_tokens")
+
+
+def _kind(operation: str | None) -> str | None:
+    """What producers agree on: some call a prompt chat, some a completion."""
+    return "chat" if operation in INFERENCE_OPERATIONS else operation
 
 
 _start: Final = attrgetter("start")
@@ -292,7 +299,7 @@ class LinkingIndex:
 
     def _same_by_ancestry(self, charge: Charge, record: UsageRecord) -> bool:
         values = record.values
-        if charge.operation != values.get("operation"):
+        if _kind(charge.operation) != _kind(values.get("operation")):
             return False
         response_id = values.get("response_id")
         if response_id and charge.response_id and response_id != charge.response_id:
