@@ -65,10 +65,12 @@ def retrieve(request: Request, response_id: str) -> Reply | None:
         memory.polls[response_id] += 1
         told = member(response, "metadata")
         working = memory.polls[response_id] <= int(told.get("polls", 0))
+    changes: JSON = {}
     if working:
-        response = response | {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
+        changes = {"status": "in_progress", "output": [], "usage": None, "completed_at": None}
     elif "end" in told:
-        response = response | {"status": told["end"], "error": {"code": "server_error", "message": "It broke."}}
+        changes = {"status": told["end"], "error": {"code": "server_error", "message": "It broke."}}
+    response = response | changes
     reply = Reply("responses.retrieve", response["model"], response_id, metered=False, error_frame=ERROR_FRAME)
     if "stream=true" in request.query:
         reply.frames = [sse(event, event["type"]) for event in _events(response)]

@@ -51,6 +51,7 @@ OUTPUT_BUCKETS: Final = (
 
 OTHER_BUCKETS: Final = (
     "web_search",
+    "social_search",
     "file_search",
     "code_exec",
     "rerank_search",

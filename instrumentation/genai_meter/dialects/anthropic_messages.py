@@ -81,6 +81,7 @@ class AnthropicMessages(Dialect):
             told = fields(block)
             if told.get("type") in _TOOL_USE:
                 reading.tool_call_count += 1
+                _server_tool(reading, told)
             for key in ("text", "thinking"):
                 said = told.get(key)
                 if type(said) is str:
@@ -115,8 +116,10 @@ class AnthropicMessages(Dialect):
                 reading.fidelity = "partial"
                 _evidence(reading, usage)
         elif kind == "content_block_start":
-            if fields(told.get("content_block")).get("type") in _TOOL_USE:
+            block = fields(told.get("content_block"))
+            if block.get("type") in _TOOL_USE:
                 reading.tool_call_count += 1
+                _server_tool(reading, block)
         elif kind == "message_delta":
             _delta(reading, told)
         elif kind == "message_stop":
@@ -130,15 +133,13 @@ class AnthropicMessages(Dialect):
         told = fields(reading.usage)
         if told.get("input_tokens") is None and told.get("output_tokens") is None:
             return []
-        total = _tally(told)
-        searches = count(fields(told.get("server_tool_use")).get("web_search_requests"))
+        total, tools = _tally(told), _tools(told, reading)
         iterations = told.get("iterations")
         if not iterations:
-            total.add("web_search", searches)
+            total.buckets.update(tools)
             return [total.usage()]
         found = _iterations(total.usage(), [fields(entry) for entry in iterations], reading.model)
-        if searches:
-            found[0].buckets["web_search"] = searches
+        found[0].buckets.update(tools)
         return found
 
     def apply(
@@ -190,6 +191,29 @@ def _evidence(reading: Reading, usage: Json) -> None:
         value = told.get(key)
         if type(value) is str and value != "not_available":
             reading.context[key] = value
+
+
+def _server_tool(reading: Reading, block: Mapping[str, Json]) -> None:
+    """Note that code ran in a container of the provider."""
+    name = block.get("name")
+    if block.get("type") == "server_tool_use" and type(name) is str and name.endswith("code_execution"):
+        reading.scratch["code"] = True
+
+
+def _tools(told: Mapping[str, Json], reading: Reading) -> dict[str, int]:
+    """Server tools that are billed beside the tokens.
+
+    Code execution is billed by the hour of its container, which no answer tells; with web search or web
+    fetch it is free.
+    """
+    used = told.get("server_tool_use")
+    if used is None and "code" not in reading.scratch:
+        return {}
+    requests = fields(used)
+    searches, fetches = count(requests.get("web_search_requests")), count(requests.get("web_fetch_requests"))
+    if searches:
+        return {"web_search": searches}
+    return {"code_exec": 1} if "code" in reading.scratch and not fetches else {}
 
 
 def _error(reading: Reading, told: Mapping[str, Json]) -> None:

@@ -144,6 +144,9 @@ class OpenAIChat(Dialect):
         found = openai_usage.usages(reading)
         if found:
             searches = openai_usage.web_searches(reading.usage)
+            if not searches and reading.model and "-search-" in reading.model:
+                # OpenAI's search models look at the web in every call, and count it nowhere.
+                searches = 1
             if searches:
                 found[0].buckets["web_search"] = searches
         return found

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
-from genai_meter.dialects.buckets import IMAGE, count
 from genai_meter.dialects.requests import chars, text, whole
 from genai_meter.usage import Usage
 
@@ -51,12 +50,9 @@ class OpenAIImages(Dialect):
         if reading.usage is None:
             return [Usage({"images": images})] if images else []
         told = fields(reading.usage)
-        result = openai_usage.tally(told)
+        result = openai_usage.image_tally(told)
         if result is None:
             return [Usage({"images": images})] if images else []
-        if told.get("output_tokens_details") is None and told.get("completion_tokens_details") is None:
-            result.buckets.pop("output", None)
-            result.output(count(told.get("output_tokens")), modalities={IMAGE: count(told.get("output_tokens"))})
         found = [result.usage()]
         drawing = reading.scratch.get("svg_usage")
         if drawing is not None and (authored := openai_usage.tally(drawing)) is not None:

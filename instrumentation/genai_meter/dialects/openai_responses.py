@@ -7,6 +7,7 @@ from typing import Final
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields, read
+from genai_meter.dialects.buckets import NONE, Tally, count
 from genai_meter.dialects.openai_chat import note_error, parameters
 from genai_meter.dialects.requests import TEXT, WHOLE, Parameters, by_role, items, lower, read_parameters, text
 from genai_meter.usage import Usage
@@ -18,6 +19,8 @@ _PARAMETERS: Final[Parameters] = {
     "previous_response_id": ("previous_response_id", TEXT),
     "background": ("background", (bool,)),
 }
+IMAGE_MODEL: Final = "image_generation"
+"""Stands for the model of the image tool when nobody says which it is: it has no price."""
 _PAGE_ACTIONS: Final = frozenset({"open_page", "find_in_page", "find"})
 """Actions of a web search call that open a page: no search, no fee."""
 
@@ -70,6 +73,9 @@ class OpenAIResponses(Dialect):
         output = items(answer, "output")
         if output:
             _output(reading, output)
+        hosted = answer.get("tool_usage")
+        if hosted is not None or "images" in reading.scratch:
+            _hosted(reading, fields(hosted), answer)
         reading.terminal = status not in ("queued", "in_progress")
 
     def chunk(self, reading: Reading, event: Json) -> None:
@@ -93,13 +99,11 @@ class OpenAIResponses(Dialect):
         result = openai_usage.tally(reading.usage) if reading.usage is not None else None
         if result is None:
             return []
-        tools = reading.scratch.get("tools")
-        if tools:
-            for bucket, amount in tools.items():
-                result.add(bucket, amount)
-        elif searches := openai_usage.web_searches(reading.usage):
-            result.add("web_search", searches)
-        return [result.usage()]
+        tools = {**dict(openai_usage.hosted_tools(reading.usage)), **reading.scratch.get("tools", NONE)}
+        for bucket, amount in tools.items():
+            result.add(bucket, amount)
+        drawn = reading.scratch.get("drawn")
+        return [result.usage()] if drawn is None else [result.usage(), drawn]
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -180,7 +184,31 @@ def _output(reading: Reading, output: list[Json]) -> None:
         elif kind == "code_interpreter_call":
             # A session of the container is billed, not the calls in it.
             containers.add(str(told.get("container_id")))
+        elif kind == "shell_call" and (container := read(told.get("environment"), "container_id")):
+            containers.add(str(container))
+        elif kind == "image_generation_call":
+            reading.scratch["images"] = reading.scratch.get("images", 0) + 1
     if containers:
         tools["code_exec"] = len(containers)
     if tools:
         reading.scratch["tools"] = tools
+
+
+def _hosted(reading: Reading, told: Mapping[str, Json], answer: Mapping[str, Json]) -> None:
+    """What the tools of the provider have used beside the model: searches as billed, images by a model of its own."""
+    searches = fields(told.get("web_search")).get("num_requests")
+    if searches is not None:
+        tools = {**reading.scratch.get("tools", NONE), "web_search": count(searches)}
+        reading.scratch["tools"] = tools
+    drawing = told.get("image_gen")
+    images = reading.scratch.pop("images", 0)
+    result = openai_usage.image_tally(drawing) if drawing is not None else None
+    if result is None or not result.buckets:
+        if not images:
+            return
+        # An older API tells how many, and not what they used.
+        result = Tally()
+        result.add("images", images)
+    asked = (fields(tool) for tool in items(answer, "tools") or ())
+    model = next((text(tool, "model") for tool in asked if tool.get("type") == "image_generation"), None)
+    reading.scratch["drawn"] = result.usage(model or IMAGE_MODEL)

@@ -38,6 +38,12 @@ SEARCHES: Final = (
     ("server_tool_use_details", "web_search_requests"),
     ("server_side_tool_usage_details", "web_search_calls"),
 )
+XAI_TOOLS: Final = (
+    ("social_search", ("x_search_calls",)),
+    ("file_search", ("file_search_calls", "document_search_calls")),
+    ("code_exec", ("code_interpreter_calls",)),
+)
+"""Bucket → counts of xAI's own tools; calls of MCP servers cost nothing but tokens."""
 WRITE_TTLS: Final = (("cache_write_30m", "ttl_30m_tokens"), ("cache_write_12h", "ttl_12h_tokens"))
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
@@ -180,6 +186,26 @@ def web_searches(usage: Json) -> int:
         if name in told and (n := count(fields(told[name]).get(key))):
             return n
     return 0
+
+
+def hosted_tools(usage: Json) -> list[tuple[str, int]]:
+    """Calls of the provider's own tools that the usage object counts, by bucket."""
+    found = [("web_search", web_searches(usage))]
+    details = fields(usage).get("server_side_tool_usage_details")
+    if details is not None:
+        told = fields(details)
+        found += [(bucket, sum(count(told.get(name)) for name in names)) for bucket, names in XAI_TOOLS]
+    return [(bucket, n) for bucket, n in found if n]
+
+
+def image_tally(usage: Json) -> Tally | None:
+    """The buckets of an image model's usage: its output is images unless it says otherwise."""
+    told = fields(usage)
+    result = tally(told)
+    if result is not None and all(told.get(name) is None for name in OUTPUT_DETAILS):
+        told_out = result.buckets.pop("output", 0)
+        result.output(int(told_out), modalities={IMAGE: int(told_out)})
+    return result
 
 
 class _Parts:
