@@ -63,8 +63,8 @@ interop: env ## other instrumentations beside ours: one span, one event, one cha
 	@$(BIN)/python -m pytest -rs -s tests/test_interop.py
 
 .PHONY: drill
-drill: env ## kill -9 of the exporter under load, twenty times
-	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py
+drill: env ## kill -9 of exporters (and of their database) under load, a hundred times on each store
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py
 
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON

@@ -208,9 +208,9 @@ def test_five_kills_under_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_twenty_kills_under_load(tmp_path: Path) -> None:
-    check(drill(tmp_path / "data", 20))
+@pytest.mark.timeout(1800)
+def test_a_hundred_kills_under_load(tmp_path: Path) -> None:
+    check(drill(tmp_path / "data", 100))
 
 
 def test_a_sync_is_counted_before_every_acknowledgement(tmp_path: Path) -> None:
