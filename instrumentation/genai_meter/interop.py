@@ -66,9 +66,9 @@ def find(call: Call, context: Context) -> Span | None:
         return None
     attributes = getattr(span, "attributes", None)  # not in the API: an SDK's span has them, a proxy may
     if span.is_recording() and isinstance(attributes, Mapping):
-        kinds = ("embeddings", "inference") if call.prepared.target.provider in _ALL_CHAT else (kind,)
-        allowed = kinds if kind == "embeddings" else (kind,)
-        return span if _belongs(attributes, allowed, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]
+        untold = kind == "embeddings" and call.prepared.target.provider in _ALL_CHAT
+        kinds = (kind, "inference") if untold else (kind,)
+        return span if _belongs(attributes, kinds, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]
     return span if _announced(call, context, kind) else None
 
 

@@ -150,6 +150,13 @@ class BedrockText(BedrockInvoke):
     operation = "text_completion"
 
 
+class BedrockClaude(BedrockInvoke):
+    """Claude in its own words: the ids of its answers are Anthropic's."""
+
+    name = "bedrock_claude"
+    id_family = _CLAUDE.id_family
+
+
 def vendor(model: str) -> str:
     """Who made a model: `anthropic` for `us.anthropic.claude-…` and for the ARN of a profile of it."""
     parts = model.rpartition("/")[2].split(".")

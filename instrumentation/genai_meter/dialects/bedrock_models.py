@@ -7,7 +7,7 @@ from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.bedrock_converse import serve
-from genai_meter.dialects.bedrock_invoke import BedrockInvoke
+from genai_meter.dialects.bedrock_invoke import ANTHROPIC_VERSION, BedrockInvoke
 from genai_meter.dialects.buckets import count
 from genai_meter.dialects.requests import chars, items, size, text, whole
 from genai_meter.usage import Usage
@@ -30,6 +30,8 @@ def dialect_of(body: Mapping[str, Json]) -> str:
         return "bedrock_embed"
     if "taskType" in body or "text_prompts" in body or any(part in model for part in _PICTURES):
         return "bedrock_images"
+    if ANTHROPIC_VERSION in body and "messages" in body:
+        return "bedrock_claude"
     if "messages" not in body and ("prompt" in body or "inputText" in body):
         return "bedrock_text"
     return "bedrock_invoke"

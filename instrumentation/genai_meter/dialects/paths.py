@@ -14,6 +14,7 @@ MODULES: Final = {
     "anthropic_messages": "AnthropicMessages",
     "bedrock_agent": "BedrockAgent",
     "bedrock_agent_rerank": "bedrock_models:BedrockAgentRerank",
+    "bedrock_claude": "bedrock_invoke:BedrockClaude",
     "bedrock_converse": "BedrockConverse",
     "bedrock_embed": "bedrock_models:BedrockEmbed",
     "bedrock_images": "bedrock_models:BedrockImages",
