@@ -11,7 +11,9 @@ from typing import Any, Final
 
 from genai_meter.semconv import INFERENCE_OPERATIONS
 
-from genai_meter_exporter.normalise.record import UsageRecord
+from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord
+from genai_meter_exporter.store import nesting
+from genai_meter_exporter.store.nesting import Account
 
 _DEPTH: Final = 64
 """Steps from a span up to its ancestors."""
@@ -56,6 +58,8 @@ class Charge:
         "seen",
         "spans",
         "start",
+        "where",
+        "who",
     )
 
     def __init__(self, record: UsageRecord, seen: int) -> None:
@@ -65,6 +69,8 @@ class Charge:
         self.family = _family(record.values)
         self.gone = False
         self.seen = seen
+        self.who: Account | None = None
+        """The account of ours that says who asked, when it is not the charge's own."""
         self.take(record)
 
     def take(self, record: UsageRecord) -> None:
@@ -77,6 +83,12 @@ class Charge:
         self.end: int = values["end"]
         self.operation: str | None = get("operation")
         self.facts: Facts = get("model"), get("request_model"), get("input_tokens"), get("output_tokens")
+        self.where: tuple[str | None, str | None, str | None] = get("service"), get("instance"), get("usage_source")
+
+    def account(self) -> Account:
+        """What the charge's record says of it."""
+        service, instance, source = self.where
+        return Account((service, instance), self.start, self.end, self.facts[2:] if source == "provider" else None)
 
 
 def _kind(operation: str | None) -> str | None:
@@ -132,6 +144,18 @@ class _Shelf:
         for told_by, group in entry.items():
             if producers.isdisjoint(told_by):
                 yield from _nearest(group, start)
+
+    def told_by(self, key: Any, producer: str, since: int, until: int) -> Iterator[Charge]:
+        """Charges that this producer has told of and that began in this time; of many, the first."""
+        entry = self.entries.get(key)
+        if isinstance(entry, Charge):
+            if producer in entry.producers and since <= entry.start <= until:
+                yield entry
+            return
+        for told_by, group in (entry or {}).items():
+            if producer in told_by:
+                first = bisect_left(group, since, key=_start)
+                yield from (charge for charge in group[first : first + _NEAREST] if charge.start <= until)
 
 
 def _nearest(group: list[Charge], start: int) -> Iterator[Charge]:
@@ -206,8 +230,8 @@ class LinkingIndex:
         """The charge under this key, while it is in the window."""
         return self._by_call.get(call_id)
 
-    def join(self, charge: Charge, record: UsageRecord) -> None:
-        """Another record of the same call; if it is a better one, the charge is its from now on."""
+    def join(self, charge: Charge, record: UsageRecord, *, take: bool = False) -> None:
+        """Another record of the same call; if it is a better one (or `take`), the charge is its from now on."""
         self._learn(record)
         self._before.setdefault(charge, _state(charge))
         self._unshelve(charge)
@@ -216,7 +240,12 @@ class LinkingIndex:
             charge.spans = (*charge.spans, span)
         if not charge.response_id and (response_id := record.values.get("response_id")):
             charge.response_id, charge.family = response_id, _family(record.values)
-        if record.rank < charge.rank:
+        nested = record.producer == OWN_PRODUCER and charge.rank <= RANK_OWN_SPAN and record.key != charge.call_id
+        if nested:
+            told = charge.account() if take else nesting.account(record.values)
+            if charge.who is None or nesting.is_inner(charge.who, told):
+                charge.who = told
+        if take or (record.rank < charge.rank and not nested):
             charge.take(record)
         self._shelve(charge)
 
@@ -241,6 +270,43 @@ class LinkingIndex:
             for other in self._by_trace.others(record.trace_id, taken, start):
                 if self._same_by_ancestry(other, record):
                     return other, "ancestor"
+        return None
+
+    def find_nested(self, record: UsageRecord) -> Charge | None:
+        """The charge that another process, metered by us like this record's, has made for the same call."""
+        response_id = record.values.get("response_id")
+        if response_id and response_id in self._by_response.entries:
+            mine, family = nesting.account(record.values), _family(record.values)
+            since, until = mine.start - self._window, mine.start + self._window
+            for charge in self._by_response.told_by(response_id, OWN_PRODUCER, since, until):
+                if family and charge.family and family != charge.family:
+                    continue
+                traced = bool(record.trace_id) and any(span.startswith(record.trace_id) for span in charge.spans)
+                if nesting.same_answer(charge.account(), mine, response_id, same_trace=traced):
+                    return charge
+        if record.span_id and (record.trace_id in self._by_trace.entries):
+            return self._nested_by_descent(record)
+        return None
+
+    def _nested_by_descent(self, record: UsageRecord) -> Charge | None:
+        trace_id, place = record.trace_id, (record.values.get("service"), record.values.get("instance"))
+        mine, operation = nesting.account(record.values), record.values.get("operation")
+        parent = record.parent_span_id or self.parents.get(trace_id + record.span_id)
+        for _ in range(_DEPTH):
+            if not parent:
+                break
+            for charge in self._by_span.told_by(trace_id + parent, OWN_PRODUCER, 0, mine.end):
+                if charge.operation == operation and nesting.same_descent(charge.account(), mine):
+                    return charge
+            parent = self.parents.get(trace_id + parent)
+        for charge in self._by_trace.told_by(trace_id, OWN_PRODUCER, mine.start, mine.end):
+            if (
+                charge.where[:2] != place
+                and charge.operation == operation
+                and nesting.same_descent(mine, charge.account())
+                and any(span.startswith(trace_id) and self._above(span, record.span_id) for span in charge.spans)
+            ):
+                return charge
         return None
 
     def absorb(self, charge: Charge, other: Charge) -> None:

@@ -10,8 +10,8 @@ import orjson
 
 from genai_meter_exporter import cells
 from genai_meter_exporter.cells import Cell, Measures
-from genai_meter_exporter.normalise.record import Batch, UsageRecord, usage_json
-from genai_meter_exporter.store import rows
+from genai_meter_exporter.normalise.record import OWN_PRODUCER, Batch, UsageRecord, usage_json
+from genai_meter_exporter.store import nesting, rows
 from genai_meter_exporter.store.base import Price, StoreError, Tally
 from genai_meter_exporter.store.linking import Charge, LinkingIndex
 from genai_meter_exporter.store.rows import Rows
@@ -90,6 +90,11 @@ class Placing:
             return
         found = self._index.find(record)
         if found is None:
+            nested = self._index.find_nested(record) if record.producer == OWN_PRODUCER else None
+            if nested is not None:
+                tally.linked += 1
+                self._nest(record, nested)
+                return
             tally.accepted += 1
             self._new(record)
             return
@@ -145,10 +150,31 @@ class Placing:
         self.withdrawn.append((cells.cell(old), cells.measures(old)))
         self._index.absorb(charge, other)
 
-    def _replace(self, record: UsageRecord, old_key: bytes, rule: str, charge: Charge | None) -> None:
+    def _nest(self, record: UsageRecord, charge: Charge) -> None:
+        """Another account of ours of the same call: the inner one is the charge, the outer one says who asked."""
+        self._flush()
+        old = self._stored(charge.call_id)
+        mine, charged = nesting.account(record.values), charge.account()
+        if nesting.is_inner(mine, charged):
+            record.values.update(nesting.merged(record.values, old, over=True))
+            self._replace(record, charge.call_id, nesting.RULE, charge, take=True)
+            return
+        over = nesting.is_inner(charge.who or charged, mine)
+        self._link(record, charge.call_id, nesting.RULE, charge)
+        stored = self._stored(charge.call_id)
+        new = {**stored, **nesting.merged(stored, record.values, over=over)}
+        self._rows.delete(charge.call_id)
+        self._rows.insert([(new, cells.cell(new)[1])])
+        self._exchange(old, new)
+
+    def _replace(
+        self, record: UsageRecord, old_key: bytes, rule: str, charge: Charge | None, *, take: bool = False
+    ) -> None:
         """The better record becomes the charge; the one it replaces is linked to it."""
         self._flush()
         old = self._stored(old_key)
+        if charge is not None and charge.who is not None and not take:
+            record.values.update(nesting.merged(record.values, old, over=True))
         self._rows.delete(old_key)
         self._insert_linked(old_key, old["source"], record.key, rule, rows.stored_json(old))
         self._rows.move_links(old_key, record.key)
@@ -159,7 +185,7 @@ class Placing:
         self._flush()
         self._exchange(old, record.values)
         if charge is not None:
-            self._index.join(charge, record)
+            self._index.join(charge, record, take=take)
             self._unite(charge, record)
 
     def _exchange(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
