@@ -213,7 +213,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _request(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
         raw = self._read_chunks() if "transfer-encoding" in headers else self._read_length(headers)
-        path, _, query = self.path.partition("?")
+        # A client that takes us for its proxy names the host it wants.
+        path, _, query = re.sub(r"^http://[^/]+", "", self.path).partition("?")
         return Request(self.command, path, headers, raw, self.server.provider.memory, query=query)
 
     def _read_length(self, headers: dict[str, str]) -> bytes:
@@ -320,7 +321,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _reply(request: Request) -> Reply | None:
     """The answer of the API that lives at this path."""
-    path, model = request.path, str(request.body.get("model") or "")
+    path, model = request.path.removeprefix("/anthropic"), str(request.body.get("model") or "")
     if path in ANTHROPIC:
         return ANTHROPIC[path](request, model)
     if vertex := VERTEX.fullmatch(path):
