@@ -1,7 +1,7 @@
 """`huggingface_hub`: the inference clients."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
-# ruff: noqa: B007 - loops as callers write them
+# ruff: noqa: B007, PERF401 - loops as callers write them
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def stream_dropped(stage: Stage) -> Any:
 
 @scenario("huggingface_hub", "stream: server dies", "error")
 def stream_dies(stage: Stage) -> Any:
-    chunks, seen = stage.client(**trouble("die")).chat_completion(**CHAT, stream=True), []
+    chunks, seen = stage.client(**trouble("die")).chat_completion(**CHAT, stream=True, **USAGE), []
 
     def work() -> None:
         for chunk in chunks:
@@ -126,7 +126,7 @@ def stream_dies(stage: Stage) -> Any:
 
 @scenario("huggingface_hub", "stream: error event", "error|abandoned")
 def stream_error(stage: Stage) -> Any:
-    chunks, seen = stage.client(**trouble("error_event")).chat_completion(**CHAT, stream=True), []
+    chunks, seen = stage.client(**trouble("error_event")).chat_completion(**CHAT, stream=True, **USAGE), []
 
     def work() -> None:
         for chunk in chunks:
@@ -190,7 +190,7 @@ async def async_stream_dies(stage: Stage) -> Any:
     seen = []
     async with stage.async_client(**trouble("die")) as client:
         try:
-            async for chunk in await client.chat_completion(**CHAT, stream=True):
+            async for chunk in await client.chat_completion(**CHAT, stream=True, **USAGE):
                 seen.append(asdict(chunk))
         except Exception as error:  # noqa: BLE001 - whatever it raises is the result
             return [kind(error), seen]

@@ -180,9 +180,13 @@ class Tail(raw.Bytes):
     def take(self, item: bytes) -> bool:
         super().take(item)
         reading = self.call.reading
-        if reading.terminal and reading.fidelity == "final":
+        if reading.fidelity == "final" and (reading.terminal or self._told_all()):
             guarded(self.exhausted)
         return False
+
+    def _told_all(self) -> bool:
+        """Anthropic's last event but one tells the whole usage; litellm stops there."""
+        return self.call.prepared.dialect.name == "anthropic_messages" and bool(self.call.reading.finish_reasons)
 
 
 def _failed(exchange: Exchange, error: BaseException) -> None:
