@@ -55,6 +55,7 @@ class Order(Exchange):
     __slots__ = ()
 
     def begin(self, native: Span | None = None) -> None:
+        del native  # the library makes no span
         lifecycle.begin_attempt(self.call)
 
 
