@@ -20,7 +20,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final
 
-from benchmarks.figures import added, spread
+from benchmarks.counter import Instructions
+from benchmarks.figures import Take, added, spread
 
 VARIANTS: Final = ("bare", "floor", "ours", "seam")
 WARM_UP: Final = 60
@@ -30,18 +31,18 @@ WARM_UP: Final = 60
 class Worker:
     """A process with one variant installed; it measures a slice whenever asked."""
 
-    def __init__(self, variant: str) -> None:
+    def __init__(self, variant: str, python: str = sys.executable, **variables: str) -> None:
         # Equal hashes, so that dictionaries have the same layout in every process.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.calls", "--serve", variant],
-            env={**os.environ, "PYTHONHASHSEED": "0"},
+            [python, "-m", "benchmarks.calls", "--serve", variant],
+            env={**os.environ, "PYTHONHASHSEED": "0", **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
     def measure(self, what: str) -> Any:
-        """A case's name → CPU seconds of one call; or another question, see `serve`."""
+        """A case's name → what one call took; or another question, see `serve`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         print(what, file=self._process.stdin, flush=True)
@@ -60,15 +61,27 @@ class Worker:
         self._process.communicate()
 
 
-def take_turns(workers: dict[str, Worker], case: str, rounds: int) -> dict[str, list[float]]:
-    """CPU of one call by variant, one figure a round."""
-    figures: dict[str, list[float]] = {name: [] for name in workers}
+def take_turns(workers: dict[str, Worker], case: str, rounds: int) -> dict[str, list[Take]]:
+    """What one call took, by variant, one figure a round."""
+    figures: dict[str, list[Take]] = {name: [] for name in workers}
     names = list(workers)
     for number in range(rounds):
         turn = number % len(names)
         for name in names[turn:] + names[:turn]:
-            figures[name].append(workers[name].measure(case))
+            figures[name].append(Take(*workers[name].measure(case)))
     return figures
+
+
+def compare(workers: dict[str, Worker], case: str, rounds: int) -> dict[str, Any]:
+    """What each variant adds to the bare call."""
+    figures = take_turns(workers, case, rounds)
+    names = [name for name in workers if name != "bare"]
+    return {
+        "bare": statistics.median(take.seconds for take in figures["bare"]),
+        **{name: added(figures, name) for name in names},
+        **{f"{name}_spread": spread(figures, name) for name in names},
+        **{f"{name}_instructions": added(figures, name, "instructions") for name in names},
+    }
 
 
 def run(rounds: int) -> dict[str, Any]:
@@ -78,16 +91,10 @@ def run(rounds: int) -> dict[str, Any]:
         told = workers["ours"].measure("about")
         report: dict[str, Any] = {"semconv": told["semconv"], "cases": {}}
         for case in told["cases"]:
-            figures = take_turns(workers, case, rounds)
-            report["cases"][case] = {
-                "bare": statistics.median(figures["bare"]),
-                **{name: added(figures, name) for name in VARIANTS[1:]},
-                **{f"{name}_spread": spread(figures, name) for name in VARIANTS[1:]},
-            }
+            report["cases"][case] = compare(workers, case, rounds)
         short, long = (take_turns(workers, case, rounds) for case in told["chunks"])
         slopes = {
-            name: (statistics.median(long[name]) - statistics.median(short[name])) / told["between"]
-            for name in ("bare", "floor", "ours")
+            name: (_median(long[name]) - _median(short[name])) / told["between"] for name in ("bare", "floor", "ours")
         }
         report["chunk"] = {name: slopes[name] - slopes["bare"] for name in ("floor", "ours")}
         report["price"] = workers["ours"].measure("price")
@@ -96,6 +103,10 @@ def run(rounds: int) -> dict[str, Any]:
         for worker in workers.values():
             with worker:
                 pass
+
+
+def _median(takes: list[Take]) -> float:
+    return statistics.median(take.seconds for take in takes)
 
 
 # --- in the process of a variant ----------------------------------------------------------------------
@@ -108,6 +119,7 @@ def installed(variant: str, generation: str) -> Generator[None]:
     import openai._base_client
     from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
 
+    from benchmarks import peers
     from benchmarks.floor import Floor
 
     if variant == "floor":
@@ -116,6 +128,10 @@ def installed(variant: str, generation: str) -> Generator[None]:
             floor.install(module)
         yield
         floor.remove()
+        return
+    if variant in peers.PEERS:
+        with peers.installed(variant):
+            yield
         return
     instrumentors = (OpenAIInstrumentor(), AnthropicInstrumentor()) if variant in ("ours", "seam") else ()
     if variant == "seam":
@@ -140,15 +156,16 @@ def _silence() -> None:
     emit.open_span, emit.activate, emit.finish = nothing, nothing, close
 
 
-def timed(job: Callable[[int], None], calls: int) -> float:
-    """CPU seconds of the process for one call."""
-    begun = time.process_time_ns()
+def timed(job: Callable[[int], None], calls: int, counter: Instructions) -> Take:
+    """CPU seconds of the process for one call, and its instructions."""
+    counted, begun = counter.read(), time.process_time_ns()
     job(calls)
-    return (time.process_time_ns() - begun) / calls / 1e9
+    seconds, now = (time.process_time_ns() - begun) / calls / 1e9, counter.read()
+    return Take(seconds, None if counted is None or now is None else (now - counted) / calls)
 
 
 def price_seconds(repeats: int = 20_000) -> dict[str, float]:
-    """CPU of one warm price and of one warm look-up of the rate card; the best of nine."""
+    """CPU of one warm price; the best of nine."""
     from genai_meter import pricing
     from genai_meter.usage import Usage
 
@@ -158,7 +175,6 @@ def price_seconds(repeats: int = 20_000) -> dict[str, float]:
     usages = [Usage({"input": 1200, "cache_read": 800, "output_text": 150})]
     jobs: dict[str, Callable[[], object]] = {
         "price": lambda: pricing.price("openai", MODEL, usages, now, {}),
-        "rate_card": lambda: pricing.rate_card("openai", MODEL, now, {}),
         "loop": lambda: None,
     }
     best: dict[str, float] = {}
@@ -207,6 +223,7 @@ def serve(variant: str) -> None:
     from benchmarks import wire
     from benchmarks.telemetry import Telemetry
 
+    counter = Instructions()
     telemetry = Telemetry()
     generation = environment.settings().semconv
     cases = {case.name: case for case in wire.cases()}
@@ -233,7 +250,7 @@ def serve(variant: str) -> None:
                 gc.freeze()
             answer: Any = about
             if case is not None:
-                answer = timed(case.run, case.calls)
+                answer = timed(case.run, case.calls, counter)
             elif what == "price":
                 answer = price_seconds()
             print(json.dumps(answer), flush=True)

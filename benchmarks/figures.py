@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Literal, NamedTuple
 
 
-def _differences(figures: Mapping[str, Sequence[float]], name: str) -> list[float]:
-    return [mine - base for mine, base in zip(figures[name], figures["bare"], strict=True)]
+class Take(NamedTuple):
+    """What one call took."""
+
+    seconds: float
+    """CPU time."""
+    instructions: float | None
+    """In user space; None where the machine does not count them."""
 
 
-def added(figures: Mapping[str, Sequence[float]], name: str) -> float:
+Quantity = Literal["seconds", "instructions"]
+
+
+def _differences(figures: Mapping[str, Sequence[Take]], name: str, what: Quantity = "seconds") -> list[float]:
+    pairs = [
+        (getattr(mine, what), getattr(base, what)) for mine, base in zip(figures[name], figures["bare"], strict=True)
+    ]
+    return [mine - base for mine, base in pairs if mine is not None and base is not None]
+
+
+def added(figures: Mapping[str, Sequence[Take]], name: str, what: Quantity = "seconds") -> float | None:
     """What a variant adds to the bare call beside it; the median of the rounds."""
-    return statistics.median(_differences(figures, name))
+    differences = _differences(figures, name, what)
+    return statistics.median(differences) if differences else None
 
 
-def spread(figures: Mapping[str, Sequence[float]], name: str) -> float:
-    """Half the distance between the quartiles of what was added."""
+def spread(figures: Mapping[str, Sequence[Take]], name: str) -> float:
+    """Half the distance between the quartiles of the CPU time that was added."""
     low, _, high = statistics.quantiles(_differences(figures, name), n=4)
     return (high - low) / 2

@@ -98,9 +98,11 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         table(["what", "goal", "measured", ""], [[g.what, g.goal, g.measured, _mark(g)] for g in goals(results)]),
         "## Added CPU per call",
         _cases(results["calls"]),
-        "*seam*: reading the request and the answer, retries and ways out, without the price; *price*: rate card"
-        " before the call and price after it; *emission*: span, metrics, usage event; ± is half the distance between"
-        " the quartiles.",
+        "*instructions*: ours ÷ floor by the instructions executed in user space, which other load hardly changes;"
+        " *seam*: reading the request and the answer, retries and ways out; *price*: the price of the call;"
+        " *emission*: span, metrics, usage event; ± is half the distance between the quartiles.",
+        "## Beside others",
+        _peers(results["peers"]),
         "## Added CPU per chunk",
         _chunks(results["calls"]),
         "## Memory",
@@ -114,12 +116,12 @@ def _mark(goal: Goal) -> str:
 
 
 def _cases(reports: list[Any]) -> str:
-    head = ["call", "semconv", "bare", "floor", "ours", "ours ÷ floor", "seam", "price", "emission"]
+    head = ["call", "semconv", "bare", "floor", "ours", "ours ÷ floor", "instructions", "seam", "price", "emission"]
     rows: list[list[str]] = []
     for report in reports:
-        price = report["price"]["price"] + report["price"]["rate_card"]
+        price = report["price"]["price"]
         for name, case in report["cases"].items():
-            seam = case["seam"] - report["price"]["rate_card"]
+            seam = case["seam"]
             emission = case["ours"] - seam - price
             rows.append(
                 [
@@ -129,9 +131,36 @@ def _cases(reports: list[Any]) -> str:
                     f"{micro(case['floor'], 0)} ± {case['floor_spread'] * 1e6:.0f}",
                     f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
                     f"{case['ours'] / case['floor']:.2f}",
+                    instructions(case, "ours", "floor"),
                     micro(seam, 0),
                     micro(price),
                     micro(emission, 0),
+                ]
+            )
+    return table(head, rows)
+
+
+def instructions(case: Mapping[str, Any], name: str, base: str) -> str:
+    """The ratio of the instructions that two variants add."""
+    mine, other = case[f"{name}_instructions"], case[f"{base}_instructions"]
+    return f"{mine / other:.2f}" if mine is not None and other else "not told"
+
+
+def _peers(reports: list[Any]) -> str:
+    """What other instrumentations add to the same call, each in an environment of its own."""
+    head = ["call", "peer", "what it adds", "ours beside it", "ours ÷ peer", "instructions"]
+    rows: list[list[str]] = []
+    for report in reports:
+        for name, case in report["cases"].items():
+            peer = report["peer"]
+            rows.append(
+                [
+                    name,
+                    peer,
+                    f"{micro(case[peer], 0)} ± {case[f'{peer}_spread'] * 1e6:.0f}",
+                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
+                    f"{case['ours'] / case[peer]:.2f}",
+                    instructions(case, "ours", peer),
                 ]
             )
     return table(head, rows)

@@ -42,6 +42,8 @@ def test_calls_stay_near_the_floor() -> None:
     assert found["semconv"] == "both"
     chat = found["cases"]["chat"]
     assert 0 < chat["seam"] < chat["ours"] < 3 * chat["floor"]
+    if chat["ours_instructions"] is not None:
+        assert chat["ours_instructions"] <= report.FLOOR_RATIO * chat["floor_instructions"]
     assert found["chunk"]["ours"] < 5 * report.CHUNK_SECONDS
     assert found["price"]["price"] < 5 * report.PRICE_SECONDS
 
@@ -56,15 +58,17 @@ def test_calls_and_streams_leave_nothing_behind() -> None:
 def test_a_missed_goal_is_named() -> None:
     case = {"bare": 1e-3, "floor": 1e-4, "ours": 2e-4, "seam": 2e-5}
     case |= {f"{name}_spread": 1e-6 for name in ("floor", "ours", "seam")}
+    case |= {f"{name}_instructions": count for name, count in (("floor", 1000), ("ours", 1100), ("seam", 100))}
     calls = {
         "semconv": "both",
         "cases": {"chat": case},
         "chunk": {"floor": 1e-7, "ours": 1e-6},
-        "price": {"price": 5e-7, "rate_card": 3e-7},
+        "price": {"price": 8e-7},
     }
     bytes_held = {"bare": 1000, "floor": 2000, "ours": 2000}
     results = {
         "calls": [calls],
+        "peers": [],
         "book": {"load": 0.009},
         "startup": {"with": 0.2, "added": 0.026},
         "memory": {
@@ -78,5 +82,5 @@ def test_a_missed_goal_is_named() -> None:
         "start-up added to `python -c pass`, no client library imported",
     ]
     text = report.render(results, "one core", "make bench")
-    assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 20 µs | 0.8 µs | 180 µs |" in text
+    assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 180 µs |" in text
     assert text.count("**missed**") == len(missed)
