@@ -358,7 +358,10 @@ def invoke_stream_closed(stage: BotocoreStage) -> Any:
 # --- what else is metered, and what is not -----------------------------------------------------------
 @scenario("botocore", "agent, with a trace")
 def agent(stage: BotocoreStage) -> Any:
-    answer = method(stage.of("bedrock-agent-runtime"), "invoke_agent")(**AGENT, enableTrace=True)
+    client = stage.of("bedrock-agent-runtime")
+    if "usage" not in str(client.meta.service_model._shape_resolver._shape_map.get("Metadata")):
+        raise NotThere("usage in the trace")
+    answer = method(client, "invoke_agent")(**AGENT, enableTrace=True)
     opened = answer.pop("completion")
     return [tidy(answer), kind(opened), list(opened)]
 
