@@ -202,9 +202,7 @@ def _bedrock(name: str, *packages: str) -> Environment:
 
 OPENINFERENCE_BEDROCK: Final = "openinference-instrumentation-bedrock==0.1.61"
 BEDROCK_INSTRUMENTATIONS: Final = {
-    "botocore-openinference": _bedrock(
-        "both", OPENINFERENCE_BEDROCK, "opentelemetry-instrumentation-botocore==0.66b2"
-    ),
+    "botocore-openinference": _bedrock("both", OPENINFERENCE_BEDROCK, "opentelemetry-instrumentation-botocore==0.66b2"),
     "openinference": _bedrock("openinference", OPENINFERENCE_BEDROCK),
     "openllmetry": _bedrock("openllmetry", "opentelemetry-instrumentation-bedrock==0.62.4"),
 }
@@ -274,3 +272,30 @@ FRAMEWORKS: Final[dict[str, tuple[Environment, ...]]] = {
     ),
 }
 """Framework → its oldest supported version and the newest."""
+
+WEB: Final = Environment(
+    "web",
+    (
+        "celery==5.7.0",
+        "fastapi==0.165.0",
+        "flask==3.1.3",
+        "django==5.2.19",
+        "gunicorn==27.0.1",
+        "uvicorn==0.54.0",
+        "openai==3.54.0",
+        "opentelemetry-sdk==1.45.1",
+        "opentelemetry-distro==0.66b1",
+        "opentelemetry-exporter-otlp-proto-http==1.45.1",
+        *(
+            f"opentelemetry-instrumentation-{name}==0.66b1"
+            for name in ("celery", "django", "fastapi", "flask", "httpx", "threading", "wsgi", "asgi")
+        ),
+    ),
+    (),
+    editable=True,
+)
+"""Web frameworks and a queue, with OpenTelemetry's instrumentations of them, which want the rest in one version."""
+
+if __name__ == "__main__":
+    # python -m tests.environments: the interpreter of WEB, for `make two-services`.
+    print(WEB.python())
