@@ -55,8 +55,12 @@ bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.m
 	@$(BIN)/python -m benchmarks
 
 .PHONY: matrix
-matrix: env ## every way to call, on the oldest and newest version of every supported client major
-	@$(BIN)/python -m pytest -m slow -rs -s tests/test_caller_matrix.py
+matrix: env ## every way to call, on every supported version in turn; writes docs/compatibility.md (FAMILY=… runs some)
+	@$(BIN)/python -m tests.matrix --every $(or $(FAMILY),--write)
+
+.PHONY: newest
+newest: env ## weekly: the caller matrix on the newest version of every client library there is today
+	@$(BIN)/python -m tests.matrix --newest
 
 .PHONY: interop
 interop: env ## other instrumentations beside ours: one span, one event, one charge

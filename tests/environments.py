@@ -11,7 +11,8 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,8 @@ class Environment:
     """The test suite's own environment will do when it has just these versions."""
     editable: bool = False
     """This checkout is installed, with its entry points."""
+    day: str = ""
+    """When it was made; one whose packages have no versions is made anew each day."""
 
     @property
     def is_own(self) -> bool:
@@ -41,8 +44,17 @@ class Environment:
         return self.own and all(_installed(pin) for pin in self.packages)
 
     def version_of(self, package: str) -> str:
-        """The pinned version of one of its packages."""
-        return next(version for name, _, version in (pin.partition("==") for pin in self.packages) if name == package)
+        """The version of one of its packages: as pinned, else as installed."""
+        pinned = next(pin.partition("==")[2] for pin in self.packages if pin.partition("==")[0] == package)
+        if pinned:
+            return pinned
+        ask = f"from importlib.metadata import version; print(version({package!r}))"
+        return subprocess.run([self.python(), "-c", ask], capture_output=True, text=True, check=True).stdout.strip()
+
+    def unpinned(self) -> Environment:
+        """The same packages in the newest versions there are."""
+        names = tuple(pin.partition("==")[0] for pin in self.packages)
+        return replace(self, name=f"{self.name}-unpinned", packages=names, own=False, day=f"{datetime.now(UTC):%F}")
 
     def requirements(self) -> list[str]:
         """What is installed."""
@@ -57,7 +69,7 @@ class Environment:
         place.parent.mkdir(parents=True, exist_ok=True)
         with (place.parent / f"{place.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            wanted = "\n".join(self.requirements())
+            wanted = "\n".join([*self.requirements(), *([self.day] if self.day else [])])
             ready = place / "requirements.txt"
             if not ready.exists() or ready.read_text() != wanted:
                 self._make(place)

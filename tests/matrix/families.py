@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from tests.environments import MATRIX, Environment
 
@@ -111,11 +111,20 @@ def declare(*names: str) -> None:
             importlib.import_module(f"tests.matrix.{part}")
 
 
-def environments(*names: str, every: bool = False) -> dict[Environment, tuple[str, ...]]:
-    """Environments → families to run there: oldest and newest of each, or every row."""
+Rows: TypeAlias = Literal["ends", "every", "unpinned"]
+"""Oldest and newest supported version; every row; the newest there is, whatever it is."""
+
+
+def environments(*names: str, rows: Rows = "ends") -> dict[Environment, tuple[str, ...]]:
+    """Environments → families to run there."""
     found: dict[Environment, tuple[str, ...]] = {}
     for name in names or tuple(FAMILIES):
-        rows = FAMILIES[name].environments
-        for row in rows if every else dict.fromkeys((rows[0], rows[-1])):
+        for row in _chosen(FAMILIES[name].environments, rows):
             found[row] = (*found.get(row, ()), name)
     return found
+
+
+def _chosen(known: tuple[Environment, ...], rows: Rows) -> list[Environment]:
+    if rows == "unpinned":
+        return [known[-1].unpinned()]
+    return list(known) if rows == "every" else list(dict.fromkeys((known[0], known[-1])))

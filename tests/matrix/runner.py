@@ -11,7 +11,7 @@ from typing import Any, Final
 from tests.environments import Environment
 
 from . import table
-from .families import FAMILIES, declare, environments
+from .families import FAMILIES, Rows, declare, environments
 
 PROCESSES: Final = 2
 """At a time."""
@@ -40,9 +40,9 @@ class Outcome:
         return "\n\n".join(table.table(family, columns) for family, columns in self.columns.items())
 
 
-def run(directory: Path, *names: str, every: bool = False) -> Outcome:
-    """Run some families (all when none is named) on their oldest and newest version, or on every one."""
-    wanted = environments(*names, every=every)
+def run(directory: Path, *names: str, rows: Rows = "ends") -> Outcome:
+    """Run some families (all when none is named) on some of their versions."""
+    wanted = environments(*names, rows=rows)
     declare(*names)
     for environment in wanted:
         environment.python()
@@ -56,8 +56,10 @@ def run(directory: Path, *names: str, every: bool = False) -> Outcome:
         for environment, parts in futures.items()
     }
     columns: dict[str, dict[str, table.Column]] = {}
-    for family in names or tuple(FAMILIES):
-        for environment in (row for row in FAMILIES[family].environments if row in results):
-            head = environment.version_of(FAMILIES[family].package)
-            columns.setdefault(family, {})[head] = table.verdicts(family, results[environment])
+    for environment, families in wanted.items():
+        for family in families:
+            head, own = environment.version_of(FAMILIES[family].package), columns.setdefault(family, {})
+            # The same version with other packages around it.
+            head = f"{head} ({environment.name})" if head in own else head
+            own[head] = table.verdicts(family, results[environment])
     return Outcome(columns)
