@@ -13,9 +13,13 @@ LIBRARIES: Final = {"groq": "Groq", "together": "Together", "cerebras": "Cerebra
 """Family → how its client classes are called."""
 OTHERS: Final = re.compile(
     r"parse|responses|embeddings|moderation|image|speech|transcription|legacy|list of|client\.post|Azure|module|"
-    r"a client inside|helper|beta|pickle|whole URL|background|pickles|several"
+    r"a client inside|helper|beta|pickle|whole URL|background|pickles|several|each chunk"
 )
 """What these libraries do not have, or have at another place, or cannot do with the plugin off either."""
+NAMES_USAGE: Final = re.compile(r"usage asked for$|usage declined|streaming response, stream: (?!usage)")
+"""Scenarios that pass `stream_options`."""
+KNOW_USAGE: Final = frozenset({"cerebras"})
+"""Libraries whose methods have `stream_options`."""
 WARM: Final[dict[str, Any]] = {"cerebras": {"warm_tcp_connection": False}}
 """Arguments of a client that calls nobody when it is made."""
 PARTS: Final = {openai_calls.__name__, openai_streams.__name__, openai_async.__name__}
@@ -50,4 +54,5 @@ class CompatibleStage(Stage):
 
 for _found in [s for s in SCENARIOS if s.library == "openai" and s.run.__module__ in PARTS]:
     if not OTHERS.search(_found.name):
-        SCENARIOS.extend(replace(_found, library=name) for name in LIBRARIES)
+        names = KNOW_USAGE if NAMES_USAGE.search(_found.name) else LIBRARIES
+        SCENARIOS.extend(replace(_found, library=name) for name in names)
