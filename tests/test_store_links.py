@@ -163,7 +163,7 @@ def test_a_span_above_with_equal_facts_is_the_same_call(ledger: Ledger, order: t
 @pytest.mark.parametrize(
     "different",
     [
-        {"attributes": {"gen_ai.operation.name": "text_completion"}},
+        {"attributes": {"gen_ai.operation.name": "embeddings"}},
         {"input_tokens": 2000},
         {"start_ns": NOW - 10 * MINUTE, "end_ns": NOW - 9 * MINUTE},
     ],
