@@ -177,6 +177,8 @@ def _invoke(request: Request, model: str, stream: bool) -> Reply:
         vectors = [[0.5, 0.25, -0.125]] * len(body["texts"])
         told = {"id": new_id(request, ""), "embeddings": vectors, "response_type": "embeddings_floats"}
         return Reply("bedrock.embed", model, None, {"inputTokens": counted}, dump(told))
+    if "message" in body:
+        return _command(request, model, stream)
     if "taskType" in body:
         count = member(body, "imageGenerationConfig").get("numberOfImages") or 1
         return Reply("bedrock.images", model, content=dump({"images": [PIXEL] * count}))
@@ -187,6 +189,20 @@ def _invoke(request: Request, model: str, stream: bool) -> Reply:
             reply.frames = _chunks(events, cast(JSON, reply.usage))
         return reply
     return _prompt(request, model, stream)
+
+
+def _command(request: Request, model: str, stream: bool) -> Reply:
+    """Cohere's Command models."""
+    prompt = str(request.body["message"])
+    words, _ = answer_words(prompt, request.body.get("max_tokens"))
+    usage = {"inputTokens": tokens(prompt), "outputTokens": len(words)}
+    told = {"response_id": new_id(request, ""), "text": "".join(words), "finish_reason": "COMPLETE", "chat_history": []}
+    reply = Reply("bedrock.command", model, None, usage, dump(told))
+    if stream:
+        events: list[JSON] = [{"is_finished": False, "event_type": "text-generation", "text": word} for word in words]
+        events.append({"is_finished": True, "event_type": "stream-end", "finish_reason": "COMPLETE", "response": told})
+        reply.frames = _chunks(events, usage)
+    return reply
 
 
 def _claude(request: Request, model: str, stream: bool) -> Reply:

@@ -55,11 +55,11 @@ class Exchange(rest.Exchange):
 
     __slots__ = ("client", "path", "rewritten")
 
-    def __init__(self, call: Call, client: Any, path: str) -> None:
+    def __init__(self, call: Call, client: Any, path: str, rewritten: bool) -> None:
         super().__init__(call)
         self.client = client
         self.path = path
-        self.rewritten = _cloud(client)[0] is not None
+        self.rewritten = rewritten
         """A hook of the library makes of a cloud's stream what Cohere's own would be, whatever its headers say."""
 
     def failed(self, error: BaseException) -> None:
@@ -265,8 +265,9 @@ def _exchange(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], stream
     body = _body(kwargs)
     view = dialect.request(body)
     view.stream = stream
-    call = lifecycle.prepare(_target(client, url, kwargs), dialect, view, body)
-    return Exchange(call, client, path)
+    target = _target_of_cloud(client)
+    call = lifecycle.prepare(target or _target(client, url, kwargs), dialect, view, body)
+    return Exchange(call, client, path, target is not None)
 
 
 def _base_url(client: Any, kwargs: Mapping[str, Any]) -> str:
@@ -296,10 +297,6 @@ def _body(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _target(client: Any, url: str, kwargs: Mapping[str, Any]) -> Target:
-    service, region = _cloud(client)
-    if service is not None:
-        host = HOSTS.get(service, "").format(region)
-        return Target(provider=CLOUDS.get(service, service), host=host, region=region, sdk="cohere.AwsClient")
     parts = urlsplit(url)
     host = parts.hostname or ""
     return Target(
@@ -311,15 +308,17 @@ def _target(client: Any, url: str, kwargs: Mapping[str, Any]) -> Target:
     )
 
 
-def _cloud(client: Any) -> tuple[str | None, str | None]:
-    """Service and region that a client for a cloud signs for: known to the hook that rewrites its requests."""
-    for hook in client.httpx_client.event_hooks["request"]:
+def _target_of_cloud(client: Any) -> Target | None:
+    """Where a client for a cloud sends: known to the hook that rewrites its requests."""
+    for hook in getattr(client.httpx_client, "event_hooks", {}).get("request", ()):
         if getattr(hook, "__module__", "") == "cohere.aws_client":
             told = inspect.getclosurevars(hook).nonlocals
-            return told.get("service", "bedrock"), told.get("aws_region")
+            service, region = str(told.get("service")), told.get("aws_region")
+            host = HOSTS.get(service, "").format(region)
+            return Target(CLOUDS.get(service, service), host, region=region, sdk="cohere.AwsClient")
         if getattr(hook, "__module__", "") == "cohere.oci_client":
-            return "oci", None
-    return None, None
+            return Target("oci", "", sdk="cohere.OciClient")
+    return None
 
 
 def _secret(client: Any, kwargs: Mapping[str, Any]) -> str | None:
@@ -336,7 +335,11 @@ def _changed(exchange: Exchange, kwargs: dict[str, Any]) -> dict[str, Any]:
     call = exchange.call
     changes: Any = call.decision.change
     body = _body(kwargs)
-    changed = {**kwargs, "json": call.prepared.dialect.apply(body, **changes)}
+    asked = call.prepared.dialect.apply(body, **changes)
+    changed = {**kwargs, "json": asked}
+    if asked.get("model") != body.get("model"):
+        # No answer names its model.
+        call.reading.model = asked["model"]
     options = kwargs.get("request_options")
     if options and BODY in options:
         # It is in the body already, and would win again.

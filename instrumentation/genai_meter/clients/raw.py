@@ -8,6 +8,7 @@ So does a second stream that is made over the response of the first one (`anthro
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,10 @@ JSON_LINES: Final = ("stream+json", "ndjson", "jsonl", "json-lines")
 """Parts of content types of streams that have one JSON object a line."""
 
 
+VECTORS: Final = re.compile(rb"\[[-+0-9.eE, \r\n\t]{256,}\]")
+"""Long lists of numbers: nearly all of an answer with embeddings, slow to parse and of no interest."""
+
+
 def http_response_of(result: Any) -> Any:
     """The HTTP response inside a raw response, or itself; None for anything else."""
     response = getattr(result, "http_response", result)
@@ -47,7 +52,14 @@ def is_json(content_type: str) -> bool:
 def read_buffered(call: Call, response: Any) -> None:
     """Read the usage from a body that has arrived."""
     if is_json(response.headers.get("content-type", "")):
-        call.prepared.dialect.response(call.reading, json.loads(response.content))
+        _read_json(call, response.content)
+
+
+def _read_json(call: Call, data: bytes) -> None:
+    dialect = call.prepared.dialect
+    if dialect.operation == "embeddings":
+        data = VECTORS.sub(b"[]", data)
+    dialect.response(call.reading, json.loads(data))
 
 
 def observe(response: Any, call: Call) -> Ending:
@@ -142,7 +154,7 @@ class Bytes(Ending):
             # The response class knows how to decode; the caller's own response must not be touched.
             data = self._response_class(200, headers={"content-encoding": self._encoding}, content=data).content
         if self._json and data:
-            self.call.prepared.dialect.response(self.call.reading, json.loads(data))
+            _read_json(self.call, data)
         elif self._events:
             for line in data.split(b"\n"):
                 self._take_line(line)

@@ -26,6 +26,13 @@ UNITS: Final = {
 """Billed unit → bucket, for all but the output."""
 
 
+INFERENCE: Final = ("chat", "text_completion")
+"""What has output tokens; `max_tokens` is the bound of a text's length elsewhere."""
+
+BEDROCK: Final = "amazon-bedrock-invocationMetrics"
+"""What Bedrock adds to the last event of a stream."""
+
+
 class Cohere(Dialect):
     """`POST /v1/chat` and `/v2/chat`."""
 
@@ -105,7 +112,7 @@ class Cohere(Dialect):
         changed = dict(body)
         if model is not None:
             changed["model"] = model
-        if max_tokens is not None and not lower(changed, ("max_tokens",), max_tokens):
+        if max_tokens is not None and self.operation in INFERENCE and not lower(changed, ("max_tokens",), max_tokens):
             changed["max_tokens"] = max_tokens
         return changed
 
@@ -206,7 +213,11 @@ def parameters(body: Mapping[str, Json]) -> RequestView:
 
 def _stream_end(reading: Reading, told: Mapping[str, Json]) -> None:
     """The last event of version 1: the whole answer once more, or the reason alone."""
-    answer = fields(told.get("response"))
+    answer = dict(fields(told.get("response")))
+    metrics = fields(told.get(BEDROCK))
+    if metrics and "meta" not in answer:
+        counts = {"input_tokens": metrics.get("inputTokenCount"), "output_tokens": metrics.get("outputTokenCount")}
+        answer["meta"] = {"billed_units": counts}
     reading.response_id = text(answer, "response_id") or text(answer, "id") or None
     _end(reading, {"finish_reason": told.get("finish_reason"), **answer})
 
