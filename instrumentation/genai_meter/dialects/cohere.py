@@ -232,13 +232,15 @@ def _end(reading: Reading, answer: Mapping[str, Json]) -> None:
     if usage is not None:
         reading.usage = usage
         reading.fidelity = "final"
-        told = fields(usage)
-        tokens = fields(told.get("tokens"))
-        if tokens and told.get("billed_units"):
-            processed = {
-                "input_tokens": count(tokens.get("input_tokens")),
-                "output_tokens": count(tokens.get("output_tokens")),
-                "cache_read_tokens": count(told.get("cached_tokens")),
-            }
-            reading.processed = {name: number for name, number in processed.items() if number}
+        reading.processed = _processed(fields(usage))
     reading.terminal = True
+
+
+def _processed(told: Mapping[str, Json]) -> dict[str, int] | None:
+    """The tokens processed; None where they are the billed ones."""
+    billed, tokens = fields(told.get("billed_units")), fields(told.get("tokens"))
+    found = {name: count(tokens.get(name)) for name in ("input_tokens", "output_tokens")}
+    if not billed or found == {name: count(billed.get(name)) for name in found}:
+        return None
+    found["cache_read_tokens"] = count(told.get("cached_tokens"))
+    return {name: number for name, number in found.items() if number}
