@@ -61,6 +61,14 @@ class Ledger:
         """Give a call another price."""
         self._commit(self.store.revise(call_id, price, reason, NOW))
 
+    def revise_pending(self, limit: int) -> bool:
+        """Carry out revisions that were asked for; False when there were none."""
+        written = self.store.revise_pending(limit, NOW)
+        if written is None:
+            return False
+        self._commit(written)
+        return True
+
     def _commit(self, written: Written) -> list[Tally]:
         self.store.commit()
         for key, amount in written.deltas.values.items():

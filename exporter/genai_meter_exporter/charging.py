@@ -53,7 +53,7 @@ def charge(batch: Batch) -> None:
             if record.given_cost:
                 _given(record.values)
             else:
-                _price(record)
+                price_record(record)
         except Unreadable as error:
             _quarantine(batch, record, str(error))
         except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
@@ -82,7 +82,8 @@ def _given(values: dict[str, Any]) -> None:
     values.setdefault("list_cost", values["cost"])
 
 
-def _price(record: UsageRecord) -> None:
+def price_record(record: UsageRecord) -> None:
+    """Set the cost columns by the prices in use."""
     values = record.values
     if not record.usages and not _billable(values):
         for name in ("cost_status", "cost_reasons", "list_cost", "cost", "cost_lines", "book_id"):

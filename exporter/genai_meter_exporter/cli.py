@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "caches": "answers from the applications' own caches, and what they did not cost",
     "estimates": "how far token estimates are from the providers' counts",
     "prices": "calculate, show, explain, compile, compare and update prices",
+    "reprice": "price calls of the ledger by another book; differences become revisions",
     "rules": "write the Prometheus rules",
     "dashboards": "write the Grafana dashboards",
 }

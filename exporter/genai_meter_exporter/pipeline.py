@@ -20,20 +20,24 @@ from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive.raw import Parsed, Signal
-from genai_meter_exporter.store.base import Store, StoreError, Tally
+from genai_meter_exporter.series import SeriesKey
+from genai_meter_exporter.store.base import Store, StoreError, Tally, Written
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
 _REVIEW_SECONDS: Final = 3600.0
 """How often the named values of each label are chosen again by cost."""
 
-_CALENDAR_SECONDS: Final = 60.0
-"""How often the calendar's work is looked for: the end of a day that is not to be kept any longer."""
+_CALENDAR_SECONDS: Final = 2.0
+"""How often the calendar's work is looked for: prices to be revised, days that are not to be kept any longer."""
 
 _DAY_NS: Final = 86_400_000_000_000
 
 _RETIRED_AT_ONCE: Final = 2_000
 """Calls removed in one transaction: requests do not wait long for it."""
+
+_REVISED_AT_ONCE: Final = 500
+"""Calls priced anew in one transaction."""
 
 _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
@@ -183,7 +187,8 @@ class Pipeline:
         running = True
         while running:
             try:
-                first = self._jobs.get(timeout=self._until_calendar())
+                # Never less than an instant: what waits for the disk goes first.
+                first = self._jobs.get(timeout=max(self._next_calendar - time.monotonic(), 0.001))
             except queue.Empty:
                 self._do_calendar()
                 continue
@@ -206,23 +211,31 @@ class Pipeline:
                 self._do_calendar()
         self._store.close()
 
-    def _until_calendar(self) -> float | None:
-        if self._retention_days is None:
-            return None
-        # Never less than an instant: what waits for the disk goes first.
-        return max(self._next_calendar - time.monotonic(), 0.001)
-
     def _do_calendar(self) -> None:
-        """Remove what is older than it is kept; one exporter of a ledger does it."""
+        """What nobody sends: one exporter of a ledger does it, a little at a time."""
         self._next_calendar = time.monotonic() + _CALENDAR_SECONDS
-        if self._retention_days is None or not self._store.leads():
+        if not self._store.leads():
             return
-        before = (time.time_ns() // _DAY_NS - self._retention_days) * _DAY_NS
         try:
-            if self._store.retire(before, _RETIRED_AT_ONCE) == _RETIRED_AT_ONCE:
+            if self._revise() or self._retire():
                 self._next_calendar = 0.0
         except StoreError as error:
-            self._tell(f"old calls are not removed: {error}")
+            self._tell(f"the calendar's work waits: {error}")
+
+    def _revise(self) -> bool:
+        """Prices that were asked for by `genai-meter reprice`; True: there may be more."""
+        written = self._store.revise_pending(_REVISED_AT_ONCE, time.time_ns())
+        if written is None:
+            return False
+        self._make_durable(written, [])
+        return True
+
+    def _retire(self) -> bool:
+        """Calls that are older than they are kept; True: there are more."""
+        if self._retention_days is None:
+            return False
+        before = (time.time_ns() // _DAY_NS - self._retention_days) * _DAY_NS
+        return self._store.retire(before, _RETIRED_AT_ONCE) == _RETIRED_AT_ONCE
 
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all that waits; every producer learns its end."""
@@ -263,6 +276,11 @@ class Pipeline:
         written = self._store.write(batches, shown, time.time_ns())
         if not shown and not any(batch.size for batch in batches):
             self._store.probe()
+        self._make_durable(written, shown)
+        return written.tallies
+
+    def _make_durable(self, written: Written, shown: list[SeriesKey]) -> None:
+        """Commit, and show it at the same instant."""
         if written.restored is not None:
             self._counters.restore(written.restored)
         with self._counters.lock:
@@ -270,7 +288,6 @@ class Pipeline:
             self._counters.apply(written.deltas)
             self._counters.mark_recorded(shown)
             self._facts.syncs = self._store.syncs
-        return written.tallies
 
     def _review(self) -> None:
         now = time.monotonic()

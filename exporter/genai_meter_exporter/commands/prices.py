@@ -39,6 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--context", metavar="K=V", action="append", default=[], help="e.g. service_tier=flex")
     explain = commands.add_parser("explain", parents=[shared], help="one event line by line to its price sources")
     explain.add_argument("event", metavar="EVENT", help="a call id in the ledger, a JSON file, or - for JSON on stdin")
+    explain.add_argument("--revision", metavar="N", type=int, help="the price that the call had before (0: its first)")
     explain.add_argument("--config", metavar="FILE", type=Path, help="the exporter's configuration")
     explain.add_argument("--data-dir", metavar="DIR", help="where the ledger lives")
     diff = commands.add_parser("diff", help="what differs between two books")
@@ -184,6 +185,13 @@ def _event(options: argparse.Namespace) -> Event:
         raise NoEvent(str(error)) from None
     try:
         row = reader.get(call_id)
+        if row is not None and options.revision not in (None, row["revision"]):
+            known = {told["revision"]: json.loads(told["price"]) for told in reader.revisions(row["call_id"])}
+            if options.revision not in known:
+                raise NoEvent(
+                    f"call {name} has no revision {options.revision}, only {sorted([*known, row['revision']])}"
+                )
+            row = {**row, **known[options.revision]}
     finally:
         reader.close()
     if row is None:

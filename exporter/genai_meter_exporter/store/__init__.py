@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import re
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.config import Config
-from genai_meter_exporter.store.base import Query, Reader, Store, StoreError
+from genai_meter_exporter.store.base import Query, Reader, Revision, Store, StoreError
+from genai_meter_exporter.store.rows import price_json
 
-__all__ = ["Query", "Reader", "Store", "StoreError", "open_readonly", "open_store", "shown"]
+__all__ = [
+    "Query",
+    "Reader",
+    "Revision",
+    "Store",
+    "StoreError",
+    "ask_for_revisions",
+    "open_readonly",
+    "open_store",
+    "shown",
+]
 
 Location = str | Path
 """A database's URL or a file."""
@@ -53,6 +65,19 @@ def open_store(location: Location, bounds: Bounds, config: Config) -> Store:
         quarantine_rows=store.quarantine_rows,
         busy_seconds=store.busy_seconds,
     )
+
+
+def ask_for_revisions(location: Location, revisions: Sequence[Revision]) -> None:
+    """Leave other prices for calls in the store; its writer carries them out. The last one asked for holds."""
+    found = [(revision.call_id, price_json(revision.price), revision.reason) for revision in revisions]
+    if _is_url(location):
+        from genai_meter_exporter.store import postgres
+
+        postgres.ask_for_revisions(str(location), found)
+    else:
+        from genai_meter_exporter.store import sqlite
+
+        sqlite.ask_for_revisions(Path(location), found)
 
 
 def shown(location: Location) -> str:

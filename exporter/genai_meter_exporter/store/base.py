@@ -63,6 +63,15 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """Another price for a call, asked for by another process; the writer carries it out."""
+
+    call_id: bytes
+    price: Price
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """One report: sums by dimensions over a span of time."""
 
@@ -84,6 +93,14 @@ class Reader(Protocol):
 
     def revisions(self, call_id: bytes) -> list[Mapping[str, Any]]:
         """What the price of a call was, oldest first: `revision`, `recorded_at`, `reason`, `price` (JSON)."""
+        ...
+
+    def calls(self, query: Query) -> Iterator[Mapping[str, Any]]:
+        """The rows of a span of time, in order; `by` does not matter."""
+        ...
+
+    def pending(self) -> int:
+        """Revisions that have been asked for and not been carried out."""
         ...
 
     def report(self, query: Query) -> list[dict[str, Any]]:
@@ -117,6 +134,13 @@ class Store(Protocol):
         """Give a call another price in a transaction that stays open; the old one is kept as a revision.
 
         Raises `StoreError`, also when there is no such call, and leaves nothing behind.
+        """
+        ...
+
+    def revise_pending(self, limit: int, now_ns: int) -> Written | None:
+        """Carry out revisions that were asked for, in a transaction that stays open; None when there are none.
+
+        Raises `StoreError` and leaves nothing behind.
         """
         ...
 

@@ -113,7 +113,12 @@ _VERSION_2: Final = (
     "CREATE TABLE fact (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, beside.sqlite_tables())
+_VERSION_4: Final = (
+    # Prices that another process has asked for; the writer carries them out, in the order of the calls.
+    "CREATE TABLE pending_revision (call_id BLOB PRIMARY KEY, price TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, beside.sqlite_tables(), _VERSION_4)
 
 
 def _view() -> str:

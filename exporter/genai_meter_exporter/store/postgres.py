@@ -21,6 +21,7 @@ from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch
 from genai_meter_exporter.series import SeriesKey
+from genai_meter_exporter.store import rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
@@ -79,6 +80,23 @@ class PostgresStore:
         with self._transaction():
             placing = Placing(self._rows, LinkingIndex(self._window_ns), now_ns)
             placing.revise(call_id, price, reason)
+            deltas = gains(placing, self._bounds)
+            self._rows.add_sums(placing.rollup(), deltas)
+            return Written([], deltas, self._take_restored())
+
+    def revise_pending(self, limit: int, now_ns: int) -> Written | None:
+        """Carry out revisions that were asked for, in a transaction that stays open; None when there are none."""
+        with self._transaction():
+            found = self._db.execute("SELECT * FROM pending_revision ORDER BY call_id LIMIT %s", (limit,)).fetchall()
+            if not found:
+                self._db.rollback()
+                return None
+            placing = Placing(self._rows, LinkingIndex(self._window_ns), now_ns)
+            for row in found:
+                if self._rows.get(row["call_id"]) is not None:
+                    placing.revise(row["call_id"], rows.price_of(row["price"]), row["reason"])
+            keys = [row["call_id"] for row in found]
+            self._db.execute("DELETE FROM pending_revision WHERE call_id = ANY(%s)", (keys,))
             deltas = gains(placing, self._bounds)
             self._rows.add_sums(placing.rollup(), deltas)
             return Written([], deltas, self._take_restored())
@@ -287,6 +305,19 @@ class PostgresStore:
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         self._db.commit()
         return restored
+
+
+def ask_for_revisions(url: str, revisions: Sequence[tuple[bytes, str, str]]) -> None:
+    """Leave other prices (JSON) and their reasons for the exporter that leads."""
+    try:
+        with psycopg.connect(url) as connection, connection.cursor() as cursor:
+            cursor.executemany(
+                "INSERT INTO pending_revision VALUES (%s, %s, %s) ON CONFLICT (call_id) "
+                "DO UPDATE SET price = excluded.price, reason = excluded.reason",
+                revisions,
+            )
+    except psycopg.Error as error:
+        raise StoreError(f"the database cannot be written: {_told(error)}") from None
 
 
 def _scrub(batch: Batch) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
@@ -62,6 +62,19 @@ class PostgresReader:
                 (call_id,),
             )
         ]
+
+    def calls(self, query: Query) -> Iterator[Mapping[str, Any]]:
+        """The rows of a span of time, in order; `by` does not matter."""
+        check_kept(query, self.raw_since())
+        conditions, arguments, _ = _of_ledger(query)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        with self._db.transaction(), self._db.cursor("calls") as cursor:
+            yield from cursor.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments)
+
+    def pending(self) -> int:
+        """Revisions that have been asked for and not been carried out."""
+        row = self._db.execute("SELECT COUNT(*) AS waiting FROM pending_revision").fetchone()
+        return row["waiting"] if row else 0
 
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
@@ -127,6 +140,12 @@ def _from_rollup(query: Query) -> tuple[str, list[Any]]:
 
 
 def _from_ledger(query: Query) -> tuple[str, list[Any]]:
+    conditions, arguments, expression = _of_ledger(query)
+    inner = _select("usage", query.by, [f"{sql} AS {name}" for name, sql in _FROM_RAW.items()], conditions, expression)
+    return f"SELECT * FROM ({inner}) AS s WHERE calls > 0", arguments
+
+
+def _of_ledger(query: Query) -> tuple[list[str], list[Any], _Expression]:
     expression = _column(frozenset(COLUMNS), "start", "the ledger")
     conditions, arguments = _conditions(query, expression)
     if query.since_ns is not None:
@@ -134,8 +153,7 @@ def _from_ledger(query: Query) -> tuple[str, list[Any]]:
         conditions.append("call_id >= %s")
         arguments.append(time_prefix(max(query.since_ns - 3_600_000_000_000, 0)))
     _bound(query, '"start"', conditions, arguments)
-    inner = _select("usage", query.by, [f"{sql} AS {name}" for name, sql in _FROM_RAW.items()], conditions, expression)
-    return f"SELECT * FROM ({inner}) AS s WHERE calls > 0", arguments
+    return conditions, arguments, expression
 
 
 def _column(columns: frozenset[str], time: str, where: str) -> _Expression:

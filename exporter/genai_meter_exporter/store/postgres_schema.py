@@ -88,7 +88,12 @@ _VERSION_1: Final = (
     "CREATE TABLE fact (name text PRIMARY KEY, value bigint NOT NULL)",
 )
 
-MIGRATIONS: Final = (_VERSION_1,)
+_VERSION_2: Final = (
+    # Prices that another process has asked for; the writer carries them out, in the order of the calls.
+    "CREATE TABLE pending_revision (call_id bytea PRIMARY KEY, price text NOT NULL, reason text NOT NULL)",
+)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
 
 
 def _view() -> str:

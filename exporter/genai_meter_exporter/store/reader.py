@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +69,18 @@ class SqliteReader:
         )
         return [dict(row) for row in found]
 
+    def calls(self, query: Query) -> Iterator[Mapping[str, Any]]:
+        """The rows of a span of time, in order; `by` does not matter."""
+        check_kept(query, self.raw_since())
+        conditions, arguments = self._of_ledger(query)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        for row in self._connection.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments):
+            yield dict(row)
+
+    def pending(self) -> int:
+        """Revisions that have been asked for and not been carried out."""
+        return self._connection.execute("SELECT COUNT(*) FROM pending_revision").fetchone()[0]
+
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
         if not rollup_can(query):
@@ -108,6 +120,14 @@ class SqliteReader:
         self._connection.close()
 
     def _from_ledger(self, query: Query) -> tuple[str, list[Any]]:
+        conditions, arguments = self._of_ledger(query)
+        sums = [f"{_FROM_RAW[name]} AS {name}" for name in COUNTS]
+        for name in MONEY:
+            sums.append(f"COALESCE(SUM({name} / {MICRO}), 0) AS {name}_micro")
+            sums.append(f"COALESCE(SUM({name} % {MICRO}), 0) AS {name}_pico")
+        return _select("usage", query.by, sums, conditions, _ledger_expression), arguments
+
+    def _of_ledger(self, query: Query) -> tuple[list[str], list[Any]]:
         for name in (*query.by, *(name for name, _ in query.where)):
             if name not in PERIODS and name not in self._columns:
                 raise StoreError(f"the ledger has no column {name!r}")
@@ -119,11 +139,7 @@ class SqliteReader:
         if query.until_ns is not None:
             conditions.append("start < ?")
             arguments.append(query.until_ns)
-        sums = [f"{_FROM_RAW[name]} AS {name}" for name in COUNTS]
-        for name in MONEY:
-            sums.append(f"COALESCE(SUM({name} / {MICRO}), 0) AS {name}_micro")
-            sums.append(f"COALESCE(SUM({name} % {MICRO}), 0) AS {name}_pico")
-        return _select("usage", query.by, sums, conditions, _ledger_expression), arguments
+        return conditions, arguments
 
 
 def rollup_can(query: Query) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Protocol
 
 import orjson
 
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord, usage_json
+from genai_meter_exporter.store.base import Price
 
 
 class Rows(Protocol):
@@ -48,6 +50,16 @@ class Rows(Protocol):
     def set_columns(self, call_id: bytes, changed: Mapping[str, Any]) -> None:
         """Change columns of the table `call`."""
         ...
+
+
+def price_json(price: Price) -> str:
+    """A price for the table `pending_revision`."""
+    return orjson.dumps(asdict(price)).decode()
+
+
+def price_of(text: str) -> Price:
+    """A price from the table `pending_revision`."""
+    return Price(**orjson.loads(text))
 
 
 def linked_json(record: UsageRecord) -> str:

@@ -98,6 +98,25 @@ class SqliteStore:
             self._rows.add_sums(placing.rollup(), deltas)
             return Written([], deltas)
 
+    def revise_pending(self, limit: int, now_ns: int) -> Written | None:
+        """Carry out revisions that were asked for, in a transaction that stays open; None when there are none."""
+        try:
+            found = self._db.execute("SELECT * FROM pending_revision ORDER BY call_id LIMIT ?", (limit,)).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
+        if not found:
+            return None
+        with self._transaction():
+            placing = Placing(self._rows, self._index, now_ns)
+            for row in found:
+                if self._rows.get(row["call_id"]) is not None:
+                    placing.revise(row["call_id"], rows.price_of(row["price"]), row["reason"])
+            keys = [(row["call_id"],) for row in found]
+            self._db.executemany("DELETE FROM pending_revision WHERE call_id = ?", keys)
+            deltas = gains(placing, self._bounds)
+            self._rows.add_sums(placing.rollup(), deltas)
+            return Written([], deltas)
+
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""
         known = list(parents)
@@ -273,6 +292,17 @@ class SqliteStore:
         for row in self._db.execute("SELECT * FROM last_event"):
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         return restored
+
+
+def ask_for_revisions(path: Path, revisions: Sequence[tuple[bytes, str, str]]) -> None:
+    """Leave other prices (JSON) and their reasons for the writer."""
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany("INSERT OR REPLACE INTO pending_revision VALUES (?, ?, ?)", revisions)
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be written: {error}") from None
 
 
 def _raw_since(db: sqlite3.Connection) -> int:
