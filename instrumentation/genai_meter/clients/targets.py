@@ -181,12 +181,15 @@ def _read(client: Any, sdk: str, base_url: str, api_key: object) -> Target:
     url, class_name = urlsplit(base_url), type(client).__name__.lstrip("_")
     host = url.hostname or ""
     # The sync and the async SDK client share one default: the provider that the library is named after.
-    provider = provider_of(host, class_name, sdk, url.port, url.path)
+    # `OpenAI(provider=bedrock(…))` is of no class of its own.
+    runtime = getattr(getattr(client, "_provider_runtime", None), "name", None)
+    kind = class_name + runtime.title() if isinstance(runtime, str) else class_name
+    provider = provider_of(host, kind, sdk, url.port, url.path)
     return Target(
         provider=provider,
         host=host,
         port=url.port,
-        region=_first(client, "aws_region", "region") or _FIRST_PARTY_REGIONS.get(host),
+        region=_first(client, "aws_region", "region") or _FIRST_PARTY_REGIONS.get(host) or _aws_region(host),
         account=_first(client, "project_id", "project", "organization", "workspace_id"),
         deployment=_first(client, "_azure_deployment"),
         # `<missing API key>` stands in Azure clients that have a token instead.
@@ -194,6 +197,13 @@ def _read(client: Any, sdk: str, base_url: str, api_key: object) -> Target:
         or _first(client, "aws_access_key"),
         sdk=f"{sdk}.{class_name}",
     )
+
+
+def _aws_region(host: str) -> str | None:
+    """The region in a host of Bedrock, `bedrock-runtime.us-east-1.amazonaws.com`."""
+    service, _, rest = host.partition(".")
+    region, _, end = rest.partition(".")
+    return region if service.startswith("bedrock") and f".{end}" in _AWS else None
 
 
 def _first(client: Any, *names: str) -> str | None:
