@@ -13,6 +13,7 @@ from tests.environments import OPENAI_ANTHROPIC
 from tests.matrix import compatibility
 from tests.matrix.families import FAMILIES, Rows, environments
 from tests.matrix.runner import Outcome, run
+from tests.matrix.table import Column
 
 
 def check(directory: Path, rows: Rows) -> Outcome:
@@ -66,7 +67,12 @@ def test_features_of_a_scenario(scenario: str, features: list[str]) -> None:
 
 
 def test_one_failure_is_a_no() -> None:
-    column = {"chat": ("ok", []), "stream": ("ok", []), "stream: close": ("FAIL", ["x"]), "embeddings": ("n/a", [])}
+    column: Column = {
+        "chat": ("ok", []),
+        "stream": ("ok", []),
+        "stream: close": ("FAIL", ["x"]),
+        "embeddings": ("n/a", []),
+    }
     marks = compatibility.marks("openai", column)
     assert [marks[name] for name in ("calls", "streams", "left or broken", "embeddings, rerank", "media")] == [
         "yes",

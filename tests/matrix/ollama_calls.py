@@ -1,6 +1,7 @@
 """`ollama`: everything."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportPossiblyUnboundVariable=false
 # ruff: noqa: B007, PERF401 - loops as callers write them
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from functools import lru_cache
@@ -42,11 +43,7 @@ def _options(name: str) -> dict[str, Any]:
 
 
 def _class(name: str, asynchronous: bool) -> Any:
-    import cerebras.cloud.sdk
-    import groq
-    import together
-
-    module: Any = {"groq": groq, "together": together, "cerebras": cerebras.cloud.sdk}[name]
+    module = importlib.import_module("cerebras.cloud.sdk" if name == "cerebras" else name)
     return getattr(module, ("Async" if asynchronous else "") + name.capitalize())
 
 

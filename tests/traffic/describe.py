@@ -29,10 +29,15 @@ def describe(value: Any) -> Any:
     if hasattr(kind, "model_fields"):
         return _model(value)
     if dataclasses.is_dataclass(kind):
-        return {"class": _name(kind), "fields": {name: describe(item) for name, item in vars(value).items()}}
+        return {"class": _name(kind), "fields": _fields(value)}
     if hasattr(value, "read") and hasattr(value, "iter_bytes"):
         return {"class": _name(kind), "content": describe(value.read())}
     return {"class": _name(kind), "text": str(value) if isinstance(value, (str, int, float)) else ""}
+
+
+def _fields(value: Any) -> dict[str, Any]:
+    told: dict[str, Any] = value.__dict__
+    return {name: describe(item) for name, item in told.items()}
 
 
 def digest(described: Any) -> str:

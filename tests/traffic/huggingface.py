@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any, Final
 
 from tests.environments import CLIENTS
@@ -21,16 +22,14 @@ def plan(exchange: Exchange) -> Call | None:
     """A chat; the client is told which recording it is about."""
     if not exchange.bare_path.endswith(CHAT):
         raise NotReplayable("the library no longer sends to /pipeline")
-    from huggingface_hub import InferenceClient
-
-    arguments = known(InferenceClient.chat_completion, fields(exchange.request))
+    library = importlib.import_module("huggingface_hub")
+    arguments = known(library.InferenceClient.chat_completion, fields(exchange.request))
     root = exchange.origin + exchange.bare_path.removesuffix(CHAT)
     return Call("hub", root, "chat_completion", arguments, deployment=exchange.id)
 
 
 def client(call: Call, url: str, asynchronous: bool) -> Any:
     """A client for one recording."""
-    import huggingface_hub
-
-    kind = huggingface_hub.AsyncInferenceClient if asynchronous else huggingface_hub.InferenceClient
+    library = importlib.import_module("huggingface_hub")
+    kind = library.AsyncInferenceClient if asynchronous else library.InferenceClient
     return kind(base_url=base_url(call, url), api_key="hf_none", headers={PIN: call.deployment or ""}, timeout=30)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -26,9 +27,7 @@ def plan(exchange: Exchange) -> Call | None:
     method = METHODS.get(exchange.bare_path)
     if method is None:
         return None
-    import ollama
-
-    named = inspect.signature(getattr(ollama.Client, method)).parameters
+    named = inspect.signature(getattr(importlib.import_module("ollama").Client, method)).parameters
     arguments = {name: value for name, value in fields(exchange.request).items() if name in named}
     if "stream" in named:
         # The API streams unless told otherwise, the library asks for either.
@@ -38,9 +37,8 @@ def plan(exchange: Exchange) -> Call | None:
 
 def client(call: Call, url: str, asynchronous: bool) -> Any:
     """A client for one recording."""
-    import ollama
-
-    kind = ollama.AsyncClient if asynchronous else ollama.Client
+    library = importlib.import_module("ollama")
+    kind = library.AsyncClient if asynchronous else library.Client
     return kind(host=base_url(call, url), headers={PIN: call.deployment or ""})
 
 

@@ -23,6 +23,7 @@ from genai_meter.clients.observers import AsyncObserver, SyncObserver
 from genai_meter.clients.patches import Patches
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import provider_of
+from genai_meter.dialects.base import fields
 from genai_meter.safety import guarded, logger, swallow
 
 CLASSES: Final = ("InferenceClient", "AsyncInferenceClient")
@@ -110,14 +111,14 @@ def _async(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]
 
 def _exchange(client: Any, parameters: Any, kwargs: Mapping[str, Any]) -> HubExchange | None:
     """What the library is about to send, when it is a call that is metered."""
-    url, body = urlsplit(parameters.url), parameters.json
+    url, body = urlsplit(str(parameters.url)), fields(parameters.json)
     dialect = dialects.for_path("POST", url.path)
-    if dialect is None or not isinstance(body, Mapping) or lifecycle.is_nested(dialect):
+    if dialect is None or not body or lifecycle.is_nested(dialect):
         return None
-    request = dialect.request(body)  # pyright: ignore[reportUnknownArgumentType]
+    request = dialect.request(body)
     request.stream = bool(kwargs.get("stream"))
     host = url.hostname or ""
-    authorization = str((parameters.headers or {}).get("authorization") or "")
+    authorization = str(fields(parameters.headers).get("authorization", ""))
     target = Target(
         provider=provider_of(host, "", "huggingface", url.port, url.path),
         host=host,
@@ -125,8 +126,8 @@ def _exchange(client: Any, parameters: Any, kwargs: Mapping[str, Any]) -> HubExc
         api_key=authorization.removeprefix("Bearer ") or None,
         sdk=f"huggingface_hub.{type(client).__name__}",
     )
-    exchange = HubExchange(lifecycle.prepare(target, dialect, request, body), parameters)  # pyright: ignore[reportUnknownArgumentType]
-    if request.stream and injection.wants_usage(dialect, target, body):  # pyright: ignore[reportUnknownArgumentType]
+    exchange = HubExchange(lifecycle.prepare(target, dialect, request, body), parameters)
+    if request.stream and injection.wants_usage(dialect, target, body):
         exchange.ask_usage()
     return exchange
 
@@ -143,7 +144,8 @@ class HubExchange(Exchange):
 
     def change(self) -> None:
         """Apply what the guard decided, on a copy."""
-        body = self.call.prepared.dialect.apply(self.parameters.json, **self.call.decision.change)  # pyright: ignore[reportArgumentType]
+        changes: dict[str, Any] = dict(self.call.decision.change or {})
+        body = self.call.prepared.dialect.apply(self.parameters.json, **changes)
         self._given = self.parameters = replace(self.parameters, json=body)
 
     def ask_usage(self) -> None:
@@ -193,10 +195,11 @@ class HubExchange(Exchange):
         return found
 
 
-class Refusal:
+class Refusal(Exception):
     """An error of `requests`, `aiohttp` or `httpx`, as `injection.refused` looks at one."""
 
     def __init__(self, error: BaseException) -> None:
+        super().__init__()
         self.status_code = _status_of(error)
         self.body = f"{error} {getattr(error, 'response_error_payload', '')}"
 
@@ -236,12 +239,11 @@ class Lines(Ending):
         data = _data(item)
         if data is None:
             return False
-        event = None
         try:
-            event = None if data == DONE else json.loads(data)
+            event: Any = None if data == DONE else json.loads(data)
         except ValueError:
             return False
-        hidden = self.call.injected_usage and type(event) is dict and injection.hides(event)  # pyright: ignore[reportUnknownArgumentType]
+        hidden = event is not None and self.call.injected_usage and injection.hides(event)
         try:
             self._note(event, hidden)
         except Exception as error:  # noqa: BLE001 - whatever happens here, the line is the caller's

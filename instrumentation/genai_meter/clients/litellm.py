@@ -22,6 +22,7 @@ from genai_meter.clients.patches import Patches
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import provider_of
 from genai_meter.dialects import Dialect, by_name
+from genai_meter.dialects.base import fields
 from genai_meter.safety import guarded, logger
 
 MODEL: Final = re.compile(r"/models?/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
@@ -143,15 +144,16 @@ def _changed(
     call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     """The arguments with what the guard decided; None where it cannot be done: a signed body, a model in the path."""
-    given = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
+    given: dict[str, Any] = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
     name = next((name for name in ("json", "data") if given.get(name)), None)
-    signed = str((given.get("headers") or {}).get("Authorization", "")).startswith(AWS_SIGNATURE)
-    in_path = "model" in call.decision.change and MODEL.search(urlsplit(str(given["url"])).path)
+    signed = str(fields(given.get("headers")).get("Authorization", "")).startswith(AWS_SIGNATURE)
+    in_path = "model" in (call.decision.change or {}) and MODEL.search(urlsplit(str(given["url"])).path)
     if len(args) > len(PARAMETERS) or name is None or signed or in_path:
         call.decision = guard.ALLOW
         return None
-    body: Any = call.prepared.dialect.apply(_body_of(given), **call.decision.change)  # pyright: ignore[reportArgumentType]
-    kind = type(given[name])
+    changes: dict[str, Any] = dict(call.decision.change or {})
+    body = call.prepared.dialect.apply(_body_of(given), **changes)
+    kind = given[name].__class__
     given[name] = body if kind is dict else json.dumps(body) if kind is str else json.dumps(body).encode()
     return (), given
 
@@ -199,7 +201,7 @@ def _failed(exchange: Exchange, error: BaseException) -> None:
 
 def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | None:
     """What is about to be sent, when it is a call that is metered."""
-    given = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
+    given: dict[str, Any] = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
     url = urlsplit(str(given["url"]))
     dialect = _dialect_of(url.path)
     if dialect is None or lifecycle.is_nested(dialect):
@@ -213,7 +215,7 @@ def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | No
     if request.model is None and (found := MODEL.search(url.path)):
         request.model = unquote(found[1])
     host = url.hostname or ""
-    named = getattr(given.get("logging_obj"), "model_call_details", None) or {}
+    named = fields(getattr(given.get("logging_obj"), "model_call_details", None))
     asked = str(named.get("custom_llm_provider") or "litellm")
     target = Target(
         provider=provider_of(host, "", PROVIDERS.get(asked, asked), url.port, url.path),
@@ -233,17 +235,14 @@ def _dialect_of(path: str) -> Dialect | None:
 
 def _body_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
     """The JSON body, or the fields of a form."""
-    body = given.get("json") or given.get("data") or given.get("content") or {}
-    if isinstance(body, str | bytes):
-        body = json.loads(body)
-    return body if isinstance(body, Mapping) else {}  # pyright: ignore[reportUnknownVariableType]
+    body: Any = given.get("json") or given.get("data") or given.get("content")
+    return fields(json.loads(body) if isinstance(body, str | bytes) else body)
 
 
 def _key_of(headers: Any) -> str | None:
     """The provider's API key."""
-    if not isinstance(headers, Mapping):
-        return None
-    named = {str(name).lower(): value for name, value in headers.items()}  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    key = named.get("x-api-key") or named.get("x-goog-api-key") or str(named.get("authorization") or "")
-    key = str(key).removeprefix("Bearer ")
+    named = {name.lower(): str(value) for name, value in fields(headers).items()}
+    key = (
+        named.get("x-api-key") or named.get("x-goog-api-key") or named.get("authorization", "").removeprefix("Bearer ")
+    )
     return None if not key or key.startswith(AWS_SIGNATURE) else key

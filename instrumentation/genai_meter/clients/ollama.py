@@ -6,7 +6,8 @@ the HTTP response, and streams come from `_stream`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from functools import wraps
 from types import ModuleType
 from typing import Any, Final
@@ -19,6 +20,7 @@ from genai_meter.clients.patches import Patches
 from genai_meter.clients.raw import http_response_of
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import target_of
+from genai_meter.dialects.base import fields
 from genai_meter.safety import guarded, logger
 
 METHODS: Final = ("_request", "_stream")
@@ -62,7 +64,7 @@ class Seam:
                 kwargs = guarded(_changed, exchange.call, kwargs) or kwargs
             if exchange.call.prepared.request.stream:
                 source = original(client, *args, **kwargs)
-                return follow(source, exchange) if isinstance(source, Generator) else source
+                return follow(source, exchange) if inspect.isgenerator(source) else source
             _send(exchange)
             try:
                 answer = original(client, *args, **kwargs)
@@ -88,7 +90,7 @@ class Seam:
                 kwargs = guarded(_changed, exchange.call, kwargs) or kwargs
             if exchange.call.prepared.request.stream:
                 source = await original(client, *args, **kwargs)
-                return follow_async(source, exchange) if isinstance(source, AsyncGenerator) else source
+                return follow_async(source, exchange) if inspect.isasyncgen(source) else source
             _send(exchange)
             try:
                 answer = await original(client, *args, **kwargs)
@@ -109,19 +111,18 @@ class Seam:
         method, path = [value for value in (*args, kwargs.get("method"), kwargs.get("url")) if isinstance(value, str)][
             :2
         ]
-        dialect = dialects.for_path(method, path)
-        body = kwargs.get("json")
-        if dialect is None or not isinstance(body, Mapping) or lifecycle.is_nested(dialect):
+        dialect, body = dialects.for_path(method, path), fields(kwargs.get("json"))
+        if dialect is None or not body or lifecycle.is_nested(dialect):
             return None
-        request = dialect.request(body)  # pyright: ignore[reportUnknownArgumentType]
+        request = dialect.request(body)
         request.stream = streams or bool(kwargs.get("stream"))
         target = target_of(client._client, self.package, path)
-        return Exchange(lifecycle.prepare(target, dialect, request, body))  # pyright: ignore[reportUnknownArgumentType]
+        return Exchange(lifecycle.prepare(target, dialect, request, body))
 
 
 def _changed(call: Call, kwargs: dict[str, Any]) -> dict[str, Any]:
-    body: dict[str, Any] = call.prepared.dialect.apply(kwargs["json"], **call.decision.change)  # pyright: ignore[reportArgumentType]
-    return {**kwargs, "json": body}
+    changes: dict[str, Any] = dict(call.decision.change or {})
+    return {**kwargs, "json": call.prepared.dialect.apply(kwargs["json"], **changes)}
 
 
 def _send(exchange: Exchange) -> None:
