@@ -202,7 +202,7 @@ def _conversation(path: str) -> str | None:
 def _target(root: str, request: Any) -> Target:
     client, default = CLIENTS.get(root, CLIENTS["mistralai"])
     host = request.url.host
-    provider = provider_of(host, client.rpartition(".")[2], default)
+    provider = provider_of(host, "", default)
     # Vertex is called with a token of an hour, which is nobody's key.
     key = request.headers.get("authorization", "").removeprefix("Bearer ") if default != "gcp.vertex_ai" else ""
     return Target(
