@@ -220,6 +220,47 @@ BEDROCK_INSTRUMENTATIONS: Final = {
 }
 """OpenLLMetry and OpenInference break each other here, with us or without."""
 
+
+def _google(name: str, *packages: str) -> Environment:
+    return Environment(f"interop-google-{name}", packages, (*SDK, *INTEROP), editable=True)
+
+
+OTEL_GOOGLE: Final = "opentelemetry-instrumentation-google-genai==1.3b0"
+OPENLLMETRY_GOOGLE: Final = "opentelemetry-instrumentation-google-generativeai==0.62.4"
+OPENINFERENCE_GOOGLE: Final = "openinference-instrumentation-google-genai==1.4.14"
+GOOGLE_INSTRUMENTATIONS: Final = {
+    "all": _google("all", "google-genai==2.34.0", OTEL_GOOGLE, OPENLLMETRY_GOOGLE, OPENINFERENCE_GOOGLE),
+    "otel": _google("otel", "google-genai==2.34.0", OTEL_GOOGLE),
+    "openllmetry": _google("openllmetry", "google-genai==3.4.0", OPENLLMETRY_GOOGLE),
+    "openinference": _google("openinference", "google-genai==3.4.0", OPENINFERENCE_GOOGLE),
+}
+"""OpenTelemetry's own is for `google-genai` before 3."""
+
+REST_INSTRUMENTATIONS: Final = {
+    name: Environment(f"interop-rest-{name}", packages, (*SDK, *INTEROP), editable=True)
+    for name, packages in (
+        (
+            "openinference",
+            (
+                "mistralai==3.7.0",
+                "cohere==7.3.1",
+                "openinference-instrumentation-mistralai==2.2.2",
+                "openinference-instrumentation-cohere==0.1.15",
+            ),
+        ),
+        (
+            "openllmetry",
+            (
+                "mistralai==1.12.4",
+                "cohere==7.3.1",
+                "opentelemetry-instrumentation-mistralai==0.62.4",
+                "opentelemetry-instrumentation-cohere==0.62.4",
+            ),
+        ),
+    )
+}
+"""OpenLLMetry knows version 1 of `mistralai` only. The library's own tracing is there in both."""
+
 OTHER_INSTRUMENTATIONS: Final = {
     "sdk": _interop("sdk"),
     "genai": _interop("genai", *GENAI),
@@ -228,6 +269,10 @@ OTHER_INSTRUMENTATIONS: Final = {
     "all": _interop("all", *GENAI, *OPENLLMETRY, *OPENINFERENCE),
 }
 """`sdk` has the Anthropic SDK's own tracing alone; the others have it too."""
+TREE: Final = _interop(
+    "tree", *GENAI, *OPENINFERENCE, "langchain-core==1.7.2", "langgraph==1.2.22", "langchain-anthropic==1.7.7"
+)
+"""Two instrumentations of the client, the client's own tracing, and a framework above."""
 
 
 def _framework(name: str, *packages: str) -> Environment:
