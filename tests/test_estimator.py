@@ -17,7 +17,8 @@ import pytest
 from emission_kit import Telemetry, call, minted, telemetry
 from genai_meter import emit, estimator, tokenizer
 from genai_meter.call import Call, Prepared, Target
-from genai_meter.dialects import for_path
+from genai_meter.clients import lifecycle
+from genai_meter.dialects import by_name, for_path
 from genai_meter.settle import settle
 
 from tests.traffic.reading import read_exchange
@@ -230,6 +231,20 @@ def test_counted_texts_are_a_measure_of_their_own() -> None:
         made = chat(420, None)
         made.prepared.text_tokens = 50
         assert estimate(finished(pipeline, made))[0] == 58
+
+
+def test_prompts_are_tokenized_only_when_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Words:
+        def encode_ordinary(self, text: str) -> list[str]:
+            return text.split()
+
+    body = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}
+    wire = by_name("openai_chat")
+    monkeypatch.setitem(tokenizer._encodings, "gpt-4o", Words())  # pyright: ignore[reportPrivateUsage]
+    for setting, expected in (("true", 3), ("false", None)):
+        with telemetry(TIKTOKEN=setting):
+            made = lifecycle.prepare(Target("openai", "host"), wire, wire.request(body), body)
+            assert made.prepared.text_tokens == expected
 
 
 def test_a_panic_of_the_tokenizer_is_no_panic_of_the_caller() -> None:

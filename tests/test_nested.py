@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
-from exporter_kit import NOW, Event, SpanOf, new_id, usage_event
+from exporter_kit import NOW, Event, Served, SpanOf, new_id, usage_event
 from genai_meter_exporter import series
+from genai_meter_exporter.store import Query, open_readonly
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.sqlite import SqliteStore
 from ledger_kit import Ledger
 
+from examples.children import wait_for
+from examples.provider import Provider
+
+ROOT = Path(__file__).resolve().parent.parent
 SECOND = 1_000_000_000
 ID = "chatcmpl-9f8e7d6c5b4a39281706"
 TRACE = b"\x07" * 16
@@ -218,3 +229,56 @@ def test_a_failed_commit_undoes_the_nesting(ledger: Ledger, monkeypatch: pytest.
     assert told(one(ledger, inner.call_id))[:2] == ("llm-gateway", "platform")
     ledger.send(app)
     assert told(one(ledger, inner.call_id)) == MERGED
+
+
+# --- real processes -------------------------------------------------------------------------------------
+def metered(service: str, endpoint: str, **variables: str) -> dict[str, str]:
+    """Variables of a program under `opentelemetry-instrument`."""
+    return {
+        **os.environ,
+        "OTEL_SERVICE_NAME": service,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_METRICS_EXPORTER": "none",
+        "OTEL_BLRP_SCHEDULE_DELAY": "100",
+        "PYTHONPATH": str(ROOT),
+        **variables,
+    }
+
+
+@pytest.mark.timeout(180)
+def test_a_gateway_and_an_application_as_processes(provider: Provider, tmp_path: Path) -> None:
+    instrument = [Path(sys.executable).with_name("opentelemetry-instrument"), sys.executable, "-m"]
+    with Served(tmp_path / "exporter") as exporter:
+        variables = metered("llm-gateway", exporter.http, UPSTREAM=f"{provider.url}/v1", GENAI_METER_TEAM="platform")
+        proxy = subprocess.Popen(
+            [*instrument, "tests.nested.gateway"], env=variables, stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert proxy.stdout
+            url = proxy.stdout.readline().strip()
+            variables = metered("shop", exporter.http, OPENAI_BASE_URL=url, GENAI_METER_TEAM="search")
+            subprocess.run([*instrument, "tests.nested.application"], env=variables, check=True, timeout=120)
+            exporter.settled("ingest_events_total", 24, status="accepted")
+            wait_for("every call has both accounts", lambda: nested(exporter.ledger) == 24, 20)
+        finally:
+            proxy.send_signal(signal.SIGINT)
+            proxy.wait(30)
+            if proxy.stdout:
+                proxy.stdout.close()
+        reader = open_readonly(exporter.ledger)
+        rows = reader.report(Query(("service", "team", "provider")))
+        tenants = reader.report(Query(("tenant",)))
+        reader.close()
+        assert [(row["service"], row["team"], row["calls"]) for row in rows] == [("shop", "search", 24)]
+        assert {row["tenant"]: row["calls"] for row in tenants} == {f"tenant-{number}": 8 for number in range(3)}
+        usages = [answer.usage for answer in provider.served]
+        assert len(usages) == 24
+        for column, name in (("input_tokens", "prompt_tokens"), ("output_tokens", "completion_tokens")):
+            assert sum(row[column] for row in rows) == sum(usage[name] for usage in usages if usage)
+
+
+def nested(ledger: Path) -> int:
+    """Charges that have another account of ours beside them."""
+    with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as database:
+        return database.execute("SELECT COUNT(DISTINCT charge) FROM linked WHERE rule = 'nested'").fetchone()[0]

@@ -107,6 +107,14 @@ def test_an_outcome_is_counted_once_by_its_id(ledger: Ledger) -> None:
     ledger.check()
 
 
+def test_ticket_numbers_of_two_tenants_are_two_outcomes(ledger: Ledger) -> None:
+    events = [told(), told(), told()]
+    for event, tenant in zip(events, ("acme", "globex", "acme"), strict=True):
+        event.attributes["genai_meter.tenant"] = tenant
+    ledger.put(normalise(protobuf.parse("logs", logs(events).SerializeToString())))
+    assert ledger.counters["outcomes", ("support", "bot", "ticket_resolved", "true")] == 2
+
+
 def test_without_an_id_the_content_is_the_id(ledger: Ledger) -> None:
     for event in (told(id=None), told(id=None), told(id=None, value=5)):
         ledger.put(normalise(protobuf.parse("logs", logs([event]).SerializeToString())))

@@ -66,7 +66,7 @@ def cost_event(raw: Raw) -> UsageRecord:
 
 
 def outcome(raw: Raw) -> Beside:
-    """`genai_meter.outcome`: what came of the work. Its own id and name say which one it is."""
+    """`genai_meter.outcome`: what came of the work. Its name, its id and the tenant say which one it is."""
     attributes = raw.attributes
     name = read.named_text(semconv.OUTCOME_NAME, attributes.get(semconv.OUTCOME_NAME))
     if not name:
@@ -84,7 +84,8 @@ def outcome(raw: Raw) -> Beside:
         except ValueError as error:
             raise Unreadable(f"{semconv.OUTCOME_VALUE} {error}") from None
     if told:
-        key = hashlib.blake2b(f"{name}\0{told}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        identity = f"{name}\0{told}\0{values.get('tenant') or ''}".encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(identity, digest_size=16).digest()
     else:
         content = orjson.dumps(
             [raw.start_ns, raw.trace_id.hex(), raw.span_id.hex(), values], option=orjson.OPT_SORT_KEYS, default=str

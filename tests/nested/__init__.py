@@ -1,0 +1,1 @@
+"""An application and a gateway as processes of their own."""
