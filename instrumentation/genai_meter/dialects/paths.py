@@ -115,15 +115,24 @@ SUFFIXES: Final = {
 not here is not metered."""
 
 NOT_METERED: Final = (
-    (r"^(GET|HEAD|OPTIONS) ", "reads something that exists; what made it was metered when it was made"),
+    (
+        r"^(GET|HEAD|OPTIONS) ",
+        "reads what was metered when it was made; results of batches and background responses are metered when read",
+    ),
     (r"^DELETE ", "deletes; nothing is generated"),
     (r"/count_tokens$|/input_tokens$|/tokenize$|/count-tokens$|:countTokens$|:computeTokens$", "counts only: free"),
-    (r"/threads(/|$)|/assistants(/|$)", "assistants: runs work in the background, their usage comes with a later read"),
+    (
+        r"/threads(/|$)|/assistants(/|$)",
+        "assistants: on their way out; a run tells its usage only to a later read",
+    ),
     (
         r"/batches(/|$)|/batchPredictionJobs(/|$)|:batchGenerateContent$|:asyncBatchEmbedContent$",
-        "batches: the cost is in the result files, hours later",
+        "batches: the cost is in the result files; OpenAI's and Anthropic's are metered when they are read",
     ),
-    (r"/(chat/completions|responses|images|audio)/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
+    (
+        r"/(chat/completions|responses|images|audio)/[^/]+(/cancel)?$",
+        "changes or cancels a stored answer; a background response is metered when this shows that it is over",
+    ),
     (
         r"/files(/|$)|/uploads?(/|$)|/containers(/|$)|:(importFile|register|uploadToFileSearchStore)$",
         "files and storage: no model is called",
@@ -135,9 +144,9 @@ NOT_METERED: Final = (
     (r"/conversations(/|$)|/skills(/|$)|/prompts(/|$)|/memory_stores(/|$)", "stored state: no model is called"),
     (
         r"/realtime/|/live/|/client_secrets$|/auth_tokens$|/webhooks?(/|$)",
-        "opens a session; its events are another seam",
+        "opens a session; its answers are metered as they come",
     ),
-    (r"/videos?(/|$)|/predictions$", "works in the background: no usage in the answer"),
+    (r"/videos?(/|$)|/predictions$", "works in the background: billed by the second of video, no usage is told"),
     (r"/operations/|:fetchPredictOperation$", "asks how far a job is; it was metered when it was ordered"),
     (r"/interactions/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
     (r"/guardrail/|/agents?/|/retrieveAndGenerate|/knowledgebases/", "agents and guardrails: no usage is told"),
