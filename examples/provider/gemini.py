@@ -116,7 +116,7 @@ def _content(request: Request, model: str) -> tuple[JSON, JSON]:
         usage["serviceTier"] = body["serviceTier"]
     candidate = {"content": {"parts": [part], "role": "model"}, "finishReason": "MAX_TOKENS" if cut else "STOP"}
     whole: JSON = {"candidates": [{**candidate, "index": 0}], "usageMetadata": usage, "modelVersion": model}
-    identifier = new_id(request, "resp_")
+    identifier = new_id(request, "gid-")
     return (whole | {"responseId": identifier} if identifier else whole), usage
 
 
@@ -188,7 +188,7 @@ def _predict_embeddings(request: Request, model: str) -> Reply:
 
 
 def _video(request: Request, model: str) -> Reply:
-    identifier = f"models/{model}/operations/{new_id(request, 'resp_') or 'resp'}"
+    identifier = f"models/{model}/operations/{new_id(request, 'gid-') or 'gid'}"
     return Reply("predictLongRunning", model, identifier, None, dump({"name": identifier}))
 
 
@@ -226,7 +226,7 @@ def _interactions(request: Request) -> Reply:
         "total_thought_tokens": thought,
     }
     whole: JSON = {
-        "id": new_id(request, "resp_"),
+        "id": new_id(request, "v1_"),
         "object": "interaction",
         "model": model,
         "status": "incomplete" if cut else "completed",

@@ -9,7 +9,7 @@ import asyncio
 import gc
 from typing import Any
 
-from .google_genai_stage import ASK, GEMINI, THINKER, GoogleStage, news, seen, weather
+from .google_genai_stage import ASK, GEMINI, THINKER, GoogleStage, arrived, news, seen, weather
 from .scenario import NotThere, scenario
 from .view import kind
 
@@ -93,7 +93,7 @@ async def stream_cancelled(stage: GoogleStage) -> Any:
         return [chunk async for chunk in chunks]
 
     task = asyncio.create_task(all_of())
-    await asyncio.sleep(0.3)
+    await arrived(stage)
     task.cancel()
     try:
         await task
@@ -104,9 +104,9 @@ async def stream_cancelled(stage: GoogleStage) -> Any:
 
 @scenario("google_genai", "async: call cancelled", "cancelled|ok", exact=False)
 async def cancelled(stage: GoogleStage) -> Any:
-    client = stage.client(trouble="slow:0.5")
+    client = stage.client(trouble="slow:2")
     task = asyncio.create_task(client.aio.models.generate_content(model=GEMINI, contents=ASK))
-    await asyncio.sleep(0.2)
+    await arrived(stage)
     task.cancel()
     try:
         await task

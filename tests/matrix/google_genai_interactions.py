@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from .google_genai_stage import ASK, GEMINI, THINKER, GoogleStage, read
+from .google_genai_stage import ASK, GEMINI, THINKER, GoogleStage, arrived, read
 from .scenario import NotThere, attempt, scenario, trouble
 from .view import stream as looks
 
@@ -37,8 +37,7 @@ def stream(stage: GoogleStage) -> Any:
 def stream_left(stage: GoogleStage) -> Any:
     client, _ = stage.interactions()
     with client.create(model=GEMINI, input=ASK, stream=True) as events:
-        first = next(iter(events))
-    return [first, attempt(lambda: list(events))]
+        return next(iter(events))
 
 
 @scenario("google_genai", "interactions: stream dropped", "abandoned")
@@ -121,7 +120,7 @@ async def stream_cancelled(stage: GoogleStage) -> Any:
         return [event async for event in events]
 
     task = asyncio.create_task(all_of())
-    await asyncio.sleep(0.15)
+    await arrived(stage)
     task.cancel()
     try:
         await task

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 from collections.abc import Iterable
 from typing import Any, Final
@@ -86,6 +87,15 @@ def seen(answer: Any) -> Any:
 def read(chunks: Iterable[Any]) -> Any:
     """What a stream is, and what comes out of it."""
     return [kind(chunks), [seen(chunk) for chunk in chunks]]
+
+
+async def arrived(stage: GoogleStage) -> None:
+    """Wait for a request to arrive, and a moment more."""
+    for _ in range(200):
+        if stage.provider.attempts:
+            break
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.1)
 
 
 def weather(city: str) -> str:

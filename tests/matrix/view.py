@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-IDS: Final = re.compile(r"\b(chatcmpl-|cmpl-|resp_|msg_|req_|modr-|rs_|fc_)[0-9a-f]+")
+IDS: Final = re.compile(r"\b(gid-|v1_|chatcmpl-|cmpl-|resp_|msg_|req_|modr-|rs_|fc_)[0-9a-f]+")
 PORT: Final = re.compile(r"127\.0\.0\.1:\d+")
 ADDRESS: Final = re.compile(r"\bat 0x[0-9a-f]+")
 TIME: Final = re.compile(r'("(?:created|created_at|completed_at)": ?)\d+')
