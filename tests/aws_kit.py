@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from functools import lru_cache
 from typing import Any, Final
 
 CREDENTIALS: Final = {"aws_access_key_id": "AKIANONE", "aws_secret_access_key": "none"}
 
 
-def session() -> Any:
-    """A session of botocore."""
-    return importlib.import_module("botocore.session").get_session()
+@lru_cache
+def session(library: str = "botocore") -> Any:
+    """A session of `botocore` or `aiobotocore`; one, for it keeps what takes long to load."""
+    return importlib.import_module(f"{library}.session").get_session()
 
 
 def client(service: str, url: str, region: str = "us-east-1", **settings: Any) -> Any:
@@ -22,7 +24,7 @@ def client(service: str, url: str, region: str = "us-east-1", **settings: Any) -
 def making(service: str, url: str, region: str = "us-east-1", **settings: Any) -> Any:
     """A context that makes a client of aiobotocore."""
     config = importlib.import_module("aiobotocore.config").AioConfig(**{"read_timeout": 20, **settings})
-    made = importlib.import_module("aiobotocore.session").get_session()
+    made = session("aiobotocore")
     return made.create_client(service, region_name=region, endpoint_url=url, config=config, **CREDENTIALS)
 
 
