@@ -14,6 +14,8 @@ from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.series import Deltas, Exemplar
 from genai_meter_exporter.store.base import Restored
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 
 WHO = {
     "team": "search",
@@ -266,3 +268,35 @@ def test_tenants_beyond_the_bound_share_one_series_and_the_total_is_whole(served
     assert served.value("tenant_cost_usd_total", tenant="c") is None
     assert served.value("series_folded", family="tenant_cost_usd") == 2
     assert served.value("ledger_cost_usd_total") == 0.014
+
+
+# --- the page -----------------------------------------------------------------------------------------
+@pytest.mark.parametrize("accept", ["", OPENMETRICS, "text/plain; version=1.0.0; escaping=allow-utf-8"])
+def test_the_page_is_what_the_library_would_write(accept: str) -> None:
+    counters, bounds = Counters(0), Bounds({}, 1000, 10_000)
+    deltas = gained(**{"acme": 12, 'quo"te': 3, "new\nline": 4, "back\\slash": 5, "": 6})
+    for number, name in enumerate(("request_duration_seconds", "request_tokens")):
+        histogram = series.HISTOGRAMS[number]
+        labels = ("shop", "openai", 'm"\\', "input")[: len(histogram.labels)]
+        deltas.add(name + series.SUM, labels, 2_500_000_000)
+        deltas.add(f"{name}:3", labels, 2)
+        deltas.exemplars[f"{name}:3", labels] = Exemplar("ab" * 16, "cd" * 8 if number else "", 1.5, 1795338000.25)
+        bounds.restore(name, histogram.labels, labels)
+    deltas.last_events["search", "prod", "shop"] = NOW
+    for family, labels in deltas.values:
+        if family in series.LABELS:
+            bounds.restore(family, series.LABELS[family], labels)
+    commit(counters, deltas)
+    counters.snapshot()
+    commit(counters, gained())
+    facts = LiveFacts()
+    facts.book_id, facts.book_time = 'b"1', 1795338000.0
+    collector = MeterCollector(counters, bounds, facts)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(collector)
+    encoder, content_type = choose_encoder(accept)
+    exposition = Exposition(collector)
+    for _ in range(2):
+        body, told = exposition.render(accept)
+        assert (told, body.decode()) == (content_type, encoder(registry).decode())
+    assert b'tenant="quo\\"te"} 3e-12' in body

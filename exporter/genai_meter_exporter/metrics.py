@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -29,6 +29,8 @@ from genai_meter_exporter.series import Family, Histogram
 
 PREFIX: Final = "genai_meter_"
 _PICO: Final = 10**12
+_LABELS_KEPT: Final = 100_000
+_ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _STATUSES: Final = ("accepted", "duplicate", "linked", "rejected", "quarantined")
 
 
@@ -168,13 +170,71 @@ def _exemplar(snapshot: Snapshot, bucket: str, labels: tuple[str, ...]) -> Sampl
 
 
 class Exposition:
-    """Renders `/metrics` in the format a scraper asks for."""
+    """Renders `/metrics` in the format a scraper asks for.
+
+    The library writes the head of each family, and would spend 20 µs on each sample; ours are written here.
+    """
 
     def __init__(self, collector: MeterCollector) -> None:
-        self._registry = CollectorRegistry(auto_describe=False)
-        self._registry.register(collector)
+        self._collector = collector
+        self._heads: dict[tuple[str, str], str] = {}
+        """(Content type, family) → its lines of help and type."""
+        self._labels: dict[tuple[tuple[str, ...], tuple[str, ...]], str] = {}
+        """Label names and values → as they are written."""
 
     def render(self, accept: str) -> tuple[bytes, str]:
         """Body and content type."""
         encoder, content_type = choose_encoder(accept)
-        return encoder(self._registry), content_type
+        openmetrics = content_type.startswith("application/openmetrics-text")
+        parts: list[str] = []
+        for metric in self._collector.collect():
+            key = content_type, metric.name
+            head = self._heads.get(key)
+            if head is None:
+                head = self._heads[key] = _head(metric, encoder)
+            parts.append(head)
+            for sample in metric.samples:
+                labels = self._text(sample.labels) if sample.labels else ""
+                exemplar = _exemplar_text(sample.exemplar) if openmetrics and sample.exemplar else ""
+                parts.append(f"{sample.name}{labels} {floatToGoString(sample.value)}{exemplar}\n")
+        if openmetrics:
+            parts.append("# EOF\n")
+        return "".join(parts).encode(), content_type
+
+    def _text(self, labels: dict[str, str]) -> str:
+        key = tuple(labels), tuple(labels.values())
+        text = self._labels.get(key)
+        if text is None:
+            if len(self._labels) >= _LABELS_KEPT:
+                self._labels.clear()
+            text = self._labels[key] = _label_text(labels)
+        return text
+
+
+def _head(metric: Metric, encoder: Callable[[Any], bytes]) -> str:
+    """What the library writes of a family without samples."""
+    family = Metric(metric.name, metric.documentation, metric.type, metric.unit)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Only(family))
+    return encoder(registry).decode().removesuffix("# EOF\n")
+
+
+class _Only(Collector):
+    """One family."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> Iterable[Metric]:
+        """That one."""
+        return [self._metric]
+
+
+def _exemplar_text(exemplar: SampleExemplar) -> str:
+    labels = _label_text(exemplar.labels) or "{}"
+    return f" # {labels} {floatToGoString(exemplar.value)} {exemplar.timestamp}"
+
+
+def _label_text(labels: Mapping[str, str]) -> str:
+    pairs = [f'{name}="{value.translate(_ESCAPED)}"' for name, value in sorted(labels.items())]
+    return f"{{{','.join(pairs)}}}" if pairs else ""
