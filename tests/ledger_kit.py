@@ -121,7 +121,7 @@ class PostgresLedger(Ledger):
 
         schema = f"ledger_{uuid.uuid4().hex}"
         with psycopg.connect(database, autocommit=True) as connection:
-            connection.execute(f"CREATE SCHEMA {schema}")
+            connection.execute(f"CREATE SCHEMA {schema}".encode())
         return cls(f"{database}?options=-csearch_path%3D{schema}", **options)
 
     def make(self) -> Store:

@@ -34,7 +34,7 @@ class Postgres:
         """Of a database, made when it is not there."""
         with psycopg.connect(self._of("postgres"), autocommit=True) as connection:
             if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (name,)).fetchone():
-                connection.execute(f'CREATE DATABASE "{name}"')
+                connection.execute(f'CREATE DATABASE "{name}"'.encode())
         return self._of(name)
 
     def kill(self) -> None:

@@ -122,7 +122,7 @@ def _read(values: dict[str, Any], buckets: dict[str, Any], key: str, message: An
 
 
 def _finish(raw: Raw, values: dict[str, Any], buckets: dict[str, Any]) -> UsageRecord | None:
-    call_id = values.get("call_id")
+    call_id: str = values.get("call_id") or ""
     plain = call_id and "usage" not in values and "trace_id" not in values and "span_id" not in values
     if not plain or values.get("cache_hit") or not buckets or not (values.get("start") and values.get("end")):
         return None

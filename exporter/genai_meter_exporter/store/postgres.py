@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import orjson
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
@@ -151,7 +151,7 @@ class PostgresStore:
             )
             keys = [row["call_id"] for row in found]
             for table, column in (("call", "call_id"), ("linked", "charge"), ("revision", "call_id")):
-                self._db.execute(f"DELETE FROM {table} WHERE {column} = ANY(%s)", (keys,))
+                self._db.execute(f"DELETE FROM {table} WHERE {column} = ANY(%s)".encode(), (keys,))
             self._db.execute(
                 "INSERT INTO fact VALUES ('raw_since', %s) ON CONFLICT (name) "
                 "DO UPDATE SET value = GREATEST(fact.value, excluded.value)",
@@ -167,7 +167,7 @@ class PostgresStore:
         try:
             found = self._db.execute(
                 f'SELECT cell."{dimension}" AS value FROM rollup_day JOIN cell ON cell.id = rollup_day.cell '
-                "GROUP BY 1 ORDER BY SUM(cost) DESC, 1 LIMIT %s",
+                "GROUP BY 1 ORDER BY SUM(cost) DESC, 1 LIMIT %s".encode(),
                 (limit,),
             ).fetchall()
             self._db.commit()
@@ -186,7 +186,7 @@ class PostgresStore:
         self._db.close()
 
     def _connection(self) -> psycopg.Connection[dict[str, Any]]:
-        return psycopg.connect(
+        return psycopg.Connection[DictRow].connect(
             self._url,
             row_factory=dict_row,
             connect_timeout=max(round(self._busy_seconds), 2),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import psycopg
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from genai_meter_exporter.cells import COUNTS, MEASURES, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
@@ -34,7 +34,9 @@ class PostgresReader:
 
     def __init__(self, url: str) -> None:
         try:
-            self._db = psycopg.connect(url, row_factory=dict_row, autocommit=True, connect_timeout=10)
+            self._db = psycopg.Connection[DictRow].connect(
+                url, row_factory=dict_row, autocommit=True, connect_timeout=10
+            )
             self._db.read_only = True
             if self._db.execute("SELECT to_regclass('usage') AS found").fetchone() == {"found": None}:
                 self._db.close()
@@ -69,7 +71,7 @@ class PostgresReader:
         conditions, arguments, _ = _of_ledger(query)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._db.transaction(), self._db.cursor("calls") as cursor:
-            yield from cursor.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments)
+            yield from cursor.execute(f"SELECT * FROM usage{where} ORDER BY call_id".encode(), arguments)
 
     def pending(self) -> int:
         """Revisions that have been asked for and not been carried out."""
@@ -82,7 +84,7 @@ class PostgresReader:
             check_kept(query, self.raw_since())
         sql, arguments = _from_rollup(query) if rollup_can(query) else _from_ledger(query)
         try:
-            found = self._db.execute(sql, arguments).fetchall()
+            found = self._db.execute(sql.encode(), arguments).fetchall()
         except psycopg.Error as error:
             raise StoreError(f"the report failed: {_told(error)}") from None
         rows = [
@@ -102,7 +104,7 @@ class PostgresReader:
             f"COALESCE(SUM({beside.AMOUNT[kind]}), 0) AS amount",
         ]
         sql = _select(kind, query.by, sums, conditions, expression)
-        found = self._db.execute(f"SELECT * FROM ({sql}) AS s WHERE events > 0", arguments).fetchall()
+        found = self._db.execute(f"SELECT * FROM ({sql}) AS s WHERE events > 0".encode(), arguments).fetchall()
         measures = ("events", "successes", "amount")
         rows = [{name: int(row[name]) if name in measures else row[name] for name in row} for row in found]
         rows.sort(key=lambda row: (-row["events"], [row[name] for name in query.by]))

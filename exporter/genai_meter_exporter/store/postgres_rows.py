@@ -112,7 +112,7 @@ class PostgresRows:
     def set_columns(self, call_id: bytes, changed: Mapping[str, Any]) -> None:
         """Change columns of the table `call`."""
         changes = ", ".join(f'"{name}" = %s' for name in changed)
-        self._db.execute(f"UPDATE call SET {changes} WHERE call_id = %s", (*changed.values(), call_id))
+        self._db.execute(f"UPDATE call SET {changes} WHERE call_id = %s".encode(), (*changed.values(), call_id))
 
     def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
         """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
@@ -153,7 +153,7 @@ class PostgresRows:
             names = ", ".join(f'"{name}"' for name in columns)
             with self._db.cursor() as cursor:
                 cursor.executemany(
-                    f"INSERT INTO {kind} ({names}) VALUES ({', '.join(['%s'] * len(columns))})",
+                    f"INSERT INTO {kind} ({names}) VALUES ({', '.join(['%s'] * len(columns))})".encode(),
                     [beside.row_of(event, columns, now_ns) for event in new.values()],
                 )
             for event in new.values():
@@ -222,7 +222,7 @@ class PostgresRows:
     def _unnest(self, sql: str, found: Sequence[tuple[Any, ...]], *before: Any) -> None:
         """One statement for many rows: a column is an array."""
         if found:
-            self._db.execute(sql, (*before, *map(list, zip(*found, strict=True))))
+            self._db.execute(sql.encode(), (*before, *map(list, zip(*found, strict=True))))
 
 
 _CANDIDATES: Final = """

@@ -119,7 +119,7 @@ def migrate(connection: Connection[dict[str, Any]]) -> list[int]:
         pending = list(range(version + 1, len(MIGRATIONS) + 1))
         for number in pending:
             for statement in MIGRATIONS[number - 1]:
-                connection.execute(statement)
+                connection.execute(statement.encode())
             connection.execute("INSERT INTO schema_version VALUES (%s, %s)", (number, time.time_ns()))
         _make_view(connection)
     return pending
@@ -132,7 +132,7 @@ def _make_view(connection: Connection[dict[str, Any]]) -> None:
     if connection.execute("SELECT 1 FROM fact WHERE name = 'view' AND value = %s", (digest,)).fetchone():
         return
     connection.execute("DROP VIEW IF EXISTS usage")
-    connection.execute(view)
+    connection.execute(view.encode())
     connection.execute(
         "INSERT INTO fact VALUES ('view', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (digest,)
     )
