@@ -44,7 +44,14 @@ BOTOCORE_PREPARES: Final = (("genai_meter.clients.botocore_calls", "prepare"),)
 FAMILIES: Final = {
     family.name: family
     for family in (
-        Family("openai", "openai", "openai", ("openai_calls", "openai_streams", "openai_async")),
+        Family(
+            "openai",
+            "openai",
+            "openai",
+            ("openai_calls", "openai_streams", "openai_async", "openai_later"),
+            breaks=tuple(("genai_meter.clients.background", name) for name in ("_ordered", "_retrieved")),
+            prepares=(("genai_meter.clients.later", "visit"), ("genai_meter.clients.background", "order")),
+        ),
         Family("anthropic", "anthropic", "anthropic", ("anthropic_calls",)),
         Family(
             "botocore",

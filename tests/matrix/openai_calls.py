@@ -173,7 +173,7 @@ def responses_raw(stage: Stage) -> Any:
     return method(model=MODEL, input="Where to?").parse()
 
 
-@scenario("openai", "responses: background", "not metered")
+@scenario("openai", "responses: background", exact=False)
 def responses_background(stage: Stage) -> Any:
     responses = find(stage.client(), "responses")
     begun = responses.create(model=MODEL, input="Where to?", extra_body={"background": True})
