@@ -219,10 +219,18 @@ class _Builder:
         if self.profile and self.row and not any("deployment" in entry.patterns for entry in entries):
             # Global and regional profiles have prices of their own; the answer names the model alone.
             self.reasons.append("geo_unknown")
+        if self.provider == "aws" and self.row and self._abroad(self.row):
+            self.reasons.append("geo_unknown")
         regional = values.get("region", "global") not in ("", "global")
         if regional and self.provider_name.endswith("vertex_ai") and "region" not in self.context.settled:
             self.reasons.append("geo_unknown")
         self._date_uncertainties()
+
+    def _abroad(self, row: Row) -> bool:
+        """True where Bedrock has a price of the region, and the book only that of the United States."""
+        region = self.context.values.get("region", "")
+        at_home = not region or (region.startswith("us-") and not region.startswith("us-gov-"))
+        return not (at_home or "region" in self.context.settled or row.model.startswith(("global.", "regional.")))
 
     def _date_uncertainties(self) -> None:
         known_from = [self.book.history_from]
