@@ -27,7 +27,7 @@ from exporter_kit import Served
 
 from examples.provider import Provider
 
-SIZES: Final = [24, pytest.param(1000, marks=pytest.mark.slow)]
+SIZES: Final = [24, pytest.param(1000, marks=(pytest.mark.slow, pytest.mark.timeout(1800)))]
 
 
 @dataclass
@@ -75,7 +75,7 @@ class Drill:
     def run(self, *command: str, **more: str) -> str:
         """A program, to its end; what it printed."""
         with self.program(*command, **more) as process:
-            printed, _ = process.communicate(timeout=280)
+            printed, _ = process.communicate(timeout=900)
         assert process.returncode == 0, self.log(command[0]).read_text()
         return printed
 
@@ -137,7 +137,7 @@ def _fetch(url: str) -> str:
         return answer.headers["x-process"]
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", [12, pytest.param(300, marks=(pytest.mark.slow, pytest.mark.timeout(1800)))])
 def test_celery_prefork(drill: Drill, size: int) -> None:
     queue = drill.scratch / "queue"
     for name in ("tasks", "results"):

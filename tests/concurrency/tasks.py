@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from typing import Any
@@ -20,11 +21,16 @@ app.conf.update(
 )
 
 
+@functools.cache
+def client_of(_process: int) -> openai.OpenAI:
+    return openai.OpenAI()
+
+
 @app.task
 def ask(number: int) -> int:
     """One call; gives the process that made it."""
     messages: Any = [{"role": "user", "content": f"Task {number}"}]
-    openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=messages)
+    client_of(os.getpid()).chat.completions.create(model="gpt-4o-mini", messages=messages)
     return os.getpid()
 
 

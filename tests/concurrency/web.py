@@ -3,15 +3,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from typing import Any
 
 import openai
 
 
+@functools.cache
+def client_of(_process: int) -> openai.OpenAI:
+    """The client of a process: a connection must not be shared by processes that were forked."""
+    return openai.OpenAI()
+
+
 def ask(*, stream: bool = False) -> str:
-    """One call, by a client of its own: a connection must not be shared by processes that were forked."""
-    client = openai.OpenAI()
+    """One call."""
+    client = client_of(os.getpid())
     messages: Any = [{"role": "user", "content": f"Hello from process {os.getpid()}"}]
     if not stream:
         return client.chat.completions.create(model="gpt-4o-mini", messages=messages).choices[0].message.content or ""

@@ -66,7 +66,7 @@ class Seam:
 
     def _current(self) -> Frame | None:
         span_id = None if self._active is None else self._active.get()
-        return None if span_id is None else _spans.get(span_id)
+        return None if span_id is None else _open(span_id)
 
 
 _spans: Final = Frames()
@@ -84,11 +84,11 @@ class _SpanHandler:
     ) -> None:
         guarded(_begin, id_, bound_args, instance, parent_id, tags)
 
-    def span_exit(self, *_args: Any, **_kwargs: Any) -> None:
-        """What was left running still belongs to the span."""
+    def span_exit(self, id_: str, *_args: Any, **_kwargs: Any) -> None:
+        guarded(_end, id_)
 
-    def span_drop(self, *_args: Any, **_kwargs: Any) -> None:
-        """As `span_exit`."""
+    def span_drop(self, id_: str, *_args: Any, **_kwargs: Any) -> None:
+        guarded(_end, id_)
 
     def new_span(self, *_args: Any, **_kwargs: Any) -> None:
         """Not called: `span_enter` is ours."""
@@ -118,10 +118,10 @@ def _begin(id_: str, bound_args: Any, instance: Any, parent_id: Any, tags: Any) 
     fields: dict[str, Any] = {}
     if isinstance(tags, Mapping):
         fields = {name: tags.get(name) for name in ("conversation_id", "session_id")}  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    if parent_id is None and "NoneType" not in names and not names & {"BaseLLM", "BaseEmbedding", "LLM"}:
+    outer = None if parent_id is None else _open(parent_id)
+    if outer is None and "NoneType" not in names and not names & {"BaseLLM", "BaseEmbedding", "LLM"}:
         fields.update(workflow=made_by.__name__, run_id=run_id)
     kind = ""
-    outer = None if parent_id is None else _spans.get(parent_id)
     if "Workflow" in names and method == "run":
         kind = "workflow"
     elif outer is not None and outer.kind == "workflow":
@@ -133,7 +133,22 @@ def _begin(id_: str, bound_args: Any, instance: Any, parent_id: Any, tags: Any) 
         kind, fields["tool"] = "tool", instance.metadata.name
     elif "BaseRetriever" in names:
         kind = "retriever"
-    _spans.begin(id_, parent_id, kind, **fields)
+    _spans.begin(id_, None if outer is None else parent_id, kind, **fields)
+
+
+def _open(span_id: str) -> Frame | None:
+    """The frame of a span. What an engine left running belongs to it even when it is over.
+
+    A workflow is started as a future, and its span may stay the current one of whoever started it.
+    """
+    frame = _spans.get(span_id)
+    return None if frame is not None and frame.root.ended else frame
+
+
+def _end(span_id: str) -> None:
+    frame = _spans.get(span_id)
+    if frame is not None and frame.kind == "workflow":
+        frame.ended = True
 
 
 def _agent_of(bound_args: Any) -> Any:
