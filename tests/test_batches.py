@@ -280,6 +280,26 @@ def test_lines_without_a_time_need_the_batch(telemetry: Telemetry, provider: Pro
     assert event["genai_meter.start"] == 1_795_000_000 * 10**9
 
 
+@pytest.mark.parametrize("broken", ["Download", "take", "call_of", "Lines", "Tap", "_decoder", "_response_of"])
+@pytest.mark.parametrize("read", [by_text, by_streamed_lines, by_streamed_bytes])
+def test_what_breaks_in_the_meter_is_no_matter_of_the_reader(
+    telemetry: Telemetry,
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    broken: str,
+    read: Callable[[openai.OpenAI, str], bytes],
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("chaos")
+
+    with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
+        batch = ordered(client, CHAT, CHAT)
+        monkeypatch.setattr(batches, broken, fail)
+        assert read(client, batch.output_file_id) == provider.memory.files[batch.output_file_id]
+        emit.flush()
+    safety.internal_errors.clear()
+
+
 # --- Anthropic ----------------------------------------------------------------------------------------
 ASK = {"model": "claude-haiku-4-5", "max_tokens": 7, "messages": [{"role": "user", "content": "Where to?"}]}
 

@@ -17,6 +17,7 @@ import openai
 import pytest
 from emission_kit import Telemetry
 from genai_meter import attribute, emit, safety
+from genai_meter.clients import websockets
 from genai_meter.instrumentor import OpenAIInstrumentor
 from openai.resources.realtime.realtime import AsyncRealtimeConnection, RealtimeConnection
 from openai.types.realtime import RealtimeServerEvent
@@ -284,6 +285,21 @@ def test_an_instrumentor_that_was_removed(telemetry: Telemetry, client: openai.O
         assert sum(1 for _ in connection) == len(SESSION)
     assert events(telemetry) == []
     OpenAIInstrumentor().instrument()
+
+
+@pytest.mark.parametrize("broken", ["opened", "received", "Session"])
+def test_what_breaks_in_the_meter_is_no_matter_of_the_session(
+    telemetry: Telemetry, client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object, **__: object) -> Any:
+        raise RuntimeError("chaos")
+
+    monkeypatch.setattr(websockets, broken, fail)
+    with client.realtime.connect(model="gpt-realtime", extra_query={"session": "plain"}) as connection:
+        assert [event.type for event in connection] == [event["type"] for event in SESSION]
+    assert telemetry.events == []
+    assert safety.internal_errors
+    safety.internal_errors.clear()
 
 
 def test_messages_that_make_no_sense(telemetry: Telemetry, client: openai.OpenAI, sessions: Sessions) -> None:
