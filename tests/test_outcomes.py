@@ -152,6 +152,24 @@ def test_outcomes_of_the_first_schema_are_kept(tmp_path: Path) -> None:
     assert found == [(NOW, "unnamed", 1, "r1", "acme", None)]
 
 
+def test_a_field_that_the_schema_has_gained_becomes_a_column(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.store.close()
+    with sqlite3.connect(tmp_path / "ledger.db") as older:
+        older.execute("ALTER TABLE outcome DROP COLUMN variant")
+        older.execute("ALTER TABLE cache_hit DROP COLUMN cost_avoided")
+    older.close()
+    ledger.open()
+    event = told()
+    event.attributes["genai_meter.experiment.variant"] = "b"
+    ledger.put(normalise(protobuf.parse("logs", logs([event]).SerializeToString())))
+    ledger.store.close()
+    with sqlite3.connect(tmp_path / "ledger.db") as database:
+        found = database.execute("SELECT outcome, variant, team FROM outcome").fetchall()
+    database.close()
+    assert found == [("ticket_resolved", "b", "support")]
+
+
 # --- end to end -----------------------------------------------------------------------------------------
 def report(data: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
     assert main([*arguments, "--data-dir", str(data), "--format", "json"]) == 0

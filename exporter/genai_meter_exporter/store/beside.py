@@ -84,6 +84,15 @@ def sqlite_tables() -> tuple[str, ...]:
     return tuple(statements)
 
 
+def sqlite_add_columns(db: sqlite3.Connection) -> None:
+    """A field that the event schema has gained since the tables were made becomes a column."""
+    for kind, columns in COLUMNS.items():
+        present = {row[1] for row in db.execute(f"PRAGMA table_info({kind})")}
+        for name in columns:
+            if name not in present:
+                db.execute(f"ALTER TABLE {kind} ADD COLUMN {name} {_SQL_TYPE[OWN[kind].get(name, 'text')]}")
+
+
 def write(db: sqlite3.Connection, events: Sequence[Beside], deltas: Deltas, bounds: Bounds, now_ns: int) -> None:
     """Insert what is new into SQLite, inside the open transaction, and count it."""
     for kind, columns in COLUMNS.items():
@@ -93,7 +102,7 @@ def write(db: sqlite3.Connection, events: Sequence[Beside], deltas: Deltas, boun
         if not new:
             continue
         db.executemany(
-            f"INSERT INTO {kind} VALUES ({', '.join('?' * len(columns))})",
+            f"INSERT INTO {kind} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})",
             [row_of(event, columns, now_ns) for event in new.values()],
         )
         for event in new.values():

@@ -163,6 +163,7 @@ def _migrate(connection: sqlite3.Connection, path: str) -> list[int]:
         for statement in MIGRATIONS[number - 1]:
             connection.execute(statement)
         connection.execute("INSERT INTO schema_version VALUES (?, ?)", (number, time.time_ns()))
+    beside.sqlite_add_columns(connection)
     connection.execute(_view())
     return pending
 
