@@ -6,6 +6,7 @@ Billed are the tokens of the prompt by the stand-in's rule; processed are 500 mo
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -34,6 +35,12 @@ def answer(request: Request) -> Reply | None:
     return api(request, found[1] == "v2") if found and api else None
 
 
+def _identity(request: Request) -> str:
+    """A UUID, as the real one has them."""
+    made = str(new_id(request, ""))
+    return str(uuid.UUID(f"{made}00000000")) if len(made) == 24 else made
+
+
 def line(value: JSON) -> bytes:
     """One event of version 1."""
     return dump(value) + b"\n"
@@ -59,7 +66,7 @@ def _chat(request: Request, v2: bool) -> Reply:
     words, cut = answer_words(prompt, body.get("max_tokens"))
     usage = _usage(prompt, len(words))
     finish = "MAX_TOKENS" if cut else "COMPLETE"
-    identity = str(new_id(request, "resp_"))
+    identity = _identity(request)
     reply = Reply("cohere.chat", str(body.get("model") or "command-r"), identity, usage)
     hidden = request.scenario == "no_usage"
     if v2:
@@ -112,7 +119,7 @@ def _generate(request: Request, _v2: bool) -> Reply:
     prompt = str(body["prompt"])
     words, cut = answer_words(prompt, body.get("max_tokens"))
     billed = {"input_tokens": tokens(prompt), "output_tokens": len(words)}
-    identity, finish = str(new_id(request, "resp_")), "MAX_TOKENS" if cut else "COMPLETE"
+    identity, finish = _identity(request), "MAX_TOKENS" if cut else "COMPLETE"
     reply = Reply("cohere.generate", str(body.get("model") or "command"), identity, {"billed_units": billed})
     generation = {"id": identity, "text": "".join(words), "finish_reason": finish}
     whole: JSON = {"id": identity, "prompt": prompt, "generations": [generation], "meta": _meta(billed)}
@@ -132,7 +139,7 @@ def _embed(request: Request, v2: bool) -> Reply:
     vectors: Any = [[0.25] * 4 for _ in texts]
     typed = v2 or body.get("embedding_types")
     kind = "embeddings_by_type" if typed else "embeddings_floats"
-    identity = str(new_id(request, "resp_"))
+    identity = _identity(request)
     whole = {
         "id": identity,
         "response_type": kind,
@@ -149,7 +156,7 @@ def _rerank(request: Request, _v2: bool) -> Reply:
     documents = cast(list[Any], request.body["documents"])
     billed = {"search_units": 1 + len(documents) // 100}
     results = [{"index": i, "relevance_score": 1 / (i + 2)} for i in range(len(documents))]
-    identity = str(new_id(request, "resp_"))
+    identity = _identity(request)
     reply = Reply("cohere.rerank", str(request.body.get("model")), identity, {"billed_units": billed})
     reply.content = dump({"id": identity, "results": results, "meta": _meta(billed)})
     return reply
@@ -158,7 +165,7 @@ def _rerank(request: Request, _v2: bool) -> Reply:
 def _classify(request: Request, _v2: bool) -> Reply:
     inputs = cast(list[str], request.body["inputs"])
     billed = {"classifications": len(inputs)}
-    identity = str(new_id(request, "resp_"))
+    identity = _identity(request)
     told: list[JSON] = [
         {
             "id": str(i),

@@ -62,7 +62,7 @@ def _chat(request: Request) -> Reply:
     thoughts = "magistral" in model
     usage = _usage(request, prompt, 5 if tool else len(words) + (3 if thoughts else 0))
     head: JSON = {
-        "id": new_id(request, "cmpl-"),
+        "id": new_id(request, ""),
         "object": "chat.completion.chunk" if request.stream else "chat.completion",
         "created": now(),
         "model": model,
@@ -162,7 +162,7 @@ def _embeddings(request: Request) -> Reply:
     usage = {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
     data = [{"object": "embedding", "index": i, "embedding": [0.25] * 4} for i in range(len(texts))]
     model = str(request.body["model"])
-    head = {"id": new_id(request, "cmpl-"), "object": "list", "model": model, "data": data}
+    head = {"id": new_id(request, ""), "object": "list", "model": model, "data": data}
     reply = Reply("mistral.embeddings", model, head["id"], usage)
     reply.content = dump(tell(request, head | {"usage": usage}))
     return reply
@@ -206,7 +206,7 @@ def _moderations(request: Request) -> Reply:
     usage = {"prompt_tokens": tokens(json.dumps(request.body["input"])), "completion_tokens": 0}
     usage["total_tokens"] = usage["prompt_tokens"]
     results = [{"categories": {"sexual": False}, "category_scores": {"sexual": 0.01}}]
-    head = {"id": new_id(request, "modr-"), "model": model, "results": results, "usage": usage}
+    head = {"id": new_id(request, ""), "model": model, "results": results, "usage": usage}
     return Reply("mistral.moderations", model, head["id"], usage, dump(head))
 
 

@@ -49,6 +49,9 @@ _UNNAMED: Final = ((semconv.SYSTEM, semconv.REQUEST_MODEL), ("llm.provider", "ll
 _ALL_CHAT: Final = frozenset({"aws.bedrock"})
 """Providers whose embeddings everybody calls chat."""
 
+_LATE: Final = frozenset({"openinference.instrumentation.mistralai", "openinference.instrumentation.cohere"})
+"""Scopes whose spans of inferences tell nothing of themselves before they end."""
+
 _END: Final = "end"
 _OURS: Final = "genai_meter."
 
@@ -66,6 +69,8 @@ def find(call: Call, context: Context) -> Span | None:
         return None
     attributes = getattr(span, "attributes", None)  # not in the API: an SDK's span has them, a proxy may
     if span.is_recording() and isinstance(attributes, Mapping):
+        if kind == "inference" and CLAIMED not in attributes and scope(span) in _LATE:
+            return span
         untold = kind == "embeddings" and call.prepared.target.provider in _ALL_CHAT
         kinds = (kind, "inference") if untold else (kind,)
         return span if _belongs(attributes, kinds, call.prepared.request.model) else None  # pyright: ignore[reportUnknownArgumentType]

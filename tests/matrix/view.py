@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 IDS: Final = re.compile(r"\b(gid-|v1_|chatcmpl-|cmpl-|resp_|msg_|req_|modr-|rs_|fc_)[0-9a-f]+")
+HEX: Final = re.compile(r"\b(?:[0-9a-f]{24,32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})\b")
 PORT: Final = re.compile(r"127\.0\.0\.1:\d+")
 ADDRESS: Final = re.compile(r"\bat 0x[0-9a-f]+")
 TIME: Final = re.compile(r'("(?:created|created_at|completed_at)": ?)\d+')
-SUBSTITUTES: Final = ((IDS, r"\1#"), (PORT, "127.0.0.1:PORT"), (ADDRESS, "at 0x"), (TIME, r"\g<1>0"))
+SUBSTITUTES: Final = ((IDS, r"\1#"), (HEX, "#"), (PORT, "127.0.0.1:PORT"), (ADDRESS, "at 0x"), (TIME, r"\g<1>0"))
 """What two runs never have in common."""
 TIMES: Final = frozenset({"created", "created_at", "completed_at"})
 

@@ -47,6 +47,9 @@ _PROVIDERS: Final = {
 _CACHED_BESIDE: Final = ("opentelemetry.instrumentation.botocore", "opentelemetry.instrumentation.genai.bedrock")
 """Scopes known to report input tokens without the cached ones."""
 
+_MISTRAL: Final = "mistralai_sdk_tracer"
+"""Scope of the Mistral library's own spans: of requests, and of the messages inside a conversation's answer."""
+
 _INPUT: Final = (semconv.USAGE_INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
 _OUTPUT: Final = (semconv.USAGE_OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
 _CACHE_READ: Final = (
@@ -78,6 +81,9 @@ def event(raw: Raw) -> UsageRecord | None:
 def span(raw: Raw) -> UsageRecord | None:
     """An inference span; None when the span is none."""
     operation = _operation(raw.attributes)
+    if raw.scope == _MISTRAL and semconv.SERVER_ADDRESS not in raw.attributes:
+        # A message: what it cost is told by the request.
+        return None
     return _record(raw, operation, "/span", RANK_SPAN) if operation else None
 
 

@@ -270,14 +270,20 @@ def _begin(hooks: Any, request: Any, sent: Any) -> None:
             call.span = None
         exchange.begin(native)
         return
-    parent = native or _forgetful_span(hooks)
+    parent = native if isinstance(native, Span) else _forgetful_span(hooks)
     # Not yet the current one: the library makes it so later, if at all.
-    token = attach(set_span_in_context(parent)) if isinstance(parent, Span) else None
+    if parent is None:
+        exchange.begin()
+        return
+    token = attach(set_span_in_context(parent))
     try:
         exchange.begin()
     finally:
-        if token is not None:
-            detach(token)
+        detach(token)
+    prepared = exchange.call.prepared
+    if parent is not native and not prepared.request.stream:
+        # It tells tokens and not what they are of; who reads it would take any for a chat's.
+        parent.set_attribute(semconv.OPERATION_NAME, prepared.dialect.operation)
 
 
 def _is_wrapper(native: Span) -> bool:
@@ -286,10 +292,13 @@ def _is_wrapper(native: Span) -> bool:
     return isinstance(attributes, Mapping) and attributes.get(semconv.OPERATION_NAME) == INVOKE_AGENT
 
 
-def _forgetful_span(hooks: Any) -> Any:
+def _forgetful_span(hooks: Any) -> Span | None:
     """Version 1 keeps one span for all calls of a client, and never ends those of failed calls: no place for ours."""
-    spans = (getattr(hook, "request_span", None) for hook in hooks.before_request_hooks)
-    return next((found for found in spans if found is not None), None)
+    for hook in hooks.before_request_hooks:
+        found = getattr(hook, "request_span", None)
+        if isinstance(found, Span):
+            return found
+    return None
 
 
 def _get_body_content(original: Callable[..., Any]) -> Callable[..., Any]:
