@@ -139,7 +139,8 @@ def test_between_two_wrappers_of_others(provider: Provider) -> None:
 
 
 def test_the_span_is_current_while_the_request_is_made(telemetry: Telemetry, provider: Provider) -> None:
-    made, current = client(provider), []
+    made = client(provider)
+    current: list[int] = []
 
     def note(**_: Any) -> None:
         current.append(trace.get_current_span().get_span_context().span_id)
@@ -247,6 +248,24 @@ def test_a_served_model_behind_an_arn_is_never_priced_as_certain(
     assert event["gen_ai.response.model"] == "claude-haiku-4-5-20251001"
     assert (event.get("genai_meter.cost.effective"), event["genai_meter.cost.status"]) == (pico, status)
     assert event["genai_meter.cost.reasons"] == ('["geo_unknown"]' if pico else '["unknown_model"]')
+
+
+@pytest.mark.parametrize(
+    ("model", "region", "status"),
+    [
+        ("eu.amazon.nova-lite-v1:0", "eu-west-1", "estimated"),
+        ("us.amazon.nova-lite-v1:0", "us-west-2", "exact"),
+        ("amazon.nova-lite-v1:0", "us-gov-west-1", "estimated"),
+        ("eu.anthropic.claude-haiku-4-5-20251001-v1:0", "eu-west-1", "exact"),
+    ],
+)
+def test_the_book_has_the_prices_of_the_united_states(
+    telemetry: Telemetry, provider: Provider, model: str, region: str, status: str
+) -> None:
+    aws_kit.client("bedrock-runtime", provider.url, region).converse(**{**ASK, "modelId": model})
+    event = only_event(telemetry)
+    assert (event["cloud.region"], event["genai_meter.cost.status"]) == (region, status)
+    assert event.get("genai_meter.cost.reasons") == ('["geo_unknown"]' if status == "estimated" else None)
 
 
 @pytest.mark.parametrize(

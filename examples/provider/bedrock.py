@@ -174,8 +174,8 @@ def _invoke(request: Request, model: str, stream: bool) -> Reply:
         return Reply("bedrock.rerank", model, content=dump({"results": results}))
     if "texts" in body:
         counted = sum(tokens(text) for text in body["texts"])
-        vectors = [[0.5, 0.25, -0.125]] * len(body["texts"])
-        told = {"id": new_id(request, ""), "embeddings": vectors, "response_type": "embeddings_floats"}
+        vectors = [[0.5, 0.25, -0.125] for _ in cast(list[str], body["texts"])]
+        told: JSON = {"id": new_id(request, ""), "embeddings": vectors, "response_type": "embeddings_floats"}
         return Reply("bedrock.embed", model, None, {"inputTokens": counted}, dump(told))
     if "message" in body:
         return _command(request, model, stream)

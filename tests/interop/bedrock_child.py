@@ -6,12 +6,12 @@ opentelemetry-instrument python bedrock_child.py URL OUTPUT
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import boto3  # pyright: ignore[reportMissingImports]
 from opentelemetry import _logs, trace
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -29,7 +29,7 @@ CLAUDE = json.dumps(
 )
 
 spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
-client: Any = boto3.client(  # pyright: ignore[reportUnknownMemberType]
+client: Any = importlib.import_module("boto3").client(
     service_name="bedrock-runtime",
     endpoint_url=URL,
     region_name="us-east-1",
