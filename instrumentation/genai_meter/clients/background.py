@@ -22,7 +22,7 @@ from genai_meter.dialects.base import RequestView
 from genai_meter.dialects.openai_responses import OpenAIBackground
 
 DIALECT: Final = OpenAIBackground()
-MOST_REMEMBERED: Final = 10_000
+MOST_REMEMBERED: Final = 4096
 """Orders whose attribution is remembered, and responses known to be charged."""
 
 orders: Final[dict[str, Call]] = {}
@@ -52,6 +52,8 @@ class Retrieval(Exchange):
 
     def __init__(self, target: Target, options: Any, *, stream: bool) -> None:
         call = lifecycle.prepare(target, DIALECT, RequestView(stream=stream), {})
+        # What is asked for now is not what was ordered.
+        call.prepared.hashes = {}
         call.gate = _retrieved
         super().__init__(call, options)
 
