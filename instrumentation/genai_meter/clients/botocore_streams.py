@@ -54,10 +54,10 @@ class Events(Ending):
         self.last_ns = time.time_ns()
         return False
 
-    def see(self, event: Any, failed: bool) -> None:
+    def see(self, event: Any, response: Any) -> None:
         """An event on its way to the caller, or the error that the caller gets instead."""
         try:
-            if failed:
+            if response["status_code"] != 200:
                 self._end_by(event)
             elif event:
                 self._read(event)
@@ -114,7 +114,7 @@ class Parser:
     def parse(self, response: Any, shape: Any) -> Any:
         """Parse one frame."""
         event = self._parser.parse(response, shape)
-        self._events.see(event, response["status_code"] != 200)
+        self._events.see(event, response)
         return event
 
 
@@ -126,7 +126,7 @@ class AsyncParser(Parser):
     async def parse(self, response: Any, shape: Any) -> Any:
         """Parse one frame."""
         event = await self._parser.parse(response, shape)
-        self._events.see(event, response["status_code"] != 200)
+        self._events.see(event, response)
         return event
 
 
@@ -153,13 +153,22 @@ class Body(Ending):
             self._kept.append(item)
         return False
 
-    def read(self, data: bytes, whole: bool) -> None:
-        """The caller has read `data`; `whole` when that was all there is."""
+    def read(self, data: bytes, amount: int | None) -> None:
+        """The caller has read `data`, having asked for so many bytes, or for all there is."""
         if not self.call.open:
             return
         self.take(data)
+        whole = amount is None or amount < 0 or (amount > 0 and not data)
         if whole or (self._length is not None and self._size >= self._length):
             self.exhausted()
+
+    def read_into(self, buffer: Any, count: int) -> None:
+        """The caller has had `count` bytes put into a buffer."""
+        self.read(bytes(memoryview(buffer)[:count]), len(buffer))
+
+    def read_lines(self, lines: list[bytes], amount: int | None) -> None:
+        """The caller has read lines: about so many bytes, or all there are."""
+        self.read(b"".join(lines), amount)
 
     def exhausted(self) -> None:
         self.leave()
@@ -198,7 +207,10 @@ def watch_body(body: Any, call: Call, length: str | None) -> None:
 
 
 def _is_read(raw: Any, length: int | None) -> bool:
-    """True for a raw stream that was read to its end: aiohttp's, urllib3's."""
+    """True for a raw stream that was read to its end: httpx's, aiohttp's, urllib3's."""
+    consumed = getattr(raw, "is_stream_consumed", None)
+    if consumed is not None:
+        return bool(consumed)
     at_eof = getattr(getattr(raw, "content", None), "at_eof", None)
     if at_eof is not None:
         return bool(at_eof())
@@ -236,18 +248,17 @@ class RawBody(Raw):
 
     def read(self, *args: Any, **kwargs: Any) -> Any:
         data = self._self_reading(self.__wrapped__.read, args, kwargs)
-        amount = args[0] if args else kwargs.get("amt")
-        guarded(self._self_ending.read, data, amount is None or amount < 0 or (amount > 0 and not data))
+        guarded(self._self_ending.read, data, args[0] if args else kwargs.get("amt"))
         return data
 
     def readinto(self, buffer: Any) -> Any:
         count = self._self_reading(self.__wrapped__.readinto, (buffer,), {})
-        guarded(self._self_ending.read, bytes(memoryview(buffer)[:count]), not count and len(buffer) > 0)
+        guarded(self._self_ending.read_into, buffer, count)
         return count
 
     def readlines(self, *args: Any) -> Any:
         lines = self._self_reading(self.__wrapped__.readlines, args, {})
-        guarded(self._self_ending.read, b"".join(lines), not args)
+        guarded(self._self_ending.read_lines, lines, args[0] if args else None)
         return lines
 
     def _self_reading(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -307,5 +318,5 @@ class Content(Proxy):
             raise
         finally:
             ending.busy = False
-        guarded(ending.read, data, n < 0 or (n > 0 and not data))
+        guarded(ending.read, data, n)
         return data
