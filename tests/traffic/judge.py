@@ -64,6 +64,8 @@ class Verdict:
     """The provider told a usage, so that there was something to compare."""
     price: str | None = None
     """Status of the cost; None for what is not metered."""
+    model: str | None = None
+    """The model that was billed, as the event names it."""
 
 
 def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin: Mapping[str, Any]) -> Verdict:
@@ -94,6 +96,7 @@ def judge(exchange: Exchange, form: str, without: Mapping[str, Any], with_plugin
     if metered and len(events) == 1:
         verdict.usage_known = truth is not None
         verdict.price = events[0].get("genai_meter.cost.status", "none")
+        verdict.model = events[0].get("gen_ai.response.model") or events[0].get("gen_ai.request.model")
         wrong = usage_difference(truth, events[0])
         excused = known.usage(exchange) if wrong else {}
         for name, text in wrong.items():

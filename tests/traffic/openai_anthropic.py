@@ -50,6 +50,8 @@ COMPATIBLE: Final = frozenset(
 
 OWN_CLIENTS: Final = frozenset({"deepgram", "writer", "aleph_alpha", "ibm.watsonx.ai", "aws.sagemaker", "replicate"})
 """Providers behind no client that is metered."""
+OTHER_LIBRARIES: Final = (":generateContent", "/converse", "/rerank")
+"""Ends of paths that gateways have for libraries we drive against their own hosts."""
 GENERIC: Final = ("/api/v1/images", "/v1/videos")
 """Starts of paths without a method, which people reach by the client's own `get` and `post`."""
 
@@ -59,6 +61,8 @@ METERED: Final = ("chat", "responses", "completions", "embeddings", "images", "a
 
 def plan(exchange: Exchange) -> Call | None:
     """How to send a recorded request; None when another client does."""
+    if exchange.provider == "other" and exchange.bare_path.endswith(OTHER_LIBRARIES):
+        raise NotReplayable("a gateway's path for a library of another provider")
     if exchange.detail in OWN_CLIENTS:
         raise NotReplayable(f"{exchange.detail} has a client of its own, or none; not metered")
     if exchange.operation == "messages" or (exchange.provider == "anthropic" and exchange.operation != "chat"):

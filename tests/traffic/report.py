@@ -51,10 +51,20 @@ class Report:
         rows.append(_row(("total", "", ""), [v for v in self.verdicts if v.skipped is None]))
         return "\n".join([*_aligned(rows), "", *self._notes()])
 
+    def _unpriced(self) -> Iterable[str]:
+        """Models without a price: provider by provider, with how often."""
+        found: dict[str, Counter[str]] = {}
+        for verdict in self.verdicts:
+            if verdict.price == "unpriced" and verdict.form == "sync":
+                found.setdefault(verdict.exchange.provider, Counter())[verdict.model or "(no model told)"] += 1
+        for provider, models in sorted(found.items()):
+            yield f"unpriced: {provider}: {_counted(models)}"
+
     def _notes(self) -> Iterable[str]:
         skipped = Counter((v.exchange.provider, v.skipped) for v in self.verdicts if v.skipped and v.form == "sync")
         for (provider, reason), n in sorted(skipped.items()):
             yield f"not driven: {provider}: {n} ({reason})"
+        yield from self._unpriced()
         for verdict in self.verdicts:
             for problem, text in verdict.known.items():
                 if verdict.form == "sync":
@@ -65,6 +75,10 @@ class Report:
         if len(self.failures) > SHOWN:
             yield f"… and {len(self.failures) - SHOWN} more"
         yield "left at the end: " + ", ".join(f"{name} {value or 0}" for name, value in self.end.items())
+
+
+def _counted(models: Counter[str]) -> str:
+    return ", ".join(f"{model} {n}" for model, n in sorted(models.items()))
 
 
 def _row(key: tuple[str, str, str], group: Sequence[Verdict]) -> tuple[str, ...]:
