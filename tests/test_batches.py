@@ -398,3 +398,61 @@ def test_several_processes_and_the_job_charge_a_batch_once(
         ("error", "search", "batch", 1, None, None),
         ("ok", None, "batch", lines - 1, cost, told),
     ]
+
+
+def test_the_job_and_a_reader_give_message_batches_the_same_ids(
+    telemetry: Telemetry,
+    provider: Provider,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with anthropic.Anthropic(base_url=provider.url, api_key="sk-test") as client:
+        batch_id = message_batch(client, ASK, {**ASK, "messages": []})
+        assert len(list(client.messages.batches.results(batch_id))) == 2
+    read = charged(events(telemetry))
+    forget()
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.url)
+    with Served(tmp_path) as exporter:
+        job = ["batch", "--provider", "anthropic", "--id", batch_id, "--endpoint", exporter.http]
+        assert main(job) == 0
+        forget()
+        assert main(job) == 0
+        ledger = open_readonly(exporter.ledger)
+        rows = [ledger.get(uuid.UUID(call[0]).bytes) for call in read]
+        (total,) = ledger.report(Query(("service",)))
+        ledger.close()
+    cost = 3 * 500_000 + 7 * 2_500_000
+    line = f"{batch_id} is ended: 2 calls sent, 1 of them refused ones, {cost / 10**12:.12f} USD"
+    assert capsys.readouterr().out.splitlines() == [line, line]
+    assert [(row or {}).get("cost") for row in rows] == [cost, None]
+    assert (total["service"], total["calls"]) == ("genai-meter batch", 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["--id", "batch_0"], 1, "answered 404"),
+        (["--id", "batch_1"], 1, "batch_1 is in_progress: there are no results yet"),
+        (["--id", "batch_1", "--attribute", "colour=red"], 2, "--attribute colour=red"),
+        (["--id", "batch_1", "--base-url", "ftp://example.com"], 2, "is no http(s) address"),
+    ],
+)
+def test_what_the_job_cannot_do(
+    provider: Provider,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    code: int,
+    told: str,
+) -> None:
+    provider.memory.batches["batch_1"] = {"id": "batch_1", "status": "in_progress", "output_file_id": None}
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{provider.url}/v1")
+    assert main(["batch", "--provider", "openai", *arguments]) == 2
+    assert "OPENAI_API_KEY is not set" in capsys.readouterr().err
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
+    assert main(["batch", "--provider", "openai", *arguments]) == code
+    printed = capsys.readouterr().err
+    assert told in printed
+    assert "sk-secret" not in printed
