@@ -151,6 +151,7 @@ def test_what_is_learned_is_bounded_and_follows_a_change() -> None:
             made = chat(400, 100)
             made.prepared.request.model = f"tenant-model-{number}"
             emit.finish(made, "ok")
+        assert len(list(estimator.observe())) == 500
         assert len(estimator.drifts()) <= 1024 + 2 * (len(estimator.FAMILIES) + 1)
         estimator.reset()
         for tokens in (100, 130):

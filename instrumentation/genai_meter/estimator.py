@@ -22,6 +22,8 @@ Key: TypeAlias = tuple[str, str | None, int, str]
 
 _MAX_LINES: Final = 1024
 """Beyond them, models share a line with their family."""
+_MAX_OBSERVED: Final = 500
+"""Series of the metric: a caller may use any number of model names."""
 _CHARS_PER_MESSAGE: Final = 16
 """What a chat format writes around one more message."""
 _TOKENS_PER_MESSAGE: Final = 4
@@ -282,8 +284,9 @@ def drifts() -> Mapping[tuple[str, str | None, str], Drift]:
 
 
 def observe() -> Iterator[tuple[dict[str, Any], Drift]]:
-    """Attributes and drift of every model, for a metric."""
-    for (provider, model, direction), drift in drifts().items():
+    """Attributes and drift of the busiest models, for a metric."""
+    found = sorted(drifts().items(), key=lambda item: -item[1].calls)
+    for (provider, model, direction), drift in found[:_MAX_OBSERVED]:
         attributes = {
             semconv.PROVIDER_NAME: provider,
             semconv.REQUEST_MODEL: model,
