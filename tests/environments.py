@@ -172,7 +172,7 @@ GOOGLE: Final = (
     Environment("google-last-2", ("google-genai==2.34.0",)),
     Environment("google-aiohttp", ("google-genai==3.3.0", "aiohttp==3.11.18")),
 )
-"""Interactions have a client of another make since 2.1; with `aiohttp` the asynchronous client uses that."""
+"""Interactions have a client of another make after 2.0; with `aiohttp` the asynchronous client uses that."""
 
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,

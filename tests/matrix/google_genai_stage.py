@@ -61,7 +61,7 @@ class GoogleStage(Stage):
         return self.keep(client)
 
     def interactions(self, **options: Any) -> Any:
-        """The second client of the library, synchronous and asynchronous; since 1.55."""
+        """The second client of the library, synchronous and asynchronous; the first versions have none."""
         client = self.client(**options)
         if not hasattr(client, "interactions"):
             raise NotThere("interactions")

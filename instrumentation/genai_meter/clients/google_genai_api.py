@@ -44,7 +44,7 @@ class Seam:
         """Patch the module; one that we do not understand is left alone."""
         if self._patches is not None:
             return
-        # Called `ApiClient` before 1.3.
+        # Called `ApiClient` in the first versions.
         client = getattr(module, "BaseApiClient", None) or getattr(module, "ApiClient", None)
         reason = unsupported(client, getattr(module, "HttpResponse", None))
         if client is None or reason is not None:

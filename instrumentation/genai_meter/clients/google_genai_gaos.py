@@ -1,4 +1,4 @@
-"""`client.interactions` of `google-genai` since 2.1: a client of its own, generated, under `google.genai._gaos`.
+"""`client.interactions` of `google-genai` after 2.0: a client of its own, generated, under `google.genai._gaos`.
 
 BaseSDK.do_request, AsyncBaseSDK.do_request_async    the call; the response comes back, errors too
 SDKHooks.before_request, AsyncSDKHooks               each attempt
