@@ -12,6 +12,7 @@ import orjson
 from genai_meter import pricing
 from genai_meter.pricing import Line
 from genai_meter.pricing.book import BookError, read_book
+from genai_meter.pricing.cost import Unread
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
@@ -103,7 +104,9 @@ def price_record(record: UsageRecord) -> None:
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["book_id"] = cost.book_id or None
-    card = pricing.rate_card(provider, model, values["start"], record.context)
+    card = (
+        cost.card if isinstance(cost, Unread) else pricing.rate_card(provider, model, values["start"], record.context)
+    )
     if card is not None and card.context_window:
         used = (values.get("input_tokens") or 0) + (values.get("output_tokens") or 0)
         values["context_ratio"] = used / card.context_window

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, Final, Literal, TypeAlias
 
 from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
@@ -122,7 +123,14 @@ SUM: Final = ":sum"
 """Suffix of a histogram's name under which its sum is kept; its buckets have `:<index>`."""
 
 _AT: Final = {name: index for index, name in enumerate(DIMENSIONS)}
-_M: Final = {name: index for index, name in enumerate(MEASURES)}
+_TENANT, _WORKFLOW, _TEAM, _PROVIDER, _MODEL = (
+    _AT[name] for name in ("tenant", "workflow", "team", "provider", "model")
+)
+_UNPRICED, _GROSS_INPUT, _GROSS_OUTPUT = (
+    MEASURES.index(name) for name in ("unpriced_calls", "input_tokens", "output_tokens")
+)
+_SERIES_OF: Final = itemgetter(*(_AT[name] for name in REQUESTS.labels))
+"""Dimensions → labels of `requests`; without the last two, of all families by who asked whom."""
 _DURATION_EDGES: Final = tuple(round(edge * DURATION.scale) for edge in DURATION_BOUNDARIES)
 _NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
 
@@ -152,10 +160,45 @@ class Deltas:
         self.values[key] = self.values.get(key, 0) + amount
 
 
+def add_cells(deltas: Deltas, bounds: Bounds, gained: Mapping[tuple[str, ...], Measures]) -> None:
+    """New calls by their dimensions. Most differ in a tenant only, and share all series but the tenant's."""
+    shared: dict[tuple[str, ...], Measures] = {}
+    for dimensions, what in gained.items():
+        _add_owners(deltas, bounds, dimensions, what)
+        key = _SERIES_OF(dimensions)
+        before = shared.get(key)
+        shared[key] = what if before is None else tuple(map(int.__add__, before, what))
+    for key, what in shared.items():
+        _add_shared(deltas, bounds, key[:-2], key, what)
+
+
 def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
-    """New calls of one cell."""
-    who = tuple(dimensions[_AT[name]] for name in _WHO)
-    provider, model = dimensions[_AT["provider"]], dimensions[_AT["model"]]
+    """Calls of one cell."""
+    _add_owners(deltas, bounds, dimensions, what)
+    key = _SERIES_OF(dimensions)
+    _add_shared(deltas, bounds, key[:-2], key, what)
+
+
+def _add_owners(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
+    """What is counted by tenant and by workflow; and tokens beside their cost, which only priced calls have."""
+    cost = what[COST]
+    if not cost:
+        return
+
+    def add(family: Family, labels: tuple[str, ...], amount: int) -> None:
+        deltas.add(family.name, bounds.fold(family.name, family.labels, labels), amount)
+
+    add(TENANT_COST, (dimensions[_TENANT],), cost)
+    if workflow := dimensions[_WORKFLOW]:
+        add(WORKFLOW_COST, (dimensions[_TEAM], workflow), cost)
+    if not what[_UNPRICED]:
+        model = dimensions[_PROVIDER], dimensions[_MODEL]
+        add(PRICED_TOKENS, model, what[_GROSS_INPUT] + what[_GROSS_OUTPUT])
+
+
+def _add_shared(deltas: Deltas, bounds: Bounds, who: tuple[str, ...], ended: tuple[str, ...], what: Measures) -> None:
+    """What is counted by who asked whom, and how it ended."""
+    model = who[-2:]
     calls, retries, gross_input, gross_output, cache_read, cache_write, reasoning, unpriced = what[:8]
     cost = what[COST]
 
@@ -163,7 +206,7 @@ def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: 
         deltas.add(family.name, bounds.fold(family.name, family.labels, labels), amount)
 
     if calls:
-        add(REQUESTS, (*who, dimensions[_AT["operation"]], dimensions[_AT["status"]]), calls)
+        add(REQUESTS, ended, calls)
         deltas.add(LEDGER_EVENTS.name, (), calls)
     if retries:
         add(RETRIES, who, retries)
@@ -177,16 +220,11 @@ def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: 
         if amount > 0:
             add(TOKENS, (*who, token_type), amount)
     if unpriced:
-        add(UNPRICED, (provider, model), unpriced)
+        add(UNPRICED, model, unpriced)
     if cost:
         add(COST_USD, who, cost)
-        add(TENANT_COST, (dimensions[_AT["tenant"]],), cost)
-        if workflow := dimensions[_AT["workflow"]]:
-            add(WORKFLOW_COST, (dimensions[_AT["team"]], workflow), cost)
         deltas.add(LEDGER_COST.name, (), cost)
-        add(PRICED_COST, (provider, model), cost)
-        if not unpriced:
-            add(PRICED_TOKENS, (provider, model), gross_input + gross_output)
+        add(PRICED_COST, model, cost)
 
 
 def replace_cell(deltas: Deltas, bounds: Bounds, old: tuple[Cell, Measures], new: tuple[Cell, Measures]) -> None:
@@ -236,6 +274,15 @@ class _Shape:
         self.total = 0
 
 
+def _fall(shape: _Shape, edges: Sequence[int], amount: int, values: Mapping[str, Any], traced: bool) -> None:
+    """Into the bucket."""
+    index = bisect_left(edges, amount)
+    shape.counts[index] += 1
+    shape.total += amount
+    if traced:
+        shape.latest[index] = values, amount
+
+
 class Observations:
     """Histograms and the latest event, of new calls as the ledger has them."""
 
@@ -253,18 +300,15 @@ class Observations:
             target = self._targets[dimensions] = self._target(dimensions)
         duration, gross_input, gross_output, where = target
         end = values["end"]
-        traced = values.get("trace_id")
-        for shape, edges, amount in (
-            (duration, _DURATION_EDGES, max(end - values["start"], 0)),
-            (gross_input, TOKEN_BOUNDARIES, values.get("input_tokens")),
-            (gross_output, TOKEN_BOUNDARIES, values.get("output_tokens")),
-        ):
-            if amount is not None:
-                index = bisect_left(edges, amount)
-                shape.counts[index] += 1
-                shape.total += amount
-                if traced:
-                    shape.latest[index] = values, amount
+        traced = "trace_id" in values
+        took = end - values["start"]
+        _fall(duration, _DURATION_EDGES, took if took > 0 else 0, values, traced)
+        tokens = values.get("input_tokens")
+        if tokens is not None:
+            _fall(gross_input, TOKEN_BOUNDARIES, tokens, values, traced)
+        tokens = values.get("output_tokens")
+        if tokens is not None:
+            _fall(gross_output, TOKEN_BOUNDARIES, tokens, values, traced)
         # A clock that is ahead must not stop the gauge from moving.
         at = min(end, values["recorded_at"])
         last_events = self._deltas.last_events
@@ -286,7 +330,7 @@ class Observations:
                 if latest := shape.latest[index]:
                     values, amount = latest
                     deltas.exemplars[bucket, shape.labels] = Exemplar(
-                        values["trace_id"],
+                        values["trace_id"] or "",
                         values.get("span_id") or "",
                         amount / histogram.scale,
                         values["end"] / 1_000_000_000,

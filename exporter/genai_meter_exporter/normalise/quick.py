@@ -25,13 +25,24 @@ from genai_meter_exporter.normalise.record import (
 from genai_meter_exporter.receive.raw import Raw
 from genai_meter_exporter.receive.values import value_of
 
-_COLUMNS: Final = {
-    reader: {attribute: column for attribute, (column, read_by) in read.BY_ATTRIBUTE.items() if read_by is reader}
-    for reader in (read.text, read.count, read.integer, read.json_text, read.boolean, read.number)
+_TEXT, _COUNT, _BUCKET, _LONG, _JSON, _BOOLEAN, _NUMBER, _OTHER = range(8)
+_KIND: Final[Mapping[read.Reader, int]] = {
+    read.text: _TEXT,
+    read.count: _COUNT,
+    read.integer: _LONG,
+    read.json_text: _JSON,
+    read.boolean: _BOOLEAN,
+    read.number: _NUMBER,
 }
-_TEXTS, _COUNTS, _LONGS, _JSONS, _BOOLEANS, _NUMBERS = _COLUMNS.values()
 _BUCKETS: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS if "seconds" not in bucket}
 _SECONDS: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS if "seconds" in bucket}
+_TABLE: Final[Mapping[str, tuple[str, int]]] = {
+    **{attribute: (column, _KIND[reader]) for attribute, (column, reader) in read.BY_ATTRIBUTE.items()},
+    **{attribute: (bucket, _BUCKET) for attribute, bucket in _BUCKETS.items()},
+    **{attribute: (bucket, _OTHER) for attribute, bucket in _SECONDS.items()},
+}
+"""Attribute → column or bucket, and how it is read."""
+
 _MAX_TEXT: Final = read.MAX_TEXT
 _FINITE: Final = float("inf")
 
@@ -56,40 +67,42 @@ def usage_event(raw: Raw) -> UsageRecord | None:
 def _usage_event(raw: Raw) -> UsageRecord | None:
     values = _from_resource(raw.resource).copy()
     buckets: dict[str, Any] = {}
-    text_column, count_column = _TEXTS.get, _COUNTS.get
+    entry_of = _TABLE.get
     for pair in raw.pairs or ():
         key = pair.key
+        entry = entry_of(key)
+        if entry is None:
+            continue
+        column, kind = entry
         message = pair.value
-        if (column := text_column(key)) is not None:
+        if kind == _TEXT:
             text = message.string_value
             if text and len(text) <= _MAX_TEXT:
                 values[column] = text
                 continue
-        elif (column := count_column(key)) is not None:
+        elif kind <= _BUCKET:
             number = message.int_value
             if 0 < number <= MAX_COUNT or (not number and message.HasField("int_value")):
-                values[column] = number
+                if kind == _BUCKET:
+                    buckets[column] = number
+                else:
+                    values[column] = number
                 continue
-        elif (column := _BUCKETS.get(key)) is not None:
-            number = message.int_value
-            if 0 < number <= MAX_COUNT or (not number and message.HasField("int_value")):
-                buckets[column] = number
-                continue
-        elif (column := _LONGS.get(key)) is not None:
+        elif kind == _LONG:
             number = message.int_value
             if number > 0:
                 values[column] = number
                 continue
-        elif (column := _JSONS.get(key)) is not None:
+        elif kind == _JSON:
             text = message.string_value
             if text in _valid:
                 values[column] = text
                 continue
-        elif (column := _BOOLEANS.get(key)) is not None:
+        elif kind == _BOOLEAN:
             if message.HasField("bool_value"):
                 values[column] = int(message.bool_value)
                 continue
-        elif (column := _NUMBERS.get(key)) is not None:
+        elif kind == _NUMBER:
             number = message.double_value
             if 0 < number < _FINITE:
                 values[column] = number
@@ -134,6 +147,8 @@ def _finish(raw: Raw, values: dict[str, Any], buckets: dict[str, Any]) -> UsageR
     values["source_rank"] = RANK_OWN_EVENT
     if "status" not in values:
         values["status"] = "error" if raw.failed else "ok"
+    if "attempt_count" not in values:
+        values["attempt_count"] = 1
     trace_id, span_id = raw.trace_id, raw.span_id
     if len(trace_id) == 16:
         values["trace_id"] = trace_id.hex()

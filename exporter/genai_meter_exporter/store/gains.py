@@ -23,8 +23,7 @@ def gains(placing: Placing, bounds: Bounds) -> Deltas:
     for (_, dimensions), what in placing.added.items():
         before = gained.get(dimensions)
         gained[dimensions] = tuple(what) if before is None else tuple(map(int.__add__, before, what))
-    for dimensions, what in gained.items():
-        series.add_cell(deltas, bounds, dimensions, what)
+    series.add_cells(deltas, bounds, gained)
     for old, new in placing.replaced:
         series.replace_cell(deltas, bounds, old, new)
     for (_, dimensions), what in placing.withdrawn:

@@ -59,6 +59,7 @@ class SqliteRows:
         self._db = db
         self._cells: dict[tuple[str, ...], int] = {}
         """Dimensions that the file has."""
+        self._any_linked = db.execute("SELECT 1 FROM linked LIMIT 1").fetchone() is not None
 
     def forget(self) -> None:
         """After a rollback the file may lack what this transaction put in."""
@@ -75,10 +76,9 @@ class SqliteRows:
                 (row[0], row[1])
                 for row in self._db.execute(f"SELECT call_id, source_rank FROM call WHERE call_id IN ({marks})", chunk)
             )
-            linked.update(
-                (row[0], row[1])
-                for row in self._db.execute(f"SELECT call_id, source FROM linked WHERE call_id IN ({marks})", chunk)
-            )
+            if self._any_linked:
+                found = self._db.execute(f"SELECT call_id, source FROM linked WHERE call_id IN ({marks})", chunk)
+                linked.update((row[0], row[1]) for row in found)
         return ranks, linked
 
     def get(self, call_id: bytes) -> dict[str, Any] | None:
@@ -97,6 +97,7 @@ class SqliteRows:
 
     def link(self, key: bytes, source: str, charge: bytes, rule: str, recorded_at: int, record: str) -> None:
         """Keep a record (JSON) beside the call it repeats; nothing happens when it is there."""
+        self._any_linked = True
         self._db.execute(_INSERT_LINKED, (key, source, charge, rule, recorded_at, record))
 
     def add_link(self, call_id: bytes, link: str) -> None:

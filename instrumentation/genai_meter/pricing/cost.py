@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias
 
 from genai_meter.usage import Quantity
 
@@ -25,8 +24,7 @@ def usd(pico: int) -> Decimal:
     return Decimal((pico < 0, tuple(map(int, str(abs(pico)))), -12))
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """One bucket of one model times one rate."""
 
     model: str
