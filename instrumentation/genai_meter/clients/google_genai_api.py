@@ -233,8 +233,14 @@ class Exchange(rest.Exchange):
         lifecycle.settle_read(call)
 
     def _read_text(self, texts: Any) -> None:
-        if texts and texts[0]:
-            self.call.prepared.dialect.response(self.call.reading, json.loads(texts[0]))
+        if not texts or not texts[0]:
+            return
+        try:
+            answer = json.loads(texts[0])
+        except ValueError:
+            # The library finds it out by itself, and says so.
+            return
+        self.call.prepared.dialect.response(self.call.reading, answer)
 
 
 class Segments(Chunks):

@@ -154,8 +154,11 @@ def _connect(patches: Patches, original: Callable[..., Any]) -> Callable[..., An
     async def connect(live: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
         turns = guarded(_session, live, kwargs) if patches.active else None
         call = guarded(turns.prepared) if turns is not None else None
-        if turns is not None and call is not None and await lifecycle.decide_async(call):
-            kwargs = guarded(_changed, call, turns, kwargs) or kwargs
+        if turns is not None and call is not None:
+            changed = await lifecycle.decide_async(call)
+            turns.decision = call.decision
+            if changed:
+                kwargs = guarded(_changed, call, turns, kwargs) or kwargs
         async with original(live, *args, **kwargs) as session:
             if turns is not None:
                 guarded(_turns.__setitem__, session, turns)
@@ -178,7 +181,6 @@ def _session(live: Any, kwargs: dict[str, Any]) -> Turns:
 
 def _changed(call: Call, turns: Turns, kwargs: dict[str, Any]) -> dict[str, Any]:
     """Other arguments, as the guard decided."""
-    turns.decision = call.decision
     changes = call.decision.change or {}
     changed: dict[str, Any] = turns.dialect.apply({"model": kwargs["model"]}, **changes)  # pyright: ignore[reportArgumentType]
     turns.request.model = str(changed["model"]).rpartition("/")[2]
