@@ -64,7 +64,7 @@ newest: env ## weekly: the caller matrix on the newest version of every client l
 
 .PHONY: interop
 interop: env ## other instrumentations beside ours: one span, one event, one charge
-	@$(BIN)/python -m pytest -rs -s tests/test_interop.py
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_bedrock_interop.py tests/test_google_interop.py
 
 .PHONY: drill
 drill: env ## kill -9 of exporters (and of their database) under load, a hundred times on each store
