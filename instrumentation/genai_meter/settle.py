@@ -113,7 +113,11 @@ def _pico(text: str) -> int | None:
 def _name_deployed(call: Call) -> None:
     """The answer names no model, or the deployment: the configuration knows what is behind it."""
     prepared, reading = call.prepared, call.reading
-    names = (reading.model,) if reading.model else (prepared.request.model, prepared.target.deployment)
+    asked = prepared.request.model
+    names = (reading.model,) if reading.model else (asked, prepared.target.deployment)
+    if asked is not None and asked.startswith("arn:"):
+        # Bedrock names the model, and not the profile, which decides the price.
+        names = (asked,)
     models = (environment.model_behind(prepared.target.host, name) for name in names)
     reading.model = next(filter(None, models), reading.model)
 
