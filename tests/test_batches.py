@@ -361,7 +361,8 @@ from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 provider = LoggerProvider()
-provider.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter(endpoint=sys.argv[3] + "/v1/logs")))
+exporter = OTLPLogExporter(endpoint=sys.argv[3] + "/v1/logs")
+provider.add_log_record_processor(BatchLogRecordProcessor(exporter, max_queue_size=300, max_export_batch_size=300))
 _logs.set_logger_provider(provider)
 OpenAIInstrumentor().instrument()
 import openai
@@ -374,7 +375,7 @@ def test_several_processes_and_the_job_charge_a_batch_once(
     provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """More lines than the SDK's queue holds, read at once and at the end of the process: none is lost."""
-    lines = 2100
+    lines = 700
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         batch = ordered(client, *[CHAT] * (lines - 1), {**CHAT, "model": ""})
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")

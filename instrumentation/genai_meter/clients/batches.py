@@ -31,7 +31,7 @@ else:
     Proxy = wrapt.ObjectProxy
 
 BATCH: Final = {"processing": "batch"}
-PER_FLUSH: Final = 512
+PER_FLUSH: Final = 256
 """Calls after which the SDK's queue of log records is emptied; it holds 2048, and drops what is too much."""
 PATIENCE: Final = 60.0
 """Seconds that the end of the process waits for lines that are still being read."""
