@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 from exporter_kit import NOW, usage_event
 from genai_meter_exporter import series
 from genai_meter_exporter.store import Query, StoreError, open_readonly
 from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.migrations import MIGRATIONS
+from genai_meter_exporter.store.postgres import migrate_database
 from genai_meter_exporter.store.reader import SqliteReader
-from ledger_kit import Ledger, foreign_span
+from ledger_kit import Ledger, PostgresLedger, foreign_span
 
 LEDGERS: Final = Path(__file__).parent / "fixtures" / "ledger"
 FIRST = bytes.fromhex("01a2027bd68070000000000000000001")
@@ -104,3 +109,58 @@ def test_every_commit_is_synced_under_full_and_none_under_normal(tmp_path: Path)
 def test_there_is_no_store_to_read(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no store at"):
         open_readonly(tmp_path / "nothing.db")
+
+
+# --- the command -----------------------------------------------------------------------------------
+def store(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`genai-meter store …`."""
+    program = "from genai_meter_exporter.cli import main; raise SystemExit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", program, "store", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_migration_is_rehearsed_then_done(tmp_path: Path) -> None:
+    path = old_ledger(tmp_path / "ledger.db")
+    before = path.read_bytes()
+    latest = len(MIGRATIONS)
+    tried = store("migrate", "--dry-run", "--data-dir", tmp_path)
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert f"would be brought to schema {latest} ({latest - 1} steps)" in tried.stdout
+    assert tried.stdout.count("3 calls  5.004125 USD") == 4
+    assert path.read_bytes() == before
+    done = store("migrate", "--data-dir", tmp_path)
+    assert f"is brought to schema {latest} ({latest - 1} steps)" in done.stdout
+    assert "has this version's schema" in store("migrate", "--data-dir", tmp_path).stdout
+    checked = store("check", "--data-dir", tmp_path)
+    assert (checked.returncode, checked.stdout.count("3 calls  5.004125 USD")) == (0, 4)
+    Ledger(path).check()
+
+
+def test_a_ledger_whose_sums_differ_is_told(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.send(usage_event())
+    ledger.store.close()
+    with sqlite3.connect(ledger.path) as database:
+        database.execute("UPDATE rollup SET cost_pico = cost_pico + 1")
+    database.close()
+    told = store("check", "--data-dir", tmp_path)
+    assert (told.returncode, told.stderr) == (1, "they do not agree\n")
+
+
+def test_a_database_is_migrated_and_rehearsed(postgres: str) -> None:
+    ledger = PostgresLedger.new(postgres)
+    ledger.store.close()
+    with psycopg.connect(ledger.url) as connection:
+        connection.execute("DROP TABLE pending_revision")
+        connection.execute("DELETE FROM schema_version WHERE version > 1")
+    for rehearse, expected in ((True, [2]), (True, [2]), (False, [2]), (False, [])):
+        assert migrate_database(ledger.url, rehearse=rehearse) == expected
+    ledger.open()
+    ledger.send(usage_event())
+    ledger.check()
+    ledger.store.close()

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "estimates": "how far token estimates are from the providers' counts",
     "prices": "calculate, show, explain, compile, compare and update prices",
     "reprice": "price calls of the ledger by another book; differences become revisions",
+    "store": "check the ledger; bring it to this version's schema, or rehearse that",
     "rules": "write the Prometheus rules",
     "dashboards": "write the Grafana dashboards",
 }

@@ -103,6 +103,18 @@ class Reader(Protocol):
         """Revisions that have been asked for and not been carried out."""
         ...
 
+    def raw_since(self) -> int:
+        """Calls that started before have been removed; 0: none has."""
+        ...
+
+    def totals(self) -> tuple[int, int]:
+        """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
+        ...
+
+    def counted(self) -> tuple[int, int]:
+        """The same by the counters of all exporters: charges less withdrawals and credits."""
+        ...
+
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group: its dimensions and `cells.MEASURES`, money in pico-USD."""
         ...

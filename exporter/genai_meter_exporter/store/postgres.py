@@ -21,7 +21,7 @@ from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch
 from genai_meter_exporter.series import SeriesKey
-from genai_meter_exporter.store import rows
+from genai_meter_exporter.store import postgres_schema, rows
 from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
@@ -305,6 +305,15 @@ class PostgresStore:
             restored.last_events[row["team"], row["environment"], row["service"]] = row["time_ns"]
         self._db.commit()
         return restored
+
+
+def migrate_database(url: str, *, rehearse: bool) -> list[int]:
+    """Bring the database to this version's schema, or only try: the versions it goes through."""
+    try:
+        with psycopg.Connection[DictRow].connect(url, row_factory=dict_row) as connection:
+            return postgres_schema.rehearse(connection) if rehearse else migrate(connection)
+    except psycopg.Error as error:
+        raise StoreError(f"the database cannot be migrated: {_told(error)}") from None
 
 
 def ask_for_revisions(url: str, revisions: Sequence[tuple[bytes, str, str]]) -> None:

@@ -14,7 +14,7 @@ from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.layout import COLUMNS
-from genai_meter_exporter.store.reader import check_kept, quarters_and_days, rollup_can
+from genai_meter_exporter.store.reader import check_kept, net, quarters_and_days, rollup_can
 
 _PERIODS: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "month": "YYYY-MM"}
 _UNKNOWN: Final = "input_tokens IS NULL AND output_tokens IS NULL"
@@ -109,6 +109,13 @@ class PostgresReader:
         rows = [{name: int(row[name]) if name in measures else row[name] for name in row} for row in found]
         rows.sort(key=lambda row: (-row["events"], [row[name] for name in query.by]))
         return rows
+
+    def counted(self) -> tuple[int, int]:
+        """The same by the counters of all exporters: charges less withdrawals and credits."""
+        found = self._db.execute(
+            "SELECT family, SUM(value) AS value FROM counter WHERE starts_with(family, 'ledger_') GROUP BY 1"
+        )
+        return net({row["family"]: int(row["value"]) for row in found})
 
     def raw_since(self) -> int:
         """Calls that started before have been removed; 0: none has."""

@@ -104,6 +104,12 @@ def _view() -> str:
     return f"CREATE VIEW usage AS SELECT {columns} FROM call AS c JOIN cell AS d ON d.id = c.cell"
 
 
+def rehearse(connection: Connection[dict[str, Any]]) -> list[int]:
+    """Migrate, and take it all back: the versions it would go through."""
+    with connection.transaction(force_rollback=True):
+        return migrate(connection)
+
+
 def migrate(connection: Connection[dict[str, Any]]) -> list[int]:
     """Bring the database to this version's schema: the versions it went through."""
     with connection.transaction():

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from genai_meter_exporter import series
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
@@ -103,6 +104,11 @@ class SqliteReader:
         except sqlite3.Error as error:
             raise StoreError(f"{self._path}: the report failed: {error}") from None
 
+    def counted(self) -> tuple[int, int]:
+        """The same by the counters: charges less withdrawals and credits."""
+        found = self._connection.execute("SELECT family, hi, lo FROM counter WHERE family LIKE 'ledger_%'")
+        return net({row["family"]: row["hi"] * MICRO + row["lo"] for row in found})
+
     def raw_since(self) -> int:
         """Calls that started before have been removed; 0: none has."""
         row = self._connection.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
@@ -147,6 +153,13 @@ def rollup_can(query: Query) -> bool:
     return all(name in DIMENSIONS or name in PERIODS for name in (*query.by, *(n for n, _ in query.where))) and not any(
         bound is not None and bound % _GRAIN_NS for bound in (query.since_ns, query.until_ns)
     )
+
+
+def net(counters: Mapping[str, int]) -> tuple[int, int]:
+    """Calls and cost of the ledger by its label-free counters."""
+    get = counters.get
+    calls = get(series.LEDGER_EVENTS.name, 0) - get(series.LEDGER_WITHDRAWN.name, 0)
+    return calls, get(series.LEDGER_COST.name, 0) - get(series.LEDGER_CREDIT.name, 0)
 
 
 def check_kept(query: Query, raw_since: int) -> None:

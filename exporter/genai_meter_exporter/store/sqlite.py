@@ -310,6 +310,16 @@ def _raw_since(db: sqlite3.Connection) -> int:
     return row["value"] if row else 0
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Generator[None]:
+    """As long as this lasts, nobody writes the file; raises `StoreError` when an exporter does."""
+    descriptor = _lock(path)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _lock(path: Path) -> int:
     """One writer a file: the lock ends with the process, however it ends."""
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
