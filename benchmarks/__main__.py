@@ -60,6 +60,7 @@ def main() -> int:
         "calls": [child("calls", options.rounds, GENAI_METER_SEMCONV=name) for name in GENERATIONS],
         "peers": child("peers", max(6, options.rounds // 2)),
         "memory": child("memory", options.calls),
+        "ingest": child("ingest"),
     }
     text = report.render(results, seen, "make bench")
     RESULTS.write_text(text)

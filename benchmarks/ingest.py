@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -11,24 +12,32 @@ import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from genai_meter import identity
+from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import open_prices
 from genai_meter_exporter.counters import Counters
-from genai_meter_exporter.metrics import LiveFacts
+from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.normalise.wanted import WANTED
 from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import protobuf
+from genai_meter_exporter.server import GC_THRESHOLDS
+from genai_meter_exporter.store.base import Restored
 from genai_meter_exporter.store.sqlite import SqliteStore
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from benchmarks.counter import Instructions
+
 RECORDS: Final = 512
 """Of one request: the SDK's and the collector's usual batch."""
+
+PAGES: Final = {"text": "", "openmetrics": "application/openmetrics-text; version=1.0.0"}
 
 START_NS: Final = 1_795_338_000_000_000_000
 
@@ -167,29 +176,68 @@ class Ledger:
         await asyncio.gather(*(sender() for _ in range(at_once)))
 
 
-def turn(path: Path, requests: list[bytes], at_once: int) -> dict[str, float]:
-    """One turn of both over the same bytes: CPU and wall seconds of each."""
-    cpu, wall = time.process_time(), time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What something took."""
+
+    cpu: float
+    wall: float
+    instructions: int | None
+
+
+class Meter:
+    """Measures what happens between two looks."""
+
+    def __init__(self, counter: Instructions) -> None:
+        self._counter = counter
+        self._cpu, self._wall, self._instructions = time.process_time(), time.perf_counter(), counter.read()
+
+    def spent(self) -> Spent:
+        """Since it was made."""
+        now = self._counter.read()
+        instructions = None if now is None or self._instructions is None else now - self._instructions
+        return Spent(time.process_time() - self._cpu, time.perf_counter() - self._wall, instructions)
+
+
+def turn(path: Path, requests: list[bytes], at_once: int, counter: Instructions) -> dict[str, Any]:
+    """One turn of both over the same bytes."""
+    meter = Meter(counter)
     for body in requests:
         walk(body)
-    walked = time.process_time() - cpu, time.perf_counter() - wall
+    walked = meter.spent()
     ledger = Ledger(path)
     ledger.pipeline.start()
     try:
-        cpu, wall = time.process_time(), time.perf_counter()
+        meter = Meter(counter)
         asyncio.run(ledger.ingest(requests, at_once))
-        ingested = time.process_time() - cpu, time.perf_counter() - wall
+        ingested = meter.spent()
         syncs = ledger.store.syncs
     finally:
         ledger.pipeline.stop()
-    return {
-        "walk_cpu": walked[0],
-        "walk_wall": walked[1],
-        "ingest_cpu": ingested[0],
-        "ingest_wall": ingested[1],
-        "syncs": syncs,
-        "bytes": path.stat().st_size,
-    }
+    return {"walk": walked, "ingest": ingested, "syncs": syncs, "bytes": path.stat().st_size}
+
+
+def scrape(series_count: int, accept: str) -> float:
+    """Seconds of CPU for one page of so many series; the best of seven."""
+    restored, bounds = Restored(), Bounds({}, series_count, series_count)
+    families = [family for family in series.FAMILIES if family.labels and not family.internal]
+    for number in range(series_count):
+        family = families[number % len(families)]
+        if family is series.INGEST:
+            continue
+        labels = tuple(f"{name}-{number * 7 % 997}-{number}" for name in family.labels)
+        bounds.restore(family.name, family.labels, labels)
+        restored.values[family.name, labels] = number * 1_000_000_007
+        restored.shown.add((family.name, labels))
+    counters = Counters(15.0)
+    counters.restore(restored)
+    exposition = Exposition(MeterCollector(counters, bounds, LiveFacts()))
+    best = float("inf")
+    for _ in range(7):
+        begun = time.process_time()
+        exposition.render(accept)
+        best = min(best, time.process_time() - begun)
+    return best
 
 
 def main() -> None:
@@ -202,24 +250,33 @@ def main() -> None:
     open_prices(None)
     requests = bodies(options.requests, 1)
     records = options.requests * RECORDS
+    # As `genai-meter serve` sets it.
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
+    counter = Instructions()
     with tempfile.TemporaryDirectory(dir=os.environ.get("GENAI_METER_BENCH_DIR")) as directory:
-        turn(Path(directory) / "warm.db", requests[:4], options.at_once)
-        turns = [turn(Path(directory) / f"{n}.db", requests, options.at_once) for n in range(options.rounds)]
-    print(
-        json.dumps(
-            {
-                "records": records,
-                "request_bytes": len(requests[0]),
-                "ratio_cpu": statistics.median(t["walk_cpu"] / t["ingest_cpu"] for t in turns),
-                "ratio_wall": statistics.median(t["walk_wall"] / t["ingest_wall"] for t in turns),
-                "walk_per_second": records / statistics.median(t["walk_cpu"] for t in turns),
-                "ingest_per_second": records / statistics.median(t["ingest_cpu"] for t in turns),
-                "syncs": statistics.median(t["syncs"] for t in turns),
-                "bytes_per_record": turns[0]["bytes"] / records,
-                "resident_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-            }
-        )
-    )
+        turn(Path(directory) / "warm.db", requests[:4], options.at_once, counter)
+        paths = (Path(directory) / f"{number}.db" for number in range(options.rounds))
+        turns = [turn(path, requests, options.at_once, counter) for path in paths]
+    page = {name: scrape(10_000, accept) for name, accept in PAGES.items()}
+    print(json.dumps({"records": records, "request_bytes": len(requests[0]), **_ratios(turns, records), "page": page}))
+
+
+def _ratios(turns: list[dict[str, Any]], records: int) -> dict[str, Any]:
+    def ratio(of: Callable[[Spent], float | None]) -> float | None:
+        pairs = [(of(found["walk"]), of(found["ingest"])) for found in turns]
+        told = [walk / ingest for walk, ingest in pairs if walk and ingest]
+        return statistics.median(told) if told else None
+
+    return {
+        "cpu": ratio(lambda spent: spent.cpu),
+        "wall": ratio(lambda spent: spent.wall),
+        "instructions": ratio(lambda spent: spent.instructions),
+        "per_second": records / statistics.median(found["ingest"].cpu for found in turns),
+        "syncs": statistics.median(found["syncs"] for found in turns),
+        "bytes_per_record": statistics.median(found["bytes"] for found in turns) / records,
+        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+    }
 
 
 if __name__ == "__main__":

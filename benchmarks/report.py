@@ -14,6 +14,8 @@ START_SECONDS: Final = 25e-3
 LEFT_BLOCKS: Final = 2_000
 """Allocated blocks that tens of thousands of calls may leave behind: caches that fill, nothing per call."""
 LEFT_BYTES: Final = 4_000_000
+INGEST_RATIO: Final = 0.4
+PAGE_SECONDS: Final = 0.25
 STREAM_BYTES: Final = 1_024
 """How much more an open stream may hold near its end than after its first chunk."""
 
@@ -38,7 +40,12 @@ def milli(seconds: float) -> str:
 
 def goals(results: Mapping[str, Any]) -> list[Goal]:
     """Every goal with what was measured."""
-    return [*_call_goals(results["calls"]), *_other_goals(results), *_memory_goals(results["memory"])]
+    return [
+        *_call_goals(results["calls"]),
+        *_other_goals(results),
+        *_memory_goals(results["memory"]),
+        *_ingest_goals(results["ingest"]),
+    ]
 
 
 def _call_goals(reports: list[Any]) -> Iterator[Goal]:
@@ -76,6 +83,22 @@ def _memory_goals(memory: Mapping[str, Any]) -> Iterator[Goal]:
     ours, bare = (memory["near_end"][name] - memory["open"][name] for name in ("ours", "bare"))
     growth = ours - bare
     yield Goal("growth of an open stream", f"≤ {STREAM_BYTES:,} B", f"{growth:,} B", growth <= STREAM_BYTES)
+
+
+def _ingest_goals(ingest: Mapping[str, Any]) -> Iterator[Goal]:
+    told = f"{ingest['cpu']:.0%} of the CPU time, {ingest['wall']:.0%} of the time"
+    if ingest["instructions"] is not None:
+        told += f", {ingest['instructions']:.0%} of the instructions"
+    yield Goal(
+        "ingest, embedded store, one core, synced, roll-ups included: speed of parsing and walking the same bytes",
+        f"≥ {INGEST_RATIO:.0%}",
+        f"{told}; {ingest['per_second']:,.0f} events/s of {ingest['request_bytes'] / 512:,.0f} B",
+        ingest["cpu"] >= INGEST_RATIO,
+    )
+    for name, seconds in ingest["page"].items():
+        yield Goal(
+            f"`/metrics` with 10,000 series, {name}", f"< {milli(PAGE_SECONDS)}", milli(seconds), seconds < PAGE_SECONDS
+        )
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:

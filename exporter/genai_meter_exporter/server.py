@@ -29,6 +29,9 @@ from genai_meter_exporter.store import open_store
 logger: Final = logging.getLogger("genai_meter_exporter")
 
 
+GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+
 class ListenError(Exception):
     """A port cannot be had; the message says which and what to do."""
 
@@ -83,7 +86,7 @@ class Exporter:
         self.pipeline.start()
         # Records are many and live in no cycles: looking for some each 700 objects would cost a fifth of the time.
         gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(*GC_THRESHOLDS)
         try:
             await self._listen(stop, started)
         finally:
