@@ -250,6 +250,20 @@ def test_a_served_model_behind_an_arn_is_never_priced_as_certain(
     assert event["genai_meter.cost.reasons"] == ('["geo_unknown"]' if pico else '["unknown_model"]')
 
 
+def test_the_configuration_says_what_is_behind_an_arn(provider: Provider) -> None:
+    arn, profile = f"{ARN}application-inference-profile/a1b2", "global.anthropic.claude-haiku-4-5-20251001-v1:0"
+    with pipeline(DEPLOYMENTS=f"{arn}={profile}") as kept:
+        BotocoreInstrumentor().instrument()
+        made = client(provider)
+        made.converse(**{**ASK, "modelId": arn})
+        made.invoke_model(modelId=arn, body=json.dumps(CLAUDE))["body"].read()
+        BotocoreInstrumentor().uninstrument()
+    for event in (event.attributes for event in kept.events):
+        assert (event["gen_ai.request.model"], event["gen_ai.response.model"]) == (arn, profile)
+        assert (event["genai_meter.cost.effective"], event["genai_meter.cost.status"]) == (48_000_000, "exact")
+    assert len(kept.events) == 2
+
+
 @pytest.mark.parametrize(
     ("model", "region", "status"),
     [
