@@ -58,40 +58,40 @@ def test_what_is_never_metered(path: str, word: str) -> None:
     assert word in str(not_metered("POST", path))
 
 
-@pytest.mark.parametrize(
-    ("name", "body", "change", "expected"),
-    [
-        (
-            "gemini",
-            {"model": "a", "contents": [], "generationConfig": {"maxOutputTokens": 50, "topK": 1}},
-            {"model": LITE, "max_tokens": 9},
-            {"model": LITE, "contents": [], "generationConfig": {"maxOutputTokens": 9, "topK": 1}},
-        ),
-        (
-            "gemini",
-            {"generationConfig": {"maxOutputTokens": 5}},
-            {"max_tokens": 9},
-            {"generationConfig": {"maxOutputTokens": 5}},
-        ),
-        ("gemini", {}, {"max_tokens": 9}, {"generationConfig": {"maxOutputTokens": 9}}),
-        (
-            "gemini_embeddings",
-            {"requests": [{"model": "models/a", "content": {}}]},
-            {"model": "b"},
-            {"model": "b", "requests": [{"model": "models/b", "content": {}}]},
-        ),
-        (
-            "google_interactions",
-            {"agent": "deep", "agent_config": {}, "input": "x"},
-            {"model": "b"},
-            {"model": "b", "input": "x"},
-        ),
-        ("google_interactions", {}, {"max_tokens": 9}, {"generation_config": {"max_output_tokens": 9}}),
-        ("google_decisions", {"model": "a"}, {"model": "b", "max_tokens": 9}, {"model": "b"}),
-        ("google_images", {"instances": []}, {"model": "b", "max_tokens": 9}, {"model": "b", "instances": []}),
-        ("gemini_live", {"model": "a"}, {"model": "b", "max_tokens": 9}, {"model": "b"}),
-    ],
-)
+CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
+    (
+        "gemini",
+        {"model": "a", "contents": [], "generationConfig": {"maxOutputTokens": 50, "topK": 1}},
+        {"model": LITE, "max_tokens": 9},
+        {"model": LITE, "contents": [], "generationConfig": {"maxOutputTokens": 9, "topK": 1}},
+    ),
+    (
+        "gemini",
+        {"generationConfig": {"maxOutputTokens": 5}},
+        {"max_tokens": 9},
+        {"generationConfig": {"maxOutputTokens": 5}},
+    ),
+    ("gemini", {}, {"max_tokens": 9}, {"generationConfig": {"maxOutputTokens": 9}}),
+    (
+        "gemini_embeddings",
+        {"requests": [{"model": "models/a", "content": {}}]},
+        {"model": "b"},
+        {"model": "b", "requests": [{"model": "models/b", "content": {}}]},
+    ),
+    (
+        "google_interactions",
+        {"agent": "deep", "agent_config": {}, "input": "x"},
+        {"model": "b"},
+        {"model": "b", "input": "x"},
+    ),
+    ("google_interactions", {}, {"max_tokens": 9}, {"generation_config": {"max_output_tokens": 9}}),
+    ("google_decisions", {"model": "a"}, {"model": "b", "max_tokens": 9}, {"model": "b"}),
+    ("google_images", {"instances": []}, {"model": "b", "max_tokens": 9}, {"model": "b", "instances": []}),
+    ("gemini_live", {"model": "a"}, {"model": "b", "max_tokens": 9}, {"model": "b"}),
+]
+
+
+@pytest.mark.parametrize(("name", "body", "change", "expected"), CHANGES)
 def test_apply_changes_a_copy_and_never_raises_a_bound(
     name: str, body: dict[str, Any], change: dict[str, Any], expected: dict[str, Any]
 ) -> None:
