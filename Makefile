@@ -56,7 +56,7 @@ bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.m
 
 .PHONY: matrix
 matrix: env ## every way to call, on every supported version in turn; writes docs/compatibility.md (FAMILY=… runs some)
-	@$(BIN)/python -m tests.matrix --every $(or $(FAMILY),--write)
+	@$(BIN)/python -m tests.matrix --every --write $(FAMILY)
 
 .PHONY: newest
 newest: env ## weekly: the caller matrix on the newest version of every client library there is today
@@ -65,6 +65,22 @@ newest: env ## weekly: the caller matrix on the newest version of every client l
 .PHONY: interop
 interop: env ## other instrumentations beside ours: one span, one event, one charge
 	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_bedrock_interop.py tests/test_google_interop.py
+
+.PHONY: frameworks
+frameworks: env ## LangChain, LlamaIndex, OpenAI Agents, Pydantic AI, CrewAI, MCP: oldest and newest, what they tell of a call
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_frameworks.py
+
+.PHONY: concurrency
+concurrency: env ## forked workers, a queue, 200 streams, threads: the ledger is what was served, to the token
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_concurrency.py
+
+.PHONY: chaos
+chaos: env ## every function of ours made to raise in turn, over every kind of recorded call
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_chaos.py
+
+.PHONY: two-services
+two-services: env ## a web front names the tenant, the worker behind it is charged: no LLM code in either
+	@$(BIN)/python -m examples.two_services --python "$$(cd tests && ../$(BIN)/python -m environments)"
 
 .PHONY: drill
 drill: env ## kill -9 of exporters (and of their database) under load, a hundred times on each store

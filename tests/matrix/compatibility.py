@@ -23,7 +23,7 @@ FEATURES: Final = {
     "errors": r"error|[45]\d\d\b|throttled|no connection|refuse",
     "retries": r"retr",
     "raw": r"^raw|: raw|raw,|raw response|streaming response|client\.post|invoke: (read|iter|json|Buffered|with|body)",
-    "structured, tools": r"parse|schema|tool|function|structured",
+    "structured, tools": r"parse|schema|tool|function call|structured",
     "embeddings, rerank": r"embed|rerank",
     "media": r"image|picture|speech|transcription|ocr|video|moderation",
     "clouds": r"azure|vertex",
@@ -55,26 +55,35 @@ def marks(family: str, column: Column) -> dict[str, str]:
 HEAD: Final = (PLAIN, *FEATURES)
 
 
-def rows(columns: Mapping[str, Mapping[str, Column]]) -> list[str]:
-    """Two lines for each library: its oldest and its newest supported version."""
-    lines = [f"| library | version | {' | '.join(HEAD)} |", f"|---|---|{'---|' * len(HEAD)}"]
+def rows(columns: Mapping[str, Mapping[str, Column]]) -> dict[str, list[str]]:
+    """Family → a line for its oldest and one for its newest supported version."""
+    lines: dict[str, list[str]] = {}
     for family, by_version in columns.items():
         ends = [row.version_of(FAMILIES[family].package) for row in FAMILIES[family].environments]
         for version in dict.fromkeys((ends[0], ends[-1])):
-            cells = marks(family, by_version[version])
-            lines.append(f"| `{FAMILIES[family].package}` | {version} | {' | '.join(cells.values())} |")
+            cells = marks(family, by_version[version]).values()
+            lines.setdefault(family, []).append(f"{start(family)} {version} | {' | '.join(cells)} |")
     return lines
+
+
+def start(family: str) -> str:
+    """How the lines of a family begin."""
+    return f"| `{FAMILIES[family].package}` |"
 
 
 def drift(outcome: Outcome) -> list[str]:
     """Lines that the page does not have."""
     page = PAGE.read_text().splitlines()
-    return [line for line in rows(outcome.columns) if line not in page]
+    return [line for lines in rows(outcome.columns).values() for line in lines if line not in page]
 
 
 def write(outcome: Outcome) -> None:
-    """Put the table of a run over all families into the page."""
+    """Put the lines of a run into the page; those of families that were not run stay."""
     page = PAGE.read_text()
     before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text("\n".join([before + BEGIN, "", *rows(outcome.columns), "", END]) + after)
+    table, _, after = rest.partition(END)
+    found = rows(outcome.columns)
+    lines = [f"| library | version | {' | '.join(HEAD)} |", f"|---|---|{'---|' * len(HEAD)}"]
+    for family in FAMILIES:
+        lines += found.get(family) or [line for line in table.splitlines() if line.startswith(start(family))]
+    PAGE.write_text("\n".join([before + BEGIN, "", *lines, "", END]) + after)

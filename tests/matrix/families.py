@@ -126,12 +126,14 @@ def environments(*names: str, rows: Rows = "ends") -> dict[Environment, tuple[st
     """Environments → families to run there."""
     found: dict[Environment, tuple[str, ...]] = {}
     for name in names or tuple(FAMILIES):
-        for row in _chosen(FAMILIES[name].environments, rows):
+        for row in chosen(name, rows):
             found[row] = (*found.get(row, ()), name)
     return found
 
 
-def _chosen(known: tuple[Environment, ...], rows: Rows) -> list[Environment]:
+def chosen(name: str, rows: Rows) -> list[Environment]:
+    """The environments of one family, in the order of its versions."""
+    known = FAMILIES[name].environments
     if rows == "unpinned":
         return [known[-1].unpinned()]
     return list(known) if rows == "every" else list(dict.fromkeys((known[0], known[-1])))

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tests.environments import Environment
 
 from . import table
-from .families import FAMILIES, Rows, declare, environments
+from .families import FAMILIES, Rows, chosen, declare, environments
 
 PROCESSES: Final = 2
 """At a time."""
@@ -56,9 +56,10 @@ def run(directory: Path, *names: str, rows: Rows = "ends") -> Outcome:
         for environment, parts in futures.items()
     }
     columns: dict[str, dict[str, table.Column]] = {}
-    for environment, families in wanted.items():
-        for family in families:
-            head, own = environment.version_of(FAMILIES[family].package), columns.setdefault(family, {})
+    for family in names or tuple(FAMILIES):
+        own = columns.setdefault(family, {})
+        for environment in chosen(family, rows):
+            head = environment.version_of(FAMILIES[family].package)
             # The same version with other packages around it.
             head = f"{head} ({environment.name})" if head in own else head
             own[head] = table.verdicts(family, results[environment])
