@@ -85,7 +85,11 @@ def test_a_missed_goal_is_named() -> None:
             "many": {"calls": 50_000, "blocks": 100, "resident": 0},
         },
         "ingest": {
-            **{"cpu": 0.39, "wall": 0.3, "instructions": 0.41, "per_second": 10_000.0, "request_bytes": 800_000},
+            "cpu": 0.39,
+            "wall": 0.3,
+            "instructions": 0.41,
+            "per_second": 10_000.0,
+            "request_bytes": 800_000,
             "page": {"text": 0.1, "openmetrics": 0.26},
         },
     }
@@ -97,5 +101,5 @@ def test_a_missed_goal_is_named() -> None:
         "`/metrics` with 10,000 series, openmetrics",
     ]
     text = report.render(results, "one core", "make bench")
-    assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 180 µs |" in text
+    assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 179 µs |" in text
     assert text.count("**missed**") == len(missed)

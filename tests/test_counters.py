@@ -296,7 +296,7 @@ def test_the_page_is_what_the_library_would_write(accept: str) -> None:
     registry.register(collector)
     encoder, content_type = choose_encoder(accept)
     exposition = Exposition(collector)
-    for _ in range(2):
-        body, told = exposition.render(accept)
-        assert (told, body.decode()) == (content_type, encoder(registry).decode())
+    exposition.render(accept)
+    body, told = exposition.render(accept)
+    assert (told, body.decode()) == (content_type, encoder(registry).decode())
     assert b'tenant="quo\\"te"} 3e-12' in body
