@@ -50,6 +50,10 @@ traffic: env ## recorded traffic through the real clients, plugin on and off (TR
 estimates: env ## error of the token estimates on held-back recorded calls, by provider
 	@$(BIN)/python -m pytest -n 0 -rs -k held_back tests/test_estimator.py
 
+.PHONY: caches
+caches: env ## caches of LangChain (oldest and newest) and litellm, on and off
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_caches.py
+
 .PHONY: bench
 bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
