@@ -111,7 +111,7 @@ class Seam:
             if lifecycle.decide(exchange.call):
                 guarded(exchange.change)
             guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = exchange.arguments(args, kwargs)
+            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -145,7 +145,7 @@ class Seam:
             if await lifecycle.decide_async(exchange.call):
                 guarded(exchange.change)
             guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = exchange.arguments(args, kwargs)
+            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:

@@ -29,14 +29,16 @@ class Chunks(Ending):
         self._hide = call.injected_usage
 
     def take(self, item: Any) -> bool:
-        hidden = self._hide and hides(item)
-        call = self.call
+        hidden = False
         self.last_ns = now = time_ns()
-        if not hidden:
-            call.chunk_count += 1
-            if call.first_chunk_ns is None:
-                call.first_chunk_ns = now
         try:
+            if self._hide and hides(item):
+                hidden = True
+            else:
+                call = self.call
+                call.chunk_count += 1
+                if call.first_chunk_ns is None:
+                    call.first_chunk_ns = now
             self._chunk(self._reading, item)
         except Exception as error:  # noqa: BLE001 - whatever happens here, the chunk is the caller's
             swallow("Chunks.take", error)
