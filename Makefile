@@ -68,7 +68,7 @@ newest: env ## weekly: the caller matrix on the newest version of every client l
 
 .PHONY: interop
 interop: env ## other instrumentations beside ours: one span, one event, one charge
-	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_bedrock_interop.py tests/test_google_interop.py
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_interop_tree.py tests/test_bedrock_interop.py tests/test_google_interop.py
 
 .PHONY: frameworks
 frameworks: env ## LangChain, LlamaIndex, OpenAI Agents, Pydantic AI, CrewAI, MCP: oldest and newest, what they tell of a call
