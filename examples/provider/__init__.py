@@ -17,6 +17,7 @@ The request header `x-scenario` asks for trouble:
     die                     the connection is closed in the middle of the answer
     die_before              the connection is closed before any answer
     error_event             an error event in the middle of a stream that began with status 200
+    gzip                    a stream that is compressed
     slow, slow:0.5          a pause before each chunk (seconds; 0.05 when not given)
     no_id, same_id          answers without an id, or all with one id
     no_usage                answers that do not tell their usage

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final, cast
 
+from . import openai_responses
 from .wire import JSON, Reply, Request, answer_words, dump, entries, member, new_id, now, prompt_text, sse, tell, tokens
 
 ROOT: Final = "/mistral/"
@@ -45,6 +46,8 @@ def answer(request: Request) -> Reply | None:
         path, request.body["model"] = "chat/completions", vertex[1]
     if path.startswith("conversations"):
         return _conversation(request, path)
+    if path == "responses":
+        return openai_responses.responses(request, str(request.body.get("model")))
     found = APIS.get(path)
     return found(request) if found is not None else None
 

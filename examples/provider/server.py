@@ -6,6 +6,7 @@ import re
 import socket
 import threading
 import time
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -255,7 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _write_stream(self, request: Request, reply: Reply, frames: list[bytes], entry: Served | None) -> None:
         kind = "text/event-stream; charset=utf-8" if reply.content_type == "application/json" else reply.content_type
-        self._head(200, kind, None, reply.headers)
+        gzip = zlib.compressobj(wbits=31) if request.scenario == "gzip" else None
+        self._head(200, kind, None, reply.headers | ({"content-encoding": "gzip"} if gzip else {}))
         half, pause = len(frames) // 2, _pause(request)
         for place, frame in enumerate(frames):
             if place == half and request.scenario == "die":
@@ -265,7 +267,7 @@ class _Handler(BaseHTTPRequestHandler):
                 break
             if place == len(frames) - 1 and entry is not None:
                 entry.completed = True
-            self._chunk(frame)
+            self._chunk(frame if gzip is None else gzip.compress(frame) + gzip.flush(zlib.Z_SYNC_FLUSH))
             time.sleep(pause)
         self.wfile.write(b"0\r\n\r\n")
         return None

@@ -63,9 +63,10 @@ class Exchange(rest.Exchange):
         """A hook of the library makes of a cloud's stream what Cohere's own would be, whatever its headers say."""
 
     def failed(self, error: BaseException) -> None:
-        if isinstance(error, TypeError | ValueError) and len(self.call.attempts) == 1:
+        attempts = self.call.attempts
+        if isinstance(error, TypeError | ValueError) and len(attempts) == 1 and attempts[0].status is None:
             # What cannot be written as JSON is never sent, and no attempt.
-            self.call.attempts.clear()
+            attempts.clear()
         super().failed(error)
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import wrapt
 
-from genai_meter.call import Call
+from genai_meter.call import Call, Status
 from genai_meter.clients import lifecycle
 from genai_meter.clients.endings import Ending
 from genai_meter.clients.observers import AsyncObserver, SyncObserver
@@ -123,6 +123,12 @@ class Bytes(Ending):
         else:
             self.leave()
             lifecycle.settle_read(self.call, self.last_ns)
+
+    def _early(self, status: Status, end_ns: int | None = None, *, in_finalizer: bool = False) -> None:
+        if self._encoding != "identity" and not in_finalizer:
+            # The library stops at the last event, which is still compressed here.
+            guarded(self._read_kept)
+        super()._early(status, end_ns, in_finalizer=in_finalizer)
 
     def _keep(self, data: bytes) -> None:
         self._kept_size += len(data)
