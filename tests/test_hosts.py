@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
@@ -87,8 +91,26 @@ def test_a_server_of_ones_own_end_to_end(provider: Provider) -> None:
 
 def test_a_provider_that_tells_its_usage_unasked_does_so_on_its_own_host_only() -> None:
     assert tells_usage(Target("groq", "api.groq.com"))
+    assert tells_usage(Target("huggingface_together", "router.huggingface.co"))
     assert not tells_usage(Target("groq", "127.0.0.1", 8080))
     assert not tells_usage(Target("openai", "api.openai.com"))
+
+
+def test_the_first_together_is_named_as_not_metered(tmp_path: Path) -> None:
+    """Version 1 is other code, told by its module."""
+    package = tmp_path / "together" / "abstract"
+    package.mkdir(parents=True)
+    for file in (package.parent / "__init__.py", package / "__init__.py", package / "api_requestor.py"):
+        file.write_text("")
+    program = (
+        "from genai_meter.instrumentor import TogetherInstrumentor; TogetherInstrumentor().instrument();"
+        "import together.abstract.api_requestor"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True)
+    assert done.stderr.splitlines() == [
+        "genai_meter: together is installed but not metered: BaseClient._build_request is missing"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def _forget(identity: int, gone: weakref.ref[Any]) -> None:
 
 def tells_usage(target: Target) -> bool:
     """True where a chat stream tells its usage unasked; not for a server of one's own behind a provider's library."""
-    return target.provider in TELLS_USAGE and provider_of(target.host, "", "", target.port) == target.provider
+    return target.provider in TELLS_USAGE and _listed(target.host) in TELLS_USAGE
 
 
 def provider_of(host: str, class_name: str, default: str, port: int | None = None, path: str = "") -> str:
@@ -153,11 +153,8 @@ def provider_of(host: str, class_name: str, default: str, port: int | None = Non
         return "anthropic"
     if host == HUGGING_FACE and (first := path.strip("/").partition("/")[0]) in ROUTED:
         return f"huggingface_{first}"
-    rest = host
-    while rest:
-        if found := HOSTS.get(rest):
-            return found
-        rest = rest.partition(".")[2]
+    if found := _listed(host):
+        return found
     if port in LOCAL_PORTS and host in _LOCAL:
         return LOCAL_PORTS[port]
     if host.endswith(_VERTEX_REGIONAL):
@@ -165,6 +162,15 @@ def provider_of(host: str, class_name: str, default: str, port: int | None = Non
     if host.endswith(_AWS) and any(label.startswith("bedrock") for label in host.split(".")):
         return "aws.bedrock"
     return next((provider for part, provider in CLASSES if part in class_name), default)
+
+
+def _listed(host: str) -> str | None:
+    rest = host
+    while rest:
+        if found := HOSTS.get(rest):
+            return found
+        rest = rest.partition(".")[2]
+    return None
 
 
 def _configured(known: Mapping[str, str], host: str, port: int | None) -> str | None:
