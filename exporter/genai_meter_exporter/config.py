@@ -10,16 +10,15 @@ from typing import Any, Final, Literal, get_args
 import yaml
 from genai_meter import schema
 from genai_meter.environment import clean
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
+
+from genai_meter_exporter.budgets.model import Budgets
+from genai_meter_exporter.section import Section as _Section
 
 
 class ConfigError(Exception):
     """The configuration cannot be used; the message names file, line and field and says what to do."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class Listen(_Section):
@@ -213,6 +212,9 @@ class Config(_Section):
     attribution: Attribution = Attribution()
     """Who pays, where the application did not say."""
 
+    budgets: Budgets = Budgets()
+    """Budgets, contracts and caps."""
+
     limits: Limits = Limits()
     """Bounds on what producers may send."""
 
@@ -308,6 +310,12 @@ def _line(node: yaml.Node | None, location: list[str]) -> int:
         else:
             break
     return line
+
+
+def lines_of(path: Path, locations: Sequence[Sequence[str]]) -> list[int]:
+    """The lines of a file that was read before where these keys are."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return [_line(root, list(location)) for location in locations]
 
 
 def _known(location: list[str]) -> list[str]:

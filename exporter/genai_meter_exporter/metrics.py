@@ -23,6 +23,8 @@ from prometheus_client.utils import floatToGoString  # pyright: ignore[reportUnk
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.budgets import exposition
+from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.counters import Counters, Snapshot
 from genai_meter_exporter.receive.raw import SIGNALS
 from genai_meter_exporter.series import Family, Histogram
@@ -51,7 +53,8 @@ class LiveFacts:
 class MeterCollector(Collector):
     """Yields every family from one snapshot."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, facts: LiveFacts) -> None:
+    def __init__(self, counters: Counters, bounds: Bounds, facts: LiveFacts, budgets: Engine | None = None) -> None:
+        self._budgets = budgets
         self._counters = counters
         self._bounds = bounds
         self._facts = facts
@@ -69,6 +72,8 @@ class MeterCollector(Collector):
             yield self._histogram(histogram, grouped, snapshot)
         yield self._cost_per_1k(grouped)
         yield from self._gauges(snapshot)
+        if self._budgets is not None:
+            yield from exposition.collect(self._budgets)
 
     def _counter(self, family: Family, found: list[tuple[tuple[str, ...], int]], snapshot: Snapshot) -> Metric:
         metric = CounterMetricFamily(PREFIX + family.name, family.doc)

@@ -15,13 +15,14 @@ from typing import Final
 from genai_meter_exporter import series
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive.raw import Parsed, Signal
 from genai_meter_exporter.series import SeriesKey
-from genai_meter_exporter.store.base import Store, StoreError, Tally, Written
+from genai_meter_exporter.store.base import Reader, Store, StoreError, Tally, Written
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
@@ -30,6 +31,12 @@ _REVIEW_SECONDS: Final = 3600.0
 
 _CALENDAR_SECONDS: Final = 2.0
 """How often the calendar's work is looked for: prices to be revised, days that are not to be kept any longer."""
+
+_EVALUATION_SECONDS: Final = 10.0
+"""How often the states of budgets are looked at; what they have spent is exact at any instant."""
+
+_LOAD_SECONDS: Final = 60.0
+"""How often budgets are read from a ledger that other exporters write too."""
 
 _DAY_NS: Final = 86_400_000_000_000
 
@@ -81,9 +88,19 @@ class Pipeline:
         group_records: int,
         retention_days: int | None = None,
         attribution: AttributionMap | None = None,
+        budgets: Engine | None = None,
+        read: Callable[[], Reader] | None = None,
+        shared: bool = False,
     ) -> None:
         self.attribution = attribution or AttributionMap()
         """Who pays, where the application did not say; may be exchanged at any time."""
+        self._budgets = budgets
+        self._read_ledger = read
+        """Opens the ledger for reading, for the budgets."""
+        self._shared = shared
+        """Other exporters write the same ledger: budgets are read again from time to time."""
+        self._next_evaluation = 0.0
+        self._next_load = 0.0
         self._store = store
         self._counters = counters
         self._bounds = bounds
@@ -106,6 +123,7 @@ class Pipeline:
     def start(self) -> None:
         """Open the store and restore the counters; raises `StoreError`."""
         self._counters.restore(self._store.open())
+        self._load_budgets()
         self._writer.start()
 
     def stop(self) -> None:
@@ -209,11 +227,14 @@ class Pipeline:
             self._commit(jobs)
             if time.monotonic() >= self._next_calendar:
                 self._do_calendar()
+        if self._budgets is not None:
+            self._budgets.close(time.time())
         self._store.close()
 
     def _do_calendar(self) -> None:
         """What nobody sends: one exporter of a ledger does it, a little at a time."""
         self._next_calendar = time.monotonic() + _CALENDAR_SECONDS
+        self._evaluate_budgets()
         if not self._store.leads():
             return
         try:
@@ -221,6 +242,36 @@ class Pipeline:
                 self._next_calendar = 0.0
         except StoreError as error:
             self._tell(f"the calendar's work waits: {error}")
+
+    def _load_budgets(self) -> None:
+        """From the ledger; raises `StoreError`."""
+        if self._budgets is None or self._read_ledger is None:
+            return
+        reader = self._read_ledger()
+        try:
+            self._budgets.load(reader, time.time())
+        finally:
+            reader.close()
+        self._budgets.evaluate(time.time())
+        self._next_load = time.monotonic() + _LOAD_SECONDS
+
+    def _evaluate_budgets(self) -> None:
+        """States follow the clock too, not only the spend."""
+        now = time.monotonic()
+        if self._budgets is None or now < self._next_evaluation:
+            return
+        self._next_evaluation = now + _EVALUATION_SECONDS
+        if self._failing:
+            self._budgets.lose(time.time())
+            return
+        try:
+            if self._shared and now >= self._next_load:
+                self._load_budgets()
+            else:
+                self._budgets.evaluate(time.time())
+        except StoreError as error:
+            self._budgets.lose(time.time())
+            self._tell(f"the budgets cannot be read: {error}")
 
     def _revise(self) -> bool:
         """Prices that were asked for by `genai-meter reprice`; True: there may be more."""
@@ -286,6 +337,9 @@ class Pipeline:
         with self._counters.lock:
             self._store.commit()
             self._counters.apply(written.deltas)
+            if self._budgets is not None:
+                self._budgets.apply(written.deltas.cells)
+                self._budgets.observe(written.deltas.runs)
             self._counters.mark_recorded(shown)
             self._facts.syncs = self._store.syncs
 

@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
 
@@ -146,6 +146,17 @@ class Exemplar:
     """Unix seconds."""
 
 
+class Run(NamedTuple):
+    """What one call adds to a run of a workflow."""
+
+    team: str
+    workflow: str
+    run_id: str
+    cost: int
+    """Pico-USD."""
+    end_ns: int
+
+
 @dataclass(slots=True)
 class Deltas:
     """What a transaction adds to the counters."""
@@ -153,6 +164,10 @@ class Deltas:
     values: dict[SeriesKey, int] = field(default_factory=dict[SeriesKey, int])
     exemplars: dict[SeriesKey, Exemplar] = field(default_factory=dict[SeriesKey, Exemplar])
     last_events: dict[tuple[str, str, str], int] = field(default_factory=dict[tuple[str, str, str], int])
+    cells: dict[Cell, Measures] = field(default_factory=dict[Cell, Measures])
+    """Net change of the roll-ups, for the budgets."""
+    runs: list[Run] = field(default_factory=list["Run"])
+    """New calls that belong to a run of a workflow."""
 
     def add(self, family: str, labels: tuple[str, ...], amount: int) -> None:
         """Add to one series. A zero is added too where it makes the series known."""

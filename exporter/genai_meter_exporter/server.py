@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,6 +17,8 @@ import uvicorn
 
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.budgets.engine import Engine
+from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.charging import open_prices
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.counters import Counters
@@ -24,7 +27,7 @@ from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
 from genai_meter_exporter.receive.http import OtlpHttp
 from genai_meter_exporter.receive.status import StatusHttp
-from genai_meter_exporter.store import open_store
+from genai_meter_exporter.store import open_readonly, open_store
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
@@ -57,6 +60,7 @@ class Exporter:
         bounds = Bounds(labels.limits, labels.limit, labels.series_per_family)
         counters = Counters(config.metrics.scrape_interval_seconds)
         store = open_store(self.store_path, bounds, config)
+        self.budgets = Engine(config.budgets, History(data_directory))
         self.pipeline = Pipeline(
             store,
             counters,
@@ -67,8 +71,11 @@ class Exporter:
             group_records=limits.group_records,
             retention_days=config.store.retention_days,
             attribution=AttributionMap(config.attribution.rules),
+            budgets=self.budgets,
+            read=partial(open_readonly, self.store_path),
+            shared=config.store.url is not None,
         )
-        self._exposition = Exposition(MeterCollector(counters, bounds, self._facts))
+        self._exposition = Exposition(MeterCollector(counters, bounds, self._facts, self.budgets))
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
 

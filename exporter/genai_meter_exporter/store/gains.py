@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import Measures
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Quarantined, usage_json
-from genai_meter_exporter.series import Deltas, Observations
+from genai_meter_exporter.series import Deltas, Observations, Run
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.placing import Placing
 
@@ -32,7 +33,16 @@ def gains(placing: Placing, bounds: Bounds) -> Deltas:
     for values, dimensions in placing.observed:
         observations.observe(values, dimensions)
     observations.close()
+    deltas.cells = placing.rollup()
+    deltas.runs = [run for values, _ in placing.observed if (run := _run(values)) is not None]
     return deltas
+
+
+def _run(values: Mapping[str, Any]) -> Run | None:
+    run_id, workflow = values.get("run_id"), values.get("workflow")
+    if not run_id or not workflow:
+        return None
+    return Run(values.get("team") or "", workflow, run_id, values.get("cost") or 0, values.get("end") or 0)
 
 
 def count_tallies(deltas: Deltas, tallies: Sequence[Tally]) -> None:

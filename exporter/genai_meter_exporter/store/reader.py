@@ -18,7 +18,7 @@ from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, MICRO
 
 _GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 
-PERIODS: Final = {"hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
+PERIODS: Final = {"quarter": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """Dimensions of time, in UTC."""
 
 _FROM_RAW: Final = {
@@ -187,7 +187,7 @@ def quarters_and_days(query: Query) -> tuple[str, list[int]]:
     """Sums by cell: whole UTC days from their own table, the quarters of an hour before and after them."""
     since = None if query.since_ns is None else query.since_ns // 1_000_000_000
     until = None if query.until_ns is None else query.until_ns // 1_000_000_000
-    if any(name == "hour" for name in (*query.by, *(name for name, _ in query.where))):
+    if any(name in ("quarter", "hour") for name in (*query.by, *(name for name, _ in query.where))):
         conditions, arguments = _between(since, until)
         return f"SELECT * FROM rollup{conditions}", arguments
     first = None if since is None else -(-since // DAY_SECONDS) * DAY_SECONDS
@@ -232,7 +232,7 @@ def _rollup_expression(name: str) -> str:
 
 def _ledger_expression(name: str) -> str:
     if name in PERIODS:
-        return f"strftime('{PERIODS[name]}', start / 1000000000, 'unixepoch')"
+        return f"strftime('{PERIODS[name]}', start / {_GRAIN_NS} * {GRAIN_SECONDS}, 'unixepoch')"
     if name == "model":
         return "COALESCE(model, request_model, '')"
     if name == "call_id":

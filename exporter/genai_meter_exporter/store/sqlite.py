@@ -95,7 +95,7 @@ class SqliteStore:
             placing = Placing(self._rows, self._index, now_ns)
             placing.revise(call_id, price, reason)
             deltas = gains(placing, self._bounds)
-            self._rows.add_sums(placing.rollup(), deltas)
+            self._rows.add_sums(deltas.cells, deltas)
             return Written([], deltas)
 
     def revise_pending(self, limit: int, now_ns: int) -> Written | None:
@@ -114,7 +114,7 @@ class SqliteStore:
             keys = [(row["call_id"],) for row in found]
             self._db.executemany("DELETE FROM pending_revision WHERE call_id = ?", keys)
             deltas = gains(placing, self._bounds)
-            self._rows.add_sums(placing.rollup(), deltas)
+            self._rows.add_sums(deltas.cells, deltas)
             return Written([], deltas)
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
@@ -218,7 +218,7 @@ class SqliteStore:
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
         beside.write(self._db, [event for batch in batches for event in batch.beside], deltas, self._bounds, now_ns)
         count_tallies(deltas, tallies)
-        self._rows.add_sums(placing.rollup(), deltas)
+        self._rows.add_sums(deltas.cells, deltas)
         self._db.executemany(
             "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
             [(family, labels_json(labels)) for family, labels in shown],
