@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
+import httpx2
 import openai
 import pytest
 from emission_kit import Telemetry
@@ -222,6 +225,37 @@ def test_the_guard_decides_about_the_order_not_about_reading_it(
     with pytest.raises(guard.Blocked):
         client.responses.create(**ASK)
     assert only(telemetry)["genai_meter.status"] == "blocked"
+
+
+def test_recorded_background_responses(telemetry: Telemetry, traffic: Path) -> None:
+    """Orders and polls as they were recorded: one charge a response, with the usage that the last poll told."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    with gzip.open(traffic / "dev.jsonl.gz") as file:
+        for line in file:
+            recorded: dict[str, Any] = json.loads(line) if b"background" in line else {}
+            path = recorded.get("path", "").partition("?")[0]
+            if recorded.get("provider") == "openai" and recorded["method"] == "GET" and "/responses/resp_" in path:
+                answer = json.loads(recorded["response_body_text"])
+                answers.setdefault(answer["id"], []).append(answer)
+    over = ("completed", "incomplete", "failed", "cancelled")
+    expected: list[tuple[Any, ...]] = []
+    for response_id, told in answers.items():
+        # As they were asked for: at work first.
+        queue = sorted(told, key=lambda answer: answer["status"] in over)
+        handed = [*queue, queue[-1]]
+
+        def handle(_: httpx2.Request, left: list[dict[str, Any]] = handed) -> httpx2.Response:
+            return httpx2.Response(200, json=left.pop(0))
+
+        http = httpx2.Client(transport=httpx2.MockTransport(handle))
+        with openai.OpenAI(api_key="sk-test", http_client=http) as client:
+            for _ in range(len(queue) + 1):
+                client.responses.retrieve(response_id)
+        if queue[-1]["status"] in over and queue[-1]["background"]:
+            counts = queue[-1]["usage"]
+            expected.append((response_id, "ok", counts["input_tokens"], counts["output_tokens"]))
+    assert expected
+    assert [usage(event) for event in events(telemetry)] == expected
 
 
 def test_nothing_is_remembered_without_end(telemetry: Telemetry, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -280,6 +280,33 @@ def test_lines_without_a_time_need_the_batch(telemetry: Telemetry, provider: Pro
     assert event["genai_meter.start"] == 1_795_000_000 * 10**9
 
 
+def test_recorded_results(telemetry: Telemetry, provider: Provider, traffic: Path) -> None:
+    """Result files as they were recorded: each line one call, with its usage, at half the price."""
+    expected: list[tuple[Any, ...]] = []
+    with (
+        gzip.open(traffic / "dev.jsonl.gz") as file,
+        openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client,
+    ):
+        for line in file:
+            recorded: dict[str, Any] = json.loads(line) if b"custom_id" in line else {}
+            if not recorded.get("path", "").endswith("/content"):
+                continue
+            content = recorded["response_body_text"].encode()
+            provider.memory.files[recorded["id"]] = content
+            assert by_text(client, recorded["id"]).strip() == content.strip()
+            for result in map(json.loads, content.splitlines()):
+                body = result["response"]["body"]
+                counts = body["usage"]
+                expected.append((body["model"], counts["input_tokens"], counts["output_tokens"], "batch"))
+    assert expected
+    found = events(telemetry)
+    assert [event[1:5] for event in charged(found)] == expected
+    # Of August 2026: the batch rates of the book begin in October.
+    assert {event["genai_meter.cost.status"] for event in found} == {"estimated"}
+    reasons = {reason for event in found for reason in json.loads(event["genai_meter.cost.reasons"])}
+    assert "context_before_first_row:processing=batch" in reasons
+
+
 @pytest.mark.parametrize("broken", ["Download", "take", "call_of", "Lines", "Tap", "_decoder", "_response_of"])
 @pytest.mark.parametrize("read", [by_text, by_streamed_lines, by_streamed_bytes])
 def test_what_breaks_in_the_meter_is_no_matter_of_the_reader(

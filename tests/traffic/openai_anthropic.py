@@ -59,6 +59,11 @@ PROVIDERS: Final = COMPATIBLE | {"anthropic", "gcp.gemini", "gcp.vertex_ai"}
 METERED: Final = ("chat", "responses", "completions", "embeddings", "images", "audio", "moderation", "messages")
 
 
+LATER: Final = re.compile(r"/responses/[^/]+$|/files/[^/]+/content$|/messages/batches/[^/]+/results$")
+"""Reads that tell the usage of work ordered before."""
+TOLD_LATER: Final = "charged once a process, however often it is read: test_background, test_batches"
+
+
 def plan(exchange: Exchange) -> Call | None:
     """How to send a recorded request; None when another client does."""
     if exchange.provider == "other" and exchange.bare_path.endswith(OTHER_LIBRARIES):
@@ -100,6 +105,8 @@ def _openai(exchange: Exchange) -> Call | None:
     if exchange.method != "POST" or end is None or native or "/threads" in path:
         if exchange.bare_path == "/v1/stt":
             raise NotReplayable("speech to text of x_ai: no client has a method for it")
+        if exchange.method == "GET" and LATER.search(path):
+            raise NotReplayable(TOLD_LATER)
         return _generic("openai", exchange) if ours or exchange.bare_path.startswith(GENERIC) else None
     root, deployment, client = path.removesuffix(end), None, "openai"
     found = re.fullmatch(r"(.*)/openai/deployments/([^/]+)", root)
@@ -118,6 +125,8 @@ def _openai(exchange: Exchange) -> Call | None:
 
 def _anthropic(exchange: Exchange) -> Call:
     path = exchange.bare_path
+    if exchange.method == "GET" and LATER.search(path):
+        raise NotReplayable(TOLD_LATER)
     if exchange.method != "POST" or not path.endswith("/v1/messages") or not fields(exchange.request):
         return _generic("anthropic", exchange)
     method = "beta.messages.create" if "beta=true" in exchange.path else "messages.create"
