@@ -14,12 +14,6 @@ from tests.environments import CLIENTS
 
 Results: TypeAlias = dict[str, Any]
 
-TOLD = (
-    "gen_ai.operation.name",
-    "gen_ai.usage.input_tokens",
-    "gen_ai.usage.output_tokens",
-    "genai_meter.cost.effective",
-)
 NATIVE = ["mistralai_sdk_tracer", "chat mistral-large-latest", True, True]
 """Scope and name of the library's own span, with our call id and a cost."""
 

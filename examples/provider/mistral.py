@@ -165,7 +165,7 @@ def _embeddings(request: Request) -> Reply:
     usage = {"prompt_tokens": count, "completion_tokens": 0, "total_tokens": count}
     data = [{"object": "embedding", "index": i, "embedding": [0.25] * 4} for i in range(len(texts))]
     model = str(request.body["model"])
-    head = {"id": new_id(request, ""), "object": "list", "model": model, "data": data}
+    head: JSON = {"id": new_id(request, ""), "object": "list", "model": model, "data": data}
     reply = Reply("mistral.embeddings", model, head["id"], usage)
     reply.content = dump(tell(request, head | {"usage": usage}))
     return reply
@@ -175,7 +175,7 @@ def _ocr(request: Request) -> Reply:
     pages = entries(request.body, "pages") or [0, 1]
     usage = {"pages_processed": len(pages), "doc_size_bytes": 100}
     model = str(request.body["model"])
-    told = [{"index": i, "markdown": "# Page", "images": [], "dimensions": None} for i in range(len(pages))]
+    told: list[JSON] = [{"index": i, "markdown": "# Page", "images": [], "dimensions": None} for i in range(len(pages))]
     return Reply("mistral.ocr", model, None, usage, dump({"pages": told, "model": model, "usage_info": usage}))
 
 
@@ -189,7 +189,7 @@ def _transcription(request: Request) -> Reply:
         "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 375},
     }
     reply = Reply("mistral.transcription", model, None, usage)
-    whole = {"model": model, "text": "North first.", "language": "en", "segments": [], "usage": usage}
+    whole: JSON = {"model": model, "text": "North first.", "language": "en", "segments": [], "usage": usage}
     if request.stream:
         events: list[JSON] = [{"type": "transcription.text.delta", "text": word} for word in ("North ", "first.")]
         events.append({"type": "transcription.done", **whole})
@@ -209,7 +209,7 @@ def _moderations(request: Request) -> Reply:
     usage = {"prompt_tokens": tokens(json.dumps(request.body["input"])), "completion_tokens": 0}
     usage["total_tokens"] = usage["prompt_tokens"]
     results = [{"categories": {"sexual": False}, "category_scores": {"sexual": 0.01}}]
-    head = {"id": new_id(request, ""), "model": model, "results": results, "usage": usage}
+    head: JSON = {"id": new_id(request, ""), "model": model, "results": results, "usage": usage}
     return Reply("mistral.moderations", model, head["id"], usage, dump(head))
 
 

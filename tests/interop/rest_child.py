@@ -4,6 +4,7 @@ opentelemetry-instrument python rest_child.py URL OUTPUT
 """
 
 # pyright: reportMissingImports=false, reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownArgumentType=false
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class CohereStage(Stage):
 
     def made(self, name: str, trouble: str = "", timeout: float = 20, **options: Any) -> Any:
         """A client of one of the library's classes."""
-        import httpx
+        import httpx  # pyright: ignore[reportMissingImports]
 
         found = getattr(self.library, name, None)
         if found is None:
@@ -55,6 +55,12 @@ class CohereStage(Stage):
             return None
         units = usage["billed_units"]
         return [units.get("input_tokens", 0), units.get("output_tokens", 0)]
+
+
+async def arrived(stage: Stage) -> None:
+    """Wait until the provider has the request."""
+    while not stage.provider.attempts:
+        await asyncio.sleep(0.01)
 
 
 def refusal(error: Any) -> Any:
@@ -116,16 +122,26 @@ def stream_never(stage: CohereStage) -> Any:
 
 @scenario("cohere", "chat: stream, break after the end")
 def stream_end(stage: CohereStage) -> Any:
-    for event in stage.client().chat_stream(**SAY):
-        if event.event_type == "stream-end":
-            break
+    events = stage.client().chat_stream(**SAY)
+    last = next(event for event in events if event.event_type == "stream-end")
+    del events
     gc.collect()
-    return plain(event)
+    return plain(last)
 
 
 @scenario("cohere", "chat: stream, cut", "error", exact=False)
 def stream_cut(stage: CohereStage) -> Any:
     return kind(attempt(lambda: list(stage.client(trouble="die").chat_stream(**SAY))))
+
+
+@scenario("cohere", "chat: stream, compressed")
+def stream_compressed(stage: CohereStage) -> Any:
+    return [plain(event) for event in stage.client(trouble="gzip").chat_stream(**SAY)]
+
+
+@scenario("cohere", "v2: stream, compressed")
+def stream_v2_compressed(stage: CohereStage) -> Any:
+    return [plain(event) for event in stage.v2(trouble="gzip").chat_stream(**CHAT)]
 
 
 @scenario("cohere", "chat: stream, error event", "error", exact=False)
@@ -151,8 +167,8 @@ async def chat_gather(stage: CohereStage) -> Any:
 
 @scenario("cohere", "chat: async, cancelled", "cancelled")
 async def chat_cancelled(stage: CohereStage) -> Any:
-    task = asyncio.create_task(stage.async_client(trouble="slow:1").chat(**SAY))
-    await asyncio.sleep(0.6)
+    task = asyncio.create_task(stage.async_client(trouble="slow:2").chat(**SAY))
+    await arrived(stage)
     task.cancel()
     try:
         return await task
@@ -350,13 +366,14 @@ async def stream_v2_gather(stage: CohereStage) -> Any:
 
 @scenario("cohere", "v2: stream, async, cancelled", "cancelled", exact=False)
 async def stream_v2_cancelled(stage: CohereStage) -> Any:
-    client = stage.made("AsyncClientV2", trouble="slow:0.4")
+    client, seen = stage.made("AsyncClientV2", trouble="slow:0.4"), asyncio.Event()
 
     async def read() -> Any:
-        return [plain(event) async for event in client.chat_stream(**CHAT)]
+        async for _ in client.chat_stream(**CHAT):
+            seen.set()
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0.6)
+    await seen.wait()
     task.cancel()
     try:
         return await task

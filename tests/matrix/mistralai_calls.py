@@ -2,7 +2,6 @@
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false
-# ruff: noqa: B007 - loops as callers write them
 
 from __future__ import annotations
 
@@ -58,7 +57,15 @@ class MistralStage(Stage):
         if "pages_processed" in usage or "prompt_audio_seconds" in usage:
             # Billed by something else than tokens.
             return [0, 0]
+        if "input_tokens" in usage:
+            return [usage["input_tokens"], usage["output_tokens"]]
         return [usage["prompt_tokens"] + (usage.get("connector_tokens") or 0), usage["completion_tokens"]]
+
+
+async def arrived(stage: Stage) -> None:
+    """Wait until the provider has the request."""
+    while not stage.provider.attempts:
+        await asyncio.sleep(0.01)
 
 
 def refusal(error: Any) -> Any:
@@ -155,8 +162,8 @@ async def chat_gather(stage: MistralStage) -> Any:
 
 @scenario("mistralai", "chat: async, cancelled", "cancelled")
 async def chat_cancelled(stage: MistralStage) -> Any:
-    task = asyncio.create_task(stage.client(trouble="slow:1").chat.complete_async(**CHAT))
-    await asyncio.sleep(0.6)
+    task = asyncio.create_task(stage.client(trouble="slow:2").chat.complete_async(**CHAT))
+    await arrived(stage)
     task.cancel()
     try:
         return await task
@@ -240,6 +247,18 @@ def stream(stage: MistralStage) -> Any:
     return [kind(events), list(events)]
 
 
+@scenario("mistralai", "stream: compressed")
+def stream_compressed(stage: MistralStage) -> Any:
+    return list(stage.client(trouble="gzip").chat.stream(**CHAT))
+
+
+@scenario("mistralai", "responses", "ok", "ok")
+def responses(stage: MistralStage) -> Any:
+    method = find(stage.client(), "responses.create")
+    ask: Any = {"model": "mistral-medium-2508", "input": "Where to?"}
+    return [kind(method(**ask)), len(list(method(**ask, stream=True)))]
+
+
 @scenario("mistralai", "stream: tools")
 def stream_tools(stage: MistralStage) -> Any:
     return list(stage.client().chat.stream(**CHAT, tools=[TOOL]))
@@ -271,8 +290,7 @@ def stream_with(stage: MistralStage) -> Any:
         events.close()
         raise NotThere("context manager")
     with events:
-        for event in events:
-            break
+        event = next(iter(events))
     return [event, attempt(lambda: kind(next(events)))]
 
 
@@ -324,14 +342,14 @@ async def stream_async_closed(stage: MistralStage) -> Any:
 
 @scenario("mistralai", "stream: async, cancelled", "cancelled", exact=False)
 async def stream_async_cancelled(stage: MistralStage) -> Any:
-    client = stage.client(trouble="slow:0.4")
+    client, seen = stage.client(trouble="slow:0.4"), asyncio.Event()
 
     async def read() -> Any:
-        events = await client.chat.stream_async(**CHAT)
-        return [event async for event in events]
+        async for _ in await client.chat.stream_async(**CHAT):
+            seen.set()
 
     task = asyncio.create_task(read())
-    await asyncio.sleep(0.6)
+    await seen.wait()
     task.cancel()
     try:
         return await task

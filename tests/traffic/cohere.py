@@ -60,7 +60,7 @@ def invoke(client: Any, call: Call) -> Any:
     method = client
     for name in call.method.split("."):
         method = getattr(method, name)
-    plain = inspect.getattr_static(type(client), call.method, None)
+    plain = inspect.getattr_static(client.__class__, call.method, None)
     known = inspect.signature(plain or method).parameters
     more = {name: value for name, value in call.arguments.items() if name not in known}
     arguments = {name: value for name, value in call.arguments.items() if name in known}

@@ -47,7 +47,7 @@ def beyond(exchange: Exchange) -> Mapping[str, Any] | None:
 
 def client(call: Call, url: str, asynchronous: bool) -> Any:
     """A client, and what its asynchronous methods end in."""
-    from mistralai.client import Mistral
+    from mistralai.client import Mistral  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
     del call
     return Mistral(api_key="none", server_url=url), "_async" if asynchronous else ""

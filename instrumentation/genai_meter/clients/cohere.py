@@ -293,7 +293,8 @@ def _body(kwargs: Mapping[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     if isinstance(given, Mapping):
         body = {name: value for name, value in given.items() if value is not omitted}  # pyright: ignore[reportUnknownVariableType]
-    more = (kwargs.get("request_options") or {}).get(BODY)
+    options: dict[str, Any] = kwargs.get("request_options") or {}
+    more = options.get(BODY)
     return {**body, **more} if more else body
 
 
@@ -328,7 +329,8 @@ def _secret(client: Any, kwargs: Mapping[str, Any]) -> str | None:
     token = getattr(wrapper, "_token", None)
     if isinstance(token, str):
         return token
-    return str((kwargs.get("headers") or {}).get("Authorization", "")).removeprefix("Bearer ") or None
+    headers: dict[str, Any] = kwargs.get("headers") or {}
+    return str(headers.get("Authorization", "")).removeprefix("Bearer ") or None
 
 
 def _changed(exchange: Exchange, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -288,8 +288,8 @@ def _begin(hooks: Any, request: Any, sent: Any) -> None:
 
 def _is_wrapper(native: Span) -> bool:
     """True for the span of an agent's run, which may hold several inferences."""
-    attributes = getattr(native, "attributes", None)
-    return isinstance(attributes, Mapping) and attributes.get(semconv.OPERATION_NAME) == INVOKE_AGENT
+    attributes: Any = getattr(native, "attributes", None)
+    return isinstance(attributes, Mapping) and attributes.get(semconv.OPERATION_NAME) == INVOKE_AGENT  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 def _forgetful_span(hooks: Any) -> Span | None:

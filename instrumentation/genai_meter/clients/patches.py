@@ -22,7 +22,8 @@ class Patches:
 
     def put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
         """Put `make(original)` in the place of an attribute of a class or a module; False when there is none."""
-        original = vars(owner).get(name)
+        kept: Any = vars(owner)
+        original: Any = kept.get(name)
         if original is None or self.has(owner, name):
             return False
         ours = make(original)
@@ -35,6 +36,7 @@ class Patches:
         self.active = False
         self.layer = object()
         for owner, name, original, ours in reversed(self._originals):
-            if vars(owner).get(name) is ours:
+            kept: Any = vars(owner)
+            if kept.get(name) is ours:
                 setattr(owner, name, original)
         self._originals.clear()

@@ -78,7 +78,7 @@ def listen(response: Any, ending: Ending) -> None:
 def ending_of(response: Any) -> Ending | None:
     """What watches the body of `response`; None for a response of which nothing is known."""
     body = response.stream
-    return body._self_ending.latest() if type(body) is Body else None
+    return body.ending() if type(body) is Body else None
 
 
 class Bytes(Ending):
@@ -177,6 +177,10 @@ class Body(Proxy):
         self._self_ending = ending
         self._self_headers = headers
         self._self_response_class = response_class
+
+    def ending(self) -> Ending:
+        """What watches now."""
+        return self._self_ending.latest()
 
     def _self_reader(self) -> Ending | None:
         """Who reads the bytes that are asked for now; None when the parsed chunks are watched already."""
