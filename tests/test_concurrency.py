@@ -14,7 +14,7 @@ import subprocess
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Drill:
     scratch: Path
 
     @contextlib.contextmanager
-    def program(self, *command: str, **more: str) -> Iterator[subprocess.Popen[str]]:
+    def program(self, *command: str, **more: str) -> Generator[subprocess.Popen[str]]:
         """A program under `opentelemetry-instrument`, until it ends or is told to; see `log`."""
         binaries = WEB.python().parent
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "GENAI_METER_", "OPENAI_"))}
@@ -84,7 +84,7 @@ class Drill:
         self.served.stop()
         with closing(sqlite3.connect(f"file:{self.served.ledger}?mode=ro", uri=True)) as ledger:
             ledger.row_factory = sqlite3.Row
-            rows = [dict(row) for row in ledger.execute("SELECT * FROM usage")]
+            rows: list[Mapping[str, Any]] = [dict(row) for row in ledger.execute("SELECT * FROM usage")]
             assert ledger.execute("SELECT reason FROM quarantine").fetchall() == []
         charged = sorted((row["response_id"], row["input_tokens"], row["output_tokens"]) for row in rows)
         assert charged == sorted(map(_charge, self.provider.served))
@@ -161,3 +161,15 @@ def test_streams_side_by_side_in_one_loop(drill: Drill, size: int) -> None:
 def test_threads(drill: Drill, size: int) -> None:
     drill.run("python", "-m", "tests.concurrency.threads", str(size))
     assert _tenants(drill.check()) == _thirds(size)
+
+
+@pytest.mark.parametrize(
+    "framework", ["flask", *(pytest.param(name, marks=pytest.mark.slow) for name in ("django", "fastapi"))]
+)
+def test_a_web_framework_hands_on_the_baggage_that_is_allowed(drill: Drill, framework: str) -> None:
+    module = ("python", "-m", "tests.concurrency.incoming", framework)
+    settings = {"DJANGO_SETTINGS_MODULE": "tests.concurrency.incoming"} if framework == "django" else {}
+    drill.run(*module, GENAI_METER_BAGGAGE_IN="tenant", **settings)
+    drill.run(*module, **settings)
+    # The owner was sent, too, and is not allowed; without permission nothing is taken.
+    assert sorted((row["tenant"] or "", row["owner"]) for row in drill.check()) == [("", None), ("acme", None)]

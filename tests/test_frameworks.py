@@ -202,7 +202,13 @@ def _check(framework: str, environment: Environment, provider: Provider, scratch
     assert sum(len(found["events"]) for found in on["cases"].values()) == len(provider.served)
 
 
-@pytest.mark.parametrize("framework", EXPECTED)
+HEAVY: Final = {"crewai", "llama_index"}
+"""Their import alone takes seconds."""
+
+
+@pytest.mark.parametrize(
+    "framework", [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in EXPECTED]
+)
 def test_newest(framework: str, provider: Provider, tmp_path: Path) -> None:
     _check(framework, FRAMEWORKS[framework][-1], provider, tmp_path)
 

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -78,7 +78,7 @@ def _environment(provider: str, endpoint: str, place: Path) -> dict[str, str]:
 @contextlib.contextmanager
 def _instrumented(
     python: Path, arguments: Sequence[str], service: str, environment: dict[str, str]
-) -> Iterator[subprocess.Popen[str]]:
+) -> Generator[subprocess.Popen[str]]:
     command = [_beside(python, "opentelemetry-instrument"), str(python), *arguments]
     with subprocess.Popen(
         command, cwd=ROOT, env={**environment, "OTEL_SERVICE_NAME": service}, stdout=subprocess.PIPE, text=True
@@ -91,7 +91,7 @@ def _instrumented(
 
 
 @contextlib.contextmanager
-def _exporter(place: Path) -> Iterator[str]:
+def _exporter(place: Path) -> Generator[str]:
     ports = ["--grpc-port", "0", "--http-port", "0", "--metrics-port", "0"]
     command = [_beside(sys.executable, "genai-meter"), "serve", "--data-dir", str(place), *ports]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

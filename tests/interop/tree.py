@@ -1,4 +1,4 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportAttributeAccessIssue=false, reportOptionalMemberAccess=false
 """Two calls in a graph of LangGraph, instrumented: `tree.py URL OUTPUT` writes the spans they left."""
 
 from __future__ import annotations
