@@ -22,8 +22,7 @@ class Patches:
 
     def put(self, owner: Any, name: str, make: Callable[[Any], Any]) -> bool:
         """Put `make(original)` in the place of an attribute of a class or a module; False when there is none."""
-        kept: Any = vars(owner)
-        original: Any = kept.get(name)
+        original: Any = owner.__dict__.get(name)
         if original is None or self.has(owner, name):
             return False
         ours = make(original)
@@ -36,7 +35,6 @@ class Patches:
         self.active = False
         self.layer = object()
         for owner, name, original, ours in reversed(self._originals):
-            kept: Any = vars(owner)
-            if kept.get(name) is ours:
+            if owner.__dict__.get(name) is ours:
                 setattr(owner, name, original)
         self._originals.clear()
