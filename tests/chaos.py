@@ -18,7 +18,6 @@ import json
 import logging
 import pkgutil
 import sys
-import threading
 import types
 import warnings
 from collections import Counter
@@ -104,7 +103,6 @@ class Drill:
             if event == "call" and frame.f_code.co_filename.startswith(HOME):
                 seen.add(frame.f_code)
 
-        threading.setprofile_all_threads(note) if hasattr(threading, "setprofile_all_threads") else None
         sys.setprofile(note)
         try:
             self.run()

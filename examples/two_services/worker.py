@@ -19,6 +19,7 @@ app.conf.update(
 
 @app.task
 def summarise(text: str) -> str:
-    messages = [{"role": "user", "content": f"Summarise: {text}"}]
-    answer = openai.OpenAI().chat.completions.create(model="gpt-4o-mini", messages=messages)
+    answer = openai.OpenAI().chat.completions.create(
+        model="gpt-4o-mini", messages=[{"role": "user", "content": f"Summarise: {text}"}]
+    )
     return answer.choices[0].message.content or ""
