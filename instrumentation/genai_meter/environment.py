@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 from urllib.parse import unquote
 
 from genai_meter import schema
@@ -23,12 +22,14 @@ MAX_VALUE: Final = 256
 _CONTROL: Final = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " ")
 
 
-@dataclass(frozen=True, slots=True)
-class HashKey:
+class HashKey(NamedTuple):
     """One shared secret and the name under which its fingerprints are known."""
 
     key_id: str
-    secret: bytes = field(repr=False)
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"HashKey({self.key_id!r})"
 
 
 def clean(value: object) -> str:
@@ -76,8 +77,8 @@ def _fields(text: str) -> tuple[str, ...]:
     return names
 
 
-_HOST: Final = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?")
-_PROVIDER: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_HOST: Final = r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:.]+\](:\d{1,5})?"
+_PROVIDER: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 
 
 def _pairs(text: str) -> Iterator[tuple[str, str]]:
@@ -90,7 +91,7 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 def _providers(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for host, provider in _pairs(text):
-        if not (_HOST.fullmatch(host) and _PROVIDER.fullmatch(provider)):
+        if not (re.fullmatch(_HOST, host) and re.fullmatch(_PROVIDER, provider)):
             raise ValueError("<host>[:<port>]=<provider>, the provider in small letters, digits, . _ and -")
         found[host.lower().lstrip(".")] = provider
     return found
@@ -119,8 +120,7 @@ def _hash_keys(text: str) -> tuple[HashKey, ...]:
     return tuple(keys)
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """One `GENAI_METER_*` variable."""
 
     setting: str
@@ -225,8 +225,10 @@ VARIABLES: Final = SWITCHES + tuple(
 """Every variable, once; docs/configuration.md is this table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+class Settings(NamedTuple):
     """What the variables say."""
 
     disabled: bool = False
@@ -239,13 +241,13 @@ class Settings:
     hash_user: bool = False
     request_hash: bool = False
     tiktoken: bool = False
-    providers: Mapping[str, str] = field(default_factory=dict[str, str])
+    providers: Mapping[str, str] = _NOTHING
     """Host, or host and port, in small letters → provider."""
-    deployments: Mapping[str, str] = field(default_factory=dict[str, str])
+    deployments: Mapping[str, str] = _NOTHING
     """Deployment, alone or behind its host → model."""
     price_book: str | None = None
     price_overlay: str | None = None
-    attribution: Mapping[str, str] = field(default_factory=dict[str, str])
+    attribution: Mapping[str, str] = _NOTHING
     """Defaults of attribution: from the variables, then from `OTEL_RESOURCE_ATTRIBUTES`."""
 
 

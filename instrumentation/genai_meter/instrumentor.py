@@ -1,4 +1,4 @@
-"""Entry points of `opentelemetry_instrumentor`: one per client library.
+"""Entry points of `opentelemetry_instrumentor`, and the instrumentor of each client library.
 
 Nothing here imports a client library. A library that is imported later is patched right after the
 module that is patched, one that is there already at once; both by wrapt's post-import hooks.
@@ -7,12 +7,16 @@ module that is patched, one that is there already at once; both by wrapt's post-
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from collections.abc import Collection
 from types import ModuleType
 from typing import Any, ClassVar, Final, Protocol
 
 import wrapt
+from opentelemetry.instrumentation.environment_variables import (  # pyright: ignore[reportMissingTypeStubs]
+    OTEL_PYTHON_DISABLED_INSTRUMENTATIONS,
+)
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor  # pyright: ignore[reportMissingTypeStubs]
 
 from genai_meter import environment
@@ -303,3 +307,50 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     """Meters what `litellm` sends itself; what it sends by `openai` and others is metered there."""
 
     library = Library("litellm", ("litellm.llms.custom_httpx.http_handler",), "genai_meter.clients.litellm")
+
+
+LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
+    "genai_meter_groq": GroqInstrumentor,
+    "genai_meter_together": TogetherInstrumentor,
+    "genai_meter_cerebras": CerebrasInstrumentor,
+    "genai_meter_ollama": OllamaInstrumentor,
+    "genai_meter_huggingface_hub": HuggingFaceInstrumentor,
+    "genai_meter_litellm": LiteLLMInstrumentor,
+    "genai_meter_google_genai": GoogleGenAIInstrumentor,
+    "genai_meter_botocore": BotocoreInstrumentor,
+    "genai_meter_mistralai": MistralInstrumentor,
+    "genai_meter_cohere": CohereInstrumentor,
+    "genai_meter_langchain": LangChainInstrumentor,
+    "genai_meter_langchain_cache": LangChainCacheInstrumentor,
+    "genai_meter_litellm_cache": LiteLLMCacheInstrumentor,
+    "genai_meter_llama_index": LlamaIndexInstrumentor,
+    "genai_meter_openai_agents": OpenAIAgentsInstrumentor,
+    "genai_meter_pydantic_ai": PydanticAIInstrumentor,
+    "genai_meter_crewai": CrewAIInstrumentor,
+    "genai_meter_mcp": MCPInstrumentor,
+}
+"""What `genai_meter_libraries` switches on, by the names that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` knows."""
+
+
+class LibrariesInstrumentor(BaseInstrumentor):
+    """Every other library behind one entry point.
+
+    The loader reads the metadata of our distribution twice for each entry point, a millisecond each time: with one
+    a library that alone would be most of what we add to the start of every Python process.
+    """
+
+    def instrumentation_dependencies(self) -> Collection[str]:
+        """None: features decide, not versions."""
+        return []
+
+    def _instrument(self, **kwargs: Any) -> None:
+        disabled = {name.strip() for name in os.environ.get(OTEL_PYTHON_DISABLED_INSTRUMENTATIONS, "").split(",")}
+        for name, instrumentor in LIBRARIES.items():
+            if name not in disabled:
+                guarded(instrumentor().instrument, skip_dep_check=True, **kwargs)
+
+    def _uninstrument(self, **kwargs: Any) -> None:
+        for instrumentor in LIBRARIES.values():
+            made = instrumentor()
+            if made.is_instrumented_by_opentelemetry:
+                guarded(made.uninstrument, **kwargs)

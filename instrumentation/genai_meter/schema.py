@@ -6,8 +6,7 @@ whether it may become a metric label, and whether it may be carried to other pro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from genai_meter import semconv
 
@@ -19,8 +18,7 @@ Group: TypeAlias = Literal[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(NamedTuple):
     """One field of the usage event."""
 
     name: str
