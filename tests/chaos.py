@@ -37,7 +37,7 @@ from tests.traffic.watch import Watch
 HOME: Final = str(Path(genai_meter.__file__).parent)
 PROVIDERS: Final = frozenset({"openai", "anthropic", "azure"})
 """Whose clients the test suite's own environment has."""
-NET: Final = frozenset({"guarded", "swallow", "decide", "decide_async", "take", "_goes_on"})
+NET: Final = frozenset({"guarded", "swallow", "decide", "decide_async", "take"})
 """What catches everything else: hardly more than a `try`."""
 STAND_INS: Final = frozenset({"__call__", "__iter__", "__next__", "__aiter__", "__anext__", "close", "aclose"})
 """What the client library or the caller calls on an object of ours: it hands on, with a net inside."""

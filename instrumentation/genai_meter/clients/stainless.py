@@ -104,7 +104,7 @@ class Seam:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
                     return original(client, *args, **kwargs)
-                args, kwargs = visit.arguments(args, kwargs)
+                args, kwargs = guarded(visit.arguments, args, kwargs) or (args, kwargs)
                 result = original(client, *args, **kwargs)
                 guarded(visit.returned, result)
                 return result
@@ -119,7 +119,7 @@ class Seam:
                         result = original(client, *args, **kwargs)
                         break
                     except BaseException as error:
-                        if not _goes_on(exchange, error):
+                        if not guarded(_goes_on, exchange, error):
                             raise
             finally:
                 guarded(_leave, exchange, outer)
@@ -138,7 +138,7 @@ class Seam:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
                     return await original(client, *args, **kwargs)
-                args, kwargs = visit.arguments(args, kwargs)
+                args, kwargs = guarded(visit.arguments, args, kwargs) or (args, kwargs)
                 result = await original(client, *args, **kwargs)
                 guarded(visit.returned, result)
                 return result
@@ -153,7 +153,7 @@ class Seam:
                         result = await original(client, *args, **kwargs)
                         break
                     except BaseException as error:
-                        if not _goes_on(exchange, error):
+                        if not guarded(_goes_on, exchange, error):
                             raise
             finally:
                 guarded(_leave, exchange, outer)
