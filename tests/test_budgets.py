@@ -270,9 +270,8 @@ def test_a_young_budget_goes_by_what_it_has() -> None:
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin"])
 @pytest.mark.parametrize("period", ["day", "week", "month"])
 def test_the_plan_of_a_whole_period_is_its_amount(period: str, zone: str) -> None:
-    weights = {"weekdays": [1, 1, 1, 1, 1, 0.2, 0], "hours": [0.1] * 8 + [1.0] * 10 + [0.3] * 6}
-    if period == "day":
-        weights["weekdays"] = [1] * 7
+    weekdays = [1.0] * 7 if period == "day" else [1, 1, 1, 1, 1, 0.2, 0]
+    weights = {"weekdays": weekdays, "hours": [0.1] * 8 + [1.0] * 10 + [0.3] * 6}
     told, tz = budget(period=period, plan=weights), ZoneInfo(zone)
     span = period_at(told, tz, seconds("2026-11-18T00:00+00:00"))
     rates = [forecasts.planned_per_second(told, tz, span, at) for at in range(span.start, span.end, 900)]

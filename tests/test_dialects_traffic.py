@@ -175,7 +175,7 @@ def _differences(exchange: Exchange, dialect: str, reading: Reading, usages: lis
     if dialect.startswith("cohere") and "billed_input" in truth:
         # What is billed counts; the truth's tokens are what was processed.
         truth |= {"input_tokens": truth["billed_input"], "output_tokens": truth.get("billed_output")}
-        truth |= {"cache_read": None, "reasoning": None}
+        truth |= {"cache_read": None}
     told: dict[str, Any] = {
         "input_tokens": usage.input_tokens,
         "output_tokens": usage.output_tokens,

@@ -196,7 +196,12 @@ def _command(request: Request, model: str, stream: bool) -> Reply:
     prompt = str(request.body["message"])
     words, _ = answer_words(prompt, request.body.get("max_tokens"))
     usage = {"inputTokens": tokens(prompt), "outputTokens": len(words)}
-    told = {"response_id": new_id(request, ""), "text": "".join(words), "finish_reason": "COMPLETE", "chat_history": []}
+    told: JSON = {
+        "response_id": new_id(request, ""),
+        "text": "".join(words),
+        "finish_reason": "COMPLETE",
+        "chat_history": [],
+    }
     reply = Reply("bedrock.command", model, None, usage, dump(told))
     if stream:
         events: list[JSON] = [{"is_finished": False, "event_type": "text-generation", "text": word} for word in words]

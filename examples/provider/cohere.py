@@ -104,7 +104,7 @@ def _chat(request: Request, v2: bool) -> Reply:
 
 
 def _events(identity: str, words: list[str], finish: str, told: JSON) -> list[JSON]:
-    start = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
+    start: JSON = {"role": "assistant", "content": [], "tool_plan": "", "tool_calls": [], "citations": []}
     return [
         {"id": identity, "type": "message-start", "delta": {"message": start}},
         {"type": "content-start", "index": 0, "delta": {"message": {"content": {"type": "text", "text": ""}}}},

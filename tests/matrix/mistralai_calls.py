@@ -2,7 +2,6 @@
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportUnknownLambdaType=false
-
 from __future__ import annotations
 
 import asyncio
@@ -83,20 +82,14 @@ def retried(result: Any) -> Any:
 
 def close(stream: Any) -> None:
     """Close a stream in the way of its version."""
-    closing = getattr(stream, "close", None)
-    if closing is not None:
-        closing()
-    else:
-        stream.__exit__(None, None, None)
+    leave = getattr(stream, "close", None)
+    _ = leave() if leave is not None else stream.__exit__(None, None, None)
 
 
 async def close_async(stream: Any) -> None:
     """As `close`."""
-    closing = getattr(stream, "close", None) or getattr(stream, "aclose", None)
-    if closing is not None:
-        await closing()
-    else:
-        await stream.__aexit__(None, None, None)
+    leave = getattr(stream, "close", None) or getattr(stream, "aclose", None)
+    await (leave() if leave is not None else stream.__aexit__(None, None, None))
 
 
 # --- chat -------------------------------------------------------------------------------------------
@@ -500,5 +493,5 @@ def vertex_chat(stage: MistralStage) -> Any:
         module = first("mistralai.gcp.client.sdk")
     except ImportError:
         raise NotThere("google-auth") from None
-    client = module.MistralGCP(project_id="p", region="r", access_token="t", server_url=stage.provider.url)
-    return [client.chat.complete(**CHAT), list(client.chat.stream(**CHAT))]
+    gcp = module.MistralGCP(project_id="p", region="r", access_token="t", server_url=stage.provider.url)
+    return [gcp.chat.complete(**CHAT), list(gcp.chat.stream(**CHAT))]

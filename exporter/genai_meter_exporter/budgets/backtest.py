@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from genai_meter_exporter.budgets.engine import Engine, instant
+from genai_meter_exporter.budgets.engine import Engine, Reports, instant
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import Budget, Budgets
 from genai_meter_exporter.budgets.states import State
@@ -20,14 +20,6 @@ _TOLD: Final[dict[State, str]] = {
     "soft_cap": "soft cap reached",
     "over_budget": "exceeded",
 }
-
-
-class Reader(Protocol):
-    """What a replay reads."""
-
-    def report(self, query: Query) -> list[dict[str, Any]]:
-        """Sums by dimensions."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +53,7 @@ def days(text: str) -> int:
     return int(found[1])
 
 
-def replay(budgets: Budgets, reader: Reader, now: float, since_days: int) -> list[Alert]:
+def replay(budgets: Budgets, reader: Reports, now: float, since_days: int) -> list[Alert]:
     """Every change for the worse in so many days; the days before them are history for the forecast."""
     engine = Engine(budgets, History(None))
     first = int(now) // GRAIN_SECONDS * GRAIN_SECONDS - since_days * 86400
@@ -80,7 +72,7 @@ def replay(budgets: Budgets, reader: Reader, now: float, since_days: int) -> lis
     return alerts
 
 
-def _cells(reader: Reader, since: int) -> dict[int, dict[Cell, Measures]]:
+def _cells(reader: Reports, since: int) -> dict[int, dict[Cell, Measures]]:
     """Quarter → cells of the ledger."""
     start_ns = max(since // GRAIN_SECONDS * GRAIN_SECONDS, 0) * 1_000_000_000
     found: dict[int, dict[Cell, Measures]] = {}

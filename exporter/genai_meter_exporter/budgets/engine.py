@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
-from typing import Final
+from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
 from genai_meter_exporter.budgets.forecast import Forecast, forecast, planned_per_second
@@ -19,7 +19,7 @@ from genai_meter_exporter.budgets.states import Machine, Situation, State
 from genai_meter_exporter.budgets.sums import Sums
 from genai_meter_exporter.cells import DIMENSIONS, GRAIN_SECONDS, MEASURES, Cell, Measures
 from genai_meter_exporter.series import Run
-from genai_meter_exporter.store.base import Query, Reader
+from genai_meter_exporter.store.base import Query
 
 _CALLS: Final = MEASURES.index("calls")
 _INPUT: Final = MEASURES.index("input_tokens")
@@ -31,6 +31,14 @@ _ACTIVE_SECONDS: Final = 900
 _MOST_RUNS: Final = 100_000
 _SAVE_SECONDS: Final = 900
 _CONTRACT_PERIOD: Final = "rolling 30d"
+
+
+class Reports(Protocol):
+    """What the budgets read of a ledger."""
+
+    def report(self, query: Query) -> list[dict[str, Any]]:
+        """Sums by dimensions."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +129,7 @@ class Engine:
         """When it last looked, Unix seconds; None before the ledger was read."""
         self._saved = 0.0
 
-    def load(self, reader: Reader, now: float) -> None:
+    def load(self, reader: Reports, now: float) -> None:
         """Take everything from the ledger; what was known before is replaced. Raises `StoreError`."""
         fresh = {id(tracker): Sums(tracker.budget, tracker.zone) for tracker in self._all()}
         charged = dict.fromkeys(fresh, 0)
@@ -145,7 +153,7 @@ class Engine:
         """The cells that a commit has changed."""
         with self._lock:
             for (start, dimensions), what in cells.items():
-                values = dict(zip(DIMENSIONS, dimensions, strict=True))
+                values: dict[str, str] = dict(zip(DIMENSIONS, dimensions, strict=True))
                 for names, table in self._index:
                     for tracker in table.get(tuple(values[name] for name in names), ()):
                         tracker.add(start, what)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.budgets import backtest
-from genai_meter_exporter.budgets.engine import Engine, Standing
+from genai_meter_exporter.budgets.engine import Engine, Reports, Standing
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import PICO, Budget, Budgets, Unit
 from genai_meter_exporter.config import ConfigError
@@ -156,7 +156,7 @@ def _same(first: Budget, second: Budget) -> bool:
 
 
 # --- backtest ---------------------------------------------------------------------------------------------
-def _backtest(budgets: Budgets, reader: backtest.Reader, options: argparse.Namespace) -> int:
+def _backtest(budgets: Budgets, reader: Reports, options: argparse.Namespace) -> int:
     days = backtest.days(options.since)
     found = backtest.replay(budgets, reader, time.time(), days)
     if options.json:
