@@ -182,7 +182,9 @@ class Tail(raw.Bytes):
     def take(self, item: bytes) -> bool:
         super().take(item)
         reading = self.call.reading
-        if reading.fidelity == "final" and (reading.terminal or self._told_all()):
+        # Where no usage is told, the end of an OpenAI stream is.
+        done = reading.terminal and b"[DONE]" in item
+        if done or (reading.fidelity == "final" and (reading.terminal or self._told_all())):
             guarded(self.exhausted)
         return False
 
