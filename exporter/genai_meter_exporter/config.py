@@ -13,6 +13,7 @@ from genai_meter.environment import clean
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from genai_meter_exporter.alerting import Alerts
 from genai_meter_exporter.budgets.model import Budgets
 from genai_meter_exporter.section import Section as _Section
 
@@ -214,6 +215,9 @@ class Config(_Section):
 
     budgets: Budgets = Budgets()
     """Budgets, contracts and caps."""
+
+    alerts: Alerts = Alerts()
+    """Thresholds of the alert rules."""
 
     limits: Limits = Limits()
     """Bounds on what producers may send."""
