@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ class LiveFacts:
 
     def __init__(self) -> None:
         self.syncs = 0
+        self.store_errors = 0
+        """Commits that failed since the start."""
         self.rejected = 0
         """Requests and records refused since the start: garbage, too large, or no room."""
         self.ignored: Counter[str] = Counter()
@@ -53,8 +55,16 @@ class LiveFacts:
 class MeterCollector(Collector):
     """Yields every family from one snapshot."""
 
-    def __init__(self, counters: Counters, bounds: Bounds, facts: LiveFacts, budgets: Engine | None = None) -> None:
+    def __init__(
+        self,
+        counters: Counters,
+        bounds: Bounds,
+        facts: LiveFacts,
+        budgets: Engine | None = None,
+        others: Sequence[Callable[[], Iterable[Metric]]] = (),
+    ) -> None:
         self._budgets = budgets
+        self._others = others
         self._counters = counters
         self._bounds = bounds
         self._facts = facts
@@ -74,6 +84,8 @@ class MeterCollector(Collector):
         yield from self._gauges(snapshot)
         if self._budgets is not None:
             yield from exposition.collect(self._budgets)
+        for other in self._others:
+            yield from other()
 
     def _counter(self, family: Family, found: list[tuple[tuple[str, ...], int]], snapshot: Snapshot) -> Metric:
         metric = CounterMetricFamily(PREFIX + family.name, family.doc)
@@ -145,6 +157,9 @@ class MeterCollector(Collector):
         yield last
         yield CounterMetricFamily(
             PREFIX + "store_syncs", "Commits synced to disk; one precedes every acknowledgement.", self._facts.syncs
+        )
+        yield CounterMetricFamily(
+            PREFIX + "store_errors", "Commits that failed; producers were told to send again.", self._facts.store_errors
         )
         ignored = CounterMetricFamily(
             PREFIX + "ingest_ignored", "Records received since the start that are no usage.", labels=("signal",)
