@@ -300,6 +300,7 @@ class Pipeline:
             if not self._failing:
                 logger.error("%s; producers are told to send again", error)
             self._failing = True
+            self._facts.store_errors += 1
             for job in jobs:
                 job.done.set_exception(StoreError(str(error)))
             return
@@ -311,6 +312,7 @@ class Pipeline:
                 return
             logger.exception("the writer failed")
             self._failing = True
+            self._facts.store_errors += 1
             for job in jobs:
                 job.done.set_exception(StoreError(f"internal error: {type(error).__name__}"))
             return
