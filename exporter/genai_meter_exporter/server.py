@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from genai_meter_exporter import alerting
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
@@ -75,7 +76,8 @@ class Exporter:
             read=partial(open_readonly, self.store_path),
             shared=config.store.url is not None,
         )
-        self._exposition = Exposition(MeterCollector(counters, bounds, self._facts, self.budgets))
+        others = (partial(alerting.collect, config.alerts),)
+        self._exposition = Exposition(MeterCollector(counters, bounds, self._facts, self.budgets, others))
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
 
