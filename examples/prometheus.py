@@ -8,7 +8,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,8 +17,10 @@ from typing import Any, Final
 
 import yaml
 
+from examples.alertmanager import Alertmanager, nobody
 from examples.children import Child, free_port, wait_for
-from examples.tools import directory_to_run_in, need
+from examples.net import get, serves
+from examples.tools import need
 
 READY_S: Final = 20
 
@@ -30,21 +31,6 @@ class Sample:
 
     labels: Mapping[str, str]
     value: float
-
-
-def get(url: str, timeout: float = 5) -> bytes:
-    """The body of an HTTP answer; OSError when there is none or it is no success."""
-    with urllib.request.urlopen(url, timeout=timeout) as answer:
-        return answer.read()
-
-
-def serves(url: str) -> bool:
-    """Whether `url` answers with success now."""
-    try:
-        get(url)
-    except OSError:
-        return False
-    return True
 
 
 def backfill(data: Path, openmetrics: str) -> None:
@@ -76,6 +62,7 @@ class Prometheus:
         history: str | None = None,
         scrape_interval: str = "1s",
         preferred_port: int = 0,
+        alertmanager: Mapping[str, Any] | None = None,
     ) -> None:
         self.directory = directory
         self._targets = targets
@@ -83,7 +70,9 @@ class Prometheus:
         self._history = history
         self._scrape_interval = scrape_interval
         self._port = free_port(preferred_port)
-        self._alertmanager_port = free_port(preferred_port + 3 if preferred_port else 0)
+        self.alertmanager = Alertmanager(
+            directory, alertmanager or nobody(), preferred_port + 3 if preferred_port else 0
+        )
         self._stack = ExitStack()
 
     @property
@@ -91,14 +80,9 @@ class Prometheus:
         """Base address of Prometheus."""
         return f"http://127.0.0.1:{self._port}"
 
-    @property
-    def alertmanager_url(self) -> str:
-        """Base address of Alertmanager."""
-        return f"http://127.0.0.1:{self._alertmanager_port}"
-
     def __enter__(self) -> Prometheus:
         try:
-            self._start_alertmanager()
+            self._stack.enter_context(self.alertmanager)
             self._start()
         except BaseException:
             self._stack.close()
@@ -137,32 +121,11 @@ class Prometheus:
             "scrape_configs": [
                 {"job_name": job, "static_configs": [{"targets": [target]}]} for job, target in self._targets.items()
             ],
-            "alerting": {
-                "alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{self._alertmanager_port}"]}]}]
-            },
+            "alerting": {"alertmanagers": [{"static_configs": [{"targets": [self.alertmanager.address]}]}]},
         }
         if self._rules:
             config["rule_files"] = [str(self._rules)]
         return config
-
-    def _start_alertmanager(self) -> None:
-        config = self.directory / "alertmanager.yml"
-        program = need("prometheus-alertmanager")
-        route = {"receiver": "nobody", "group_wait": "200ms", "group_interval": "1s", "group_by": ["alertname"]}
-        config.write_text(yaml.safe_dump({"route": route, "receivers": [{"name": "nobody"}]}), encoding="utf-8")
-        command = [
-            program,
-            f"--config.file={config}",
-            f"--storage.path={self.directory / 'alertmanager'}",
-            f"--web.listen-address=127.0.0.1:{self._alertmanager_port}",
-            f"--web.external-url={self.alertmanager_url}",
-            "--cluster.listen-address=",
-            "--log.level=warn",
-        ]
-        child = self._stack.enter_context(
-            Child("alertmanager", command, self.directory / "alertmanager.log", directory=directory_to_run_in(program))
-        )
-        wait_for("Alertmanager is ready", lambda: serves(f"{self.alertmanager_url}/-/ready"), READY_S, child)
 
     # --- questions ----------------------------------------------------------------------------------
     def ask(self, path: str, **parameters: str) -> Any:
@@ -187,7 +150,3 @@ class Prometheus:
         now = time.time()
         found = self.ask("query_exemplars", query=expression, start=f"{now - seconds:.3f}", end=f"{now + 1:.3f}")
         return [{**exemplar, "series": item["seriesLabels"]} for item in found for exemplar in item["exemplars"]]
-
-    def sent_to_alertmanager(self) -> list[dict[str, Any]]:
-        """Active alerts as Alertmanager has them."""
-        return json.loads(get(f"{self.alertmanager_url}/api/v2/alerts"))

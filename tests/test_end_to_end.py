@@ -18,7 +18,8 @@ import yaml
 
 from examples.children import wait_for
 from examples.demo.stage import Stage
-from examples.prometheus import Prometheus, get
+from examples.net import get
+from examples.prometheus import Prometheus
 from examples.tools import ToolMissing, need
 
 ROOT = Path(__file__).parent.parent
@@ -145,7 +146,7 @@ def test_alerts_fire_for_what_happened_and_reach_alertmanager(stage: Stage) -> N
     assert unpriced == {"acme-house-model-1"}
 
     def received() -> set[str]:
-        names = {alert["labels"]["alertname"] for alert in prometheus(stage).sent_to_alertmanager()}
+        names = {alert["labels"]["alertname"] for alert in prometheus(stage).alertmanager.alerts()}
         return names if wanted <= names else set()
 
     wait_for("Alertmanager has both", received, 20)

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from examples.alertmanager import Alertmanager
 from examples.children import DidNotHappen, wait_for
 from examples.demo.report import Report
 from examples.demo.stage import SERVICE, TIME_SCALE, Stage
@@ -38,6 +39,7 @@ DURATION: Final = "genai_meter_request_duration_seconds_bucket"
 SINCE: Final = ("--since", "1h")
 
 SPIKE, NO_PRICE = "GenAIMeterHourlySpendSpike", "GenAIMeterUnpricedModel"
+OVER, BURN = "GenAIMeterBudgetExceeded", "GenAIMeterBudgetBurnRate"
 
 
 def main() -> int:
@@ -94,12 +96,13 @@ def _run(report: Report, directory: Path, keep: bool, real: bool) -> None:
         calls = _calls(stage)
         _spend(report, stage, calls)
         _explained(report, stage, calls)
+        _exemplar(report, stage, calls)
         if real:
             report.title("Alerts")
             report.line("Not with real money: the runaway agent and the unknown model run without DEMO_REAL only.")
         else:
             _alerts(report, stage, started)
-        _exemplar(report, stage, calls)
+            _told(report, stage, started)
         _where_to_look(report, stage, keep)
         if keep:
             _keep(report, stage)
@@ -189,9 +192,38 @@ def _alerts(report: Report, stage: Stage, started: float) -> None:
     alerts = wait_for(f"{SPIKE} and {NO_PRICE} fire", firing, timeout=60)
     for alert in sorted(alerts, key=lambda a: str(a["labels"]["severity"])):
         report.alert(alert, time.monotonic() - started)
-    sent = wait_for("Alertmanager has the alert", prometheus.sent_to_alertmanager, timeout=20)
-    report.line(f"Alertmanager holds {', '.join(sorted({a['labels']['alertname'] for a in sent}))}.")
     report.line("An alert reads increase(), which extrapolates; a bill reads the ledger, which is exact.")
+
+
+def _told(report: Report, stage: Stage, started: float) -> None:
+    """What Alertmanager delivered of the budget, and what it held back."""
+    if stage.prometheus is None or stage.inbox is None:
+        return
+    inbox, alertmanager = stage.inbox, stage.prometheus.alertmanager
+    report.title("A budget is spent: what the person on call reads")
+    arguments = ("budgets", "--config", str(stage.config), "--data-dir", str(stage.directory))
+    report.command(("budgets",), stage.command(*arguments))
+
+    def about_budget(body: Any) -> bool:
+        return OVER in json.dumps(body)
+
+    message = wait_for(f"{OVER} is delivered to Slack", lambda: inbox.first("/slack", about_budget), 40)
+    page = wait_for(f"{OVER} is delivered to PagerDuty", lambda: inbox.first("/pagerduty", about_budget), 20)
+    wait_for(f"{OVER} is delivered as a ticket", lambda: inbox.first("/ticket", about_budget), 20)
+    delivered = max(message.at, page.at) - time.time() + time.monotonic() - started
+    report.chat(message.body)
+    report.line(
+        f"Delivered {delivered:.0f} s after the traffic, by the shipped routes, templates and inhibitions. A webhook on"
+    )
+    report.line(
+        "loopback stands for Slack, for PagerDuty, which was paged, and for the ticket system, which has a ticket."
+    )
+    wait_for(f"{BURN} fires and is held back", lambda: BURN in _held_back(alertmanager) or None, 20)
+    report.line(f"Held back meanwhile: {BURN}. What is over needs no second page that it burns.")
+
+
+def _held_back(alertmanager: Alertmanager) -> set[str]:
+    return {alert["labels"]["alertname"] for alert in alertmanager.alerts("suppressed")}
 
 
 def _exemplar(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) -> None:
@@ -216,7 +248,7 @@ def _exemplar(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) 
 def _where_to_look(report: Report, stage: Stage, keep: bool) -> None:
     report.title("Where to look next")
     facts = {
-        "Rules": "alert_rules/, loaded as docs/alerts.md says; runbooks in alert_rules/runbooks/",
+        "Alerts": "alert_rules/: rules, Alertmanager example, runbooks; docs/alerts.md, docs/budgets.md",
         "Dashboard": "dashboards/llm-spend-overview.json, to import into Grafana; docs/dashboards.md",
         "Exporter": "docs/exporter.md",
         "Application": "docs/configuration.md",
@@ -226,7 +258,7 @@ def _where_to_look(report: Report, stage: Stage, keep: bool) -> None:
         return
     facts |= {"Metrics": stage.metrics_url, "OTLP": stage.otlp_url, "Ledger": str(stage.ledger)}
     if stage.prometheus:
-        facts |= {"Prometheus": f"{stage.prometheus.url}/alerts", "Alertmanager": stage.prometheus.alertmanager_url}
+        facts |= {"Prometheus": f"{stage.prometheus.url}/alerts", "Alertmanager": stage.prometheus.alertmanager.url}
     report.facts(facts)
 
 

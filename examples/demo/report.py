@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+from rich import box
 from rich.console import Console
 from rich.padding import Padding
+from rich.panel import Panel
 from rich.text import Text
 
 WIDTH: Final = 118
@@ -72,3 +75,33 @@ class Report:
         for name in ("summary", "description", "action"):
             self._console.print(Padding(Text(annotations[name]), (0, 0, 0, 4), expand=False))
         self._console.print()
+
+    def chat(self, message: Mapping[str, Any]) -> None:
+        """A message to Slack, as the channel shows it."""
+        (attachment,) = message["attachments"]
+        style = {"danger": "red", "warning": "yellow"}.get(attachment["color"], "green")
+        told = Text.assemble((attachment["title"], f"bold {style}"), "\n\n", _marked(attachment["text"]))
+        panel = Panel(
+            told, title=f"Slack  {message['channel']}", title_align="left", box=box.ROUNDED, border_style=style
+        )
+        self._console.print(Padding(panel, (0, 2, 0, 2)))
+
+
+_MARKS: Final = re.compile(
+    r"\*(?P<bold>[^*\n]+)\*|<(?P<url>[^|>\n]+)\|(?P<words>[^>\n]+)>|^_(?P<aside>.+)_$", re.MULTILINE
+)
+
+
+def _marked(text: str) -> Text:
+    """Slack's marks as styles: bold, links, asides."""
+    shown, end = Text(), 0
+    for mark in _MARKS.finditer(text):
+        shown.append(text[end : mark.start()])
+        if mark["bold"]:
+            shown.append(mark["bold"], "bold")
+        elif mark["url"]:
+            shown.append(mark["words"], f"underline link {mark['url']}")
+        else:
+            shown.append(mark["aside"], "dim")
+        end = mark.end()
+    return shown.append(text[end:])

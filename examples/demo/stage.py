@@ -10,14 +10,18 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 import yaml
 
+from examples.alertmanager import shipped
 from examples.children import Child, free_port, wait_for
-from examples.prometheus import Prometheus, gauge, get, serves
+from examples.inbox import Inbox
+from examples.net import get, serves
+from examples.prometheus import Prometheus, gauge
 from examples.provider import Provider
 from examples.tools import ROOT, ToolMissing, need
 
@@ -26,6 +30,16 @@ TIME_SCALE: Final = 60
 READY_S: Final = 60
 
 TEAM, ENVIRONMENT, SERVICE = "support", "demo", "assistant"
+
+BUDGET: Final = {
+    "name": "support-day",
+    "scope": {"team": TEAM},
+    "amount": {"usd": 15},
+    "period": "day",
+    "team": TEAM,
+    "owner": "ada@example.com",
+    "next_step": "switch the agent off (feature flag support-agent); budgets are raised by finance only.",
+}
 
 _TELEMETRY: Final = {
     "OTEL_SERVICE_NAME": SERVICE,
@@ -59,6 +73,8 @@ class Stage:
         """`/metrics` of the exporter."""
         self.provider: Provider | None = None
         self.prometheus: Prometheus | None = None
+        self.inbox: Inbox | None = None
+        """Where Slack, PagerDuty and the ticket system would be."""
         self.without_prometheus = ""
         """Why there is no Prometheus, when there is none."""
 
@@ -70,6 +86,11 @@ class Stage:
     def rules(self) -> Path:
         """The rules at the demo's time scale."""
         return self.directory / "genai-meter.rules.yaml"
+
+    @property
+    def config(self) -> Path:
+        """The exporter's configuration."""
+        return self.directory / "genai-meter.yaml"
 
     @property
     def ledger(self) -> Path:
@@ -96,14 +117,14 @@ class Stage:
 
     # --- parts --------------------------------------------------------------------------------------
     def _start_exporter(self) -> None:
-        config = self.directory / "genai-meter.yaml"
         ports = {"grpc_port": 4327, "http_port": 4328, "metrics_port": 4329}
         settings = {
             "listen": {name: self._usual(port) for name, port in ports.items()},
             "metrics": {"scrape_interval_seconds": 1.0},
+            "budgets": {"timezone": far_from_midnight(), "entries": [BUDGET]},
         }
-        config.write_text(yaml.safe_dump(settings), encoding="utf-8")
-        command = [BIN / "genai-meter", "serve", "--config", config, "--data-dir", self.directory]
+        self.config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+        command = [BIN / "genai-meter", "serve", "--config", self.config, "--data-dir", self.directory]
         child = self._stack.enter_context(Child("exporter", command, self.directory / "exporter.log"))
         self.otlp_url = child.printed(r"^OTLP/HTTP\s+(http\S+)$", READY_S)
         self.metrics_url = child.printed(r"^metrics\s+(http\S+)$", READY_S)
@@ -115,10 +136,18 @@ class Stage:
         target = self.metrics_url.removeprefix("http://").removesuffix("/metrics")
         try:
             need("prometheus")
+            need("prometheus-alertmanager")
+            inbox = self._stack.enter_context(Inbox())
             prometheus = Prometheus(
-                self.directory, {"genai-meter": target}, self.rules, history(), preferred_port=self._usual(9090)
+                self.directory,
+                {"genai-meter": target},
+                self.rules,
+                history(),
+                preferred_port=self._usual(9090),
+                alertmanager=shipped(inbox, TIME_SCALE),
             )
             self.prometheus = self._stack.enter_context(prometheus)
+            self.inbox = inbox
         except ToolMissing as error:
             self.without_prometheus = str(error)
 
@@ -175,6 +204,11 @@ class Stage:
             if line.startswith(f"{name} "):
                 return float(line.split()[1])
         return 0.0
+
+
+def far_from_midnight() -> str:
+    """A time zone in which the budget's day does not end during the demo."""
+    return "UTC" if datetime.now(UTC).hour < 23 else "Asia/Tokyo"
 
 
 def history() -> str:
