@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from genai_meter.call import Call, Status
     from genai_meter.settle import Outcome
+    from genai_meter.spool import Spool
 
 Active: TypeAlias = tuple[Context, Token[Context]]
 """What `activate` gives and `deactivate` takes."""
@@ -54,6 +55,14 @@ class _Pipeline:
     tracer: Tracer
     logger: Logger
     instruments: Instruments
+    spool: Spool | None
+    """The logger, when events go through a spool."""
+
+    def retire(self) -> None:
+        """Another one takes its place."""
+        self.instruments.retire()
+        if self.spool is not None:
+            guarded(self.spool.close)
 
 
 _providers = _Providers()
@@ -71,7 +80,7 @@ def bind(
     global _providers, _pipeline
     with _pipeline_lock:
         if _pipeline is not None:
-            _pipeline.instruments.retire()
+            _pipeline.retire()
         _providers = _Providers(tracer_provider, meter_provider, logger_provider)
         _pipeline = None
         attribution.use_provider(tracer_provider)
@@ -88,12 +97,20 @@ def _build() -> _Pipeline:
             # A scope of its own for a forked child: its totals begin at zero, and a delta exporter must
             # not compare them with what the parent had exported.
             scope: dict[str, Any] | None = {"process.pid": os.getpid()} if _forked else None
+            spool = guarded(_spool, scope) if environment.settings().spool_dir is not None else None
             _pipeline = _Pipeline(
                 trace.get_tracer(semconv.SCOPE, __version__, _providers.tracer),
-                _logs.get_logger(semconv.SCOPE, __version__, _providers.logger),
+                spool or _logs.get_logger(semconv.SCOPE, __version__, _providers.logger),
                 Instruments(_providers.meter, environment.settings().semconv, __version__, scope),
+                spool,
             )
         return _pipeline
+
+
+def _spool(scope: dict[str, Any] | None) -> Spool | None:
+    from genai_meter import spool  # only for those who ask for one
+
+    return spool.make(_providers.logger, _providers.meter, scope)
 
 
 def instruments() -> Instruments:
@@ -395,6 +412,8 @@ def _at_exit() -> None:
     global _exiting
     flush()
     _exiting = True
+    if _pipeline is not None and _pipeline.spool is not None:
+        guarded(_pipeline.spool.close)
 
 
 def _after_fork() -> None:
@@ -405,6 +424,8 @@ def _after_fork() -> None:
     _forked = True
     if _pipeline is not None:
         _pipeline.instruments.retire()
+        if _pipeline.spool is not None:
+            _pipeline.spool.after_fork()
         _pipeline = None
     internal_errors.clear()
 

@@ -120,6 +120,33 @@ def _hash_keys(text: str) -> tuple[HashKey, ...]:
     return tuple(keys)
 
 
+_UNITS: Final = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+
+
+def _bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+)\s*(|KiB|MiB|GiB)", text, re.IGNORECASE)
+    if found is None or not int(found[1]):
+        raise ValueError("a number of bytes: 500000, 64MiB, 2GiB")
+    return int(found[1]) * _UNITS[found[2].lower()]
+
+
+class Headers(dict[str, str]):
+    """HTTP headers; what prints them shows no values."""
+
+    def __repr__(self) -> str:
+        return f"Headers({', '.join(self)})"
+
+
+def header_pairs(text: str) -> Headers:
+    """Headers as OpenTelemetry's variables have them: `<name>=<value>,…`, percent-encoded."""
+    found = Headers((unquote(name).lower(), unquote(value)) for name, value in _pairs(text))
+    if not all(
+        re.fullmatch(r"[!#$%&'*+.^_`|~0-9a-z-]+", name) and value.isprintable() for name, value in found.items()
+    ):
+        raise ValueError("<name>=<value>, separated by commas")
+    return found
+
+
 class Variable(NamedTuple):
     """One `GENAI_METER_*` variable."""
 
@@ -217,6 +244,34 @@ SWITCHES: Final = (
     ),
     Variable("price_book", "", _path, "Price book to use instead of the one in the package: JSON, plain or gzipped."),
     Variable("price_overlay", "", _path, "Price overlay, as compiled by `genai-meter prices compile`."),
+    Variable(
+        "spool_dir",
+        "",
+        _path,
+        "Directory on a local disk where every event is written before the caller has the answer, and from which it is "
+        "shipped in the background ([spool.md](spool.md)).",
+    ),
+    Variable(
+        "spool_max_bytes",
+        "1GiB",
+        _bytes,
+        "Bound of that directory, of all processes together. When it is reached, the newest events are given up and "
+        "counted.",
+    ),
+    Variable(
+        "spool_endpoint",
+        "",
+        _path,
+        "OTLP/HTTP address that the spool is shipped to: our exporter, or a collector with a persistent queue. Unset: "
+        "OpenTelemetry's own, when its protocol is `http/…`; without any `http://localhost:4328`.",
+    ),
+    Variable(
+        "spool_headers",
+        "",
+        header_pairs,
+        "Headers for it, `authorization=Bearer%20<token>`. `OTEL_EXPORTER_OTLP_HEADERS` go only to OpenTelemetry's "
+        "address.",
+    ),
 )
 
 VARIABLES: Final = SWITCHES + tuple(
@@ -247,6 +302,10 @@ class Settings(NamedTuple):
     """Deployment, alone or behind its host → model."""
     price_book: str | None = None
     price_overlay: str | None = None
+    spool_dir: str | None = None
+    spool_max_bytes: int = 1 << 30
+    spool_endpoint: str | None = None
+    spool_headers: Mapping[str, str] = _NOTHING
     attribution: Mapping[str, str] = _NOTHING
     """Defaults of attribution: from the variables, then from `OTEL_RESOURCE_ATTRIBUTES`."""
 

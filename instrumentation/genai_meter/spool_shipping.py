@@ -1,0 +1,347 @@
+"""From a spool directory to an OTLP/HTTP receiver, in JSON; a file goes when all of it was acknowledged."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from genai_meter import __version__, environment, spool_files
+from genai_meter.safety import logger
+from genai_meter.spool_files import Head, SpoolError
+
+if TYPE_CHECKING:
+    import urllib.error
+    import urllib.request
+    from http.client import HTTPResponse
+
+DEFAULT_ENDPOINT: Final = "http://localhost:4328"
+"""Where our exporter listens unless told otherwise."""
+_PATH: Final = "/v1/logs"
+_BATCH: Final = 512
+"""Events in one request."""
+_SECONDS: Final = 10.0
+"""OpenTelemetry's default timeout."""
+_MAX_ANSWER: Final = 64 * 1024
+
+SPOOLED: Final = "spooled"
+"""On disk before the call returned."""
+HELD: Final = "held"
+"""The disk did not take it: it waited in memory."""
+ACKNOWLEDGED: Final = "acknowledged"
+REJECTED: Final = "rejected"
+"""Acknowledged, but kept apart by the receiver (partial success)."""
+REFUSED: Final = "refused"
+"""The receiver calls it unreadable: set aside in a file."""
+DAMAGED: Final = "damaged"
+"""Read back with a wrong checksum."""
+GIVEN_UP: Final = "given_up"
+"""Lost: neither disk nor memory had room."""
+
+
+class Later(Exception):
+    """The receiver did not acknowledge; the text says why."""
+
+    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
+        """It asked to be left alone for so long."""
+
+
+class _Unreadable(Exception):
+    """The receiver will never take this request as it is."""
+
+
+# --- where to ---------------------------------------------------------------------------------------
+class Destination(NamedTuple):
+    """An OTLP/HTTP receiver of logs."""
+
+    url: str
+    headers: Mapping[str, str]
+    timeout: float = _SECONDS
+    compression: str = ""
+    certificate: str | None = None
+    client_certificate: str | None = None
+    client_key: str | None = None
+
+
+def destination(environ: Mapping[str, str], endpoint: str | None = None) -> Destination:
+    """What the variables say, ours before OpenTelemetry's; raises `SpoolError`."""
+
+    def told(name: str) -> str:
+        return (
+            environ.get(f"OTEL_EXPORTER_OTLP_LOGS_{name}") or environ.get(f"OTEL_EXPORTER_OTLP_{name}") or ""
+        ).strip()
+
+    settings = environment.settings()
+    endpoint = endpoint or settings.spool_endpoint
+    if endpoint is not None or not told("ENDPOINT"):
+        # The headers of OpenTelemetry may hold a secret of another receiver.
+        url, headers = _with_path(endpoint or DEFAULT_ENDPOINT), dict(settings.spool_headers)
+    else:
+        protocol = told("PROTOCOL") or "grpc"
+        if not protocol.startswith("http/"):
+            raise SpoolError(
+                f"the spool ships by OTLP/HTTP, and OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}: set "
+                "GENAI_METER_SPOOL_ENDPOINT to the HTTP address of the exporter (http://<host>:4328)"
+            )
+        whole = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "").strip()
+        url = whole or _with_path(told("ENDPOINT"))
+        headers = {**environment.header_pairs(told("HEADERS")), **settings.spool_headers}
+    if not url.startswith(("http://", "https://")):
+        raise SpoolError(f"the address that the spool ships to must begin with http:// or https://: {url}")
+    compression = told("COMPRESSION").lower()
+    return Destination(
+        url,
+        headers,
+        _seconds(told("TIMEOUT")),
+        compression if compression in ("gzip", "deflate") else "",
+        told("CERTIFICATE") or None,
+        told("CLIENT_CERTIFICATE") or None,
+        told("CLIENT_KEY") or None,
+    )
+
+
+def _with_path(base: str) -> str:
+    base = base.rstrip("/")
+    return base if base.endswith(_PATH) else base + _PATH
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text) if float(text) > 0 else _SECONDS
+    except ValueError:
+        return _SECONDS
+
+
+# --- OTLP -------------------------------------------------------------------------------------------
+def _value(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"stringValue": value}
+    if isinstance(value, bool):
+        return {"boolValue": value}
+    if isinstance(value, int):
+        return {"intValue": str(value)}
+    if isinstance(value, float):
+        return {"doubleValue": value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")}
+    if type(value) is list:
+        return {"arrayValue": {"values": [_value(item) for item in value]}}
+    if type(value) is dict:
+        return {"kvlistValue": {"values": _pairs(value)}}
+    return {}
+
+
+_NOT_FINITE: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}
+
+
+def _pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [{"key": key, "value": _value(value)} for key, value in attributes.items() if value is not None]
+
+
+def _log_record(event: Sequence[Any]) -> dict[str, Any]:
+    name, time_ns, observed_ns, trace_id, span_id, flags, attributes = event
+    return {
+        "timeUnixNano": str(time_ns),
+        "observedTimeUnixNano": str(observed_ns),
+        "severityNumber": 9,
+        "severityText": "INFO",
+        "eventName": name,
+        "traceId": trace_id,
+        "spanId": span_id,
+        "flags": flags,
+        "attributes": _pairs(attributes),
+    }
+
+
+def request(head: Head | None, events: Sequence[Any]) -> bytes:
+    """An export request of logs, as OTLP in JSON."""
+    head = head or Head({}, "", "")
+    scope = {"name": head.scope, "version": head.scope_version}
+    scoped = {"scope": scope, "logRecords": [_log_record(event) for event in events]}
+    resource = {"attributes": _pairs(head.resource)}
+    # ASCII but for nothing: half a surrogate pair, which JSON can escape and UTF-8 cannot hold, becomes "?".
+    text = _encode({"resourceLogs": [{"resource": resource, "scopeLogs": [scoped]}]})
+    return text.encode("utf-8", "replace")
+
+
+def _encode(value: Any) -> str:
+    import json
+
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+
+# --- on the way -------------------------------------------------------------------------------------
+class Sender:
+    """Posts requests, one after the other."""
+
+    def __init__(self, to: Destination, counts: Counter[str]) -> None:
+        self._to = to
+        self._counts = counts
+        self._opener = _opener(to)
+        self._rejection_told = False
+
+    def send(self, head: Head | None, events: Sequence[Any]) -> list[Any]:
+        """Have events acknowledged; gives those that the receiver cannot read. Raises `Later`."""
+        refused: list[Any] = []
+        for start in range(0, len(events), _BATCH):
+            refused += self._send(head, events[start : start + _BATCH])
+        return refused
+
+    def _send(self, head: Head | None, events: Sequence[Any]) -> list[Any]:
+        try:
+            self._post(request(head, events))
+        except _Unreadable as error:
+            if len(events) == 1:
+                logger.warning("genai_meter: the receiver cannot read an event of the spool: %s", error)
+                return list(events)
+            # One of them is to blame, or all of them are too many.
+            half = len(events) // 2
+            return [*self._send(head, events[:half]), *self._send(head, events[half:])]
+        self._counts[ACKNOWLEDGED] += len(events)
+        return []
+
+    def _post(self, body: bytes) -> None:
+        import http.client
+        import urllib.error
+
+        request = self._request(body)
+        try:
+            with self._opener.open(request, timeout=self._to.timeout) as answer:
+                self._acknowledged(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refusal(error) from None
+        except (OSError, http.client.HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise Later(f"{self._to.url} cannot be reached: {reason}") from None
+
+    def _request(self, body: bytes) -> urllib.request.Request:
+        import urllib.request
+        import zlib
+
+        headers = {
+            "content-type": "application/json",
+            "user-agent": f"genai-meter-spool/{__version__}",
+            **self._to.headers,
+        }
+        if self._to.compression:
+            headers["content-encoding"] = self._to.compression
+            packer = zlib.compressobj(1, wbits=31 if self._to.compression == "gzip" else 15)
+            body = packer.compress(body) + packer.flush()
+        return urllib.request.Request(self._to.url, body, headers)
+
+    def _acknowledged(self, answer: HTTPResponse) -> None:
+        """Nothing but the answer of an OTLP receiver counts: a log-in page has status 200 as well."""
+        import json
+
+        told = answer.read(_MAX_ANSWER)
+        kind = answer.headers.get_content_type()
+        if answer.status != 200 or (told and kind not in ("application/json", "application/x-protobuf")):
+            raise Later(f"{self._to.url} is no OTLP receiver: it answers {answer.status} with {kind}")
+        if not told or kind != "application/json":
+            return
+        try:
+            partial: dict[str, Any] = json.loads(told).get("partialSuccess") or {}
+            rejected = int(partial.get("rejectedLogRecords") or 0)
+        except (ValueError, AttributeError, TypeError):
+            raise Later(f"{self._to.url} is no OTLP receiver: its answer cannot be read") from None
+        self._counts[REJECTED] += rejected
+        if rejected and not self._rejection_told:
+            self._rejection_told = True
+            logger.warning(
+                "genai_meter: the receiver keeps %d events of the spool apart: %s (logged once)",
+                rejected,
+                str(partial.get("errorMessage"))[:200],
+            )
+
+    def _refusal(self, error: urllib.error.HTTPError) -> Exception:
+        if error.code in (400, 413, 422):
+            return _Unreadable(f"HTTP {error.code}")
+        return Later(f"{self._to.url} answers HTTP {error.code}", _retry_after(error.headers.get("retry-after")))
+
+
+def _opener(to: Destination) -> urllib.request.OpenerDirector:
+    import ssl
+    import urllib.request
+
+    class NoRedirect(urllib.request.HTTPRedirectHandler):
+        """A redirected POST becomes a GET, whose 200 would be no acknowledgement."""
+
+        def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
+            return None
+
+    handlers: list[urllib.request.BaseHandler] = [NoRedirect()]
+    if to.url.startswith("https://"):
+        try:
+            context = ssl.create_default_context(cafile=to.certificate)
+            if to.client_certificate:
+                context.load_cert_chain(to.client_certificate, to.client_key)
+        except OSError as error:
+            raise SpoolError(f"the certificates for {to.url} cannot be read: {error}") from None
+        handlers.append(urllib.request.HTTPSHandler(context=context))
+    return urllib.request.build_opener(*handlers)
+
+
+def _retry_after(text: str | None) -> float:
+    if not text:
+        return 0.0
+    if text.isdigit():
+        return float(text)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except ValueError:
+        return 0.0
+
+
+# --- a directory ------------------------------------------------------------------------------------
+class Shipped(NamedTuple):
+    """What one look at a directory came to."""
+
+    files: int = 0
+    """Acknowledged and removed."""
+    living: int = 0
+    """In the hands of another process."""
+
+
+@dataclass
+class Job:
+    """A directory, and whom to send it to."""
+
+    directory: str
+    sender: Sender
+    counts: Counter[str]
+    go_on: Callable[[], bool] = lambda: True
+    """Asked before each file."""
+
+    def run(self, *, suffix: str = spool_files.EVENTS, writer: str = "") -> Shipped:
+        """Send every file whose writer is through, and remove what was acknowledged. Raises `Later`, OSError."""
+        files = living = 0
+        for name in spool_files.names(self.directory, suffix, writer):
+            if not self.go_on():
+                break
+            path = os.path.join(self.directory, name)
+            with spool_files.adopted(path) as data:
+                if data is not None:
+                    self._ship(path, data, suffix)
+                    files += 1
+                else:
+                    living += os.path.exists(path)
+        return Shipped(files, living)
+
+    def _ship(self, path: str, data: bytes, suffix: str) -> None:
+        contents = spool_files.parse(data)
+        if contents.damaged:
+            self.counts[DAMAGED] += contents.damaged
+            logger.warning("genai_meter: %d lines of %s are damaged and skipped", contents.damaged, path)
+        refused = self.sender.send(contents.head, contents.events)
+        if refused:
+            self.counts[REFUSED] += len(refused)
+            spool_files.set_aside(path, contents.head, refused)
+        if not refused or suffix != spool_files.REFUSED:
+            os.unlink(path)
