@@ -108,7 +108,14 @@ REQUEST_TOKENS: Final = Histogram(
     TOKEN_BOUNDARIES,
     1,
 )
-HISTOGRAMS: Final = (DURATION, REQUEST_TOKENS)
+FIRST_CHUNK: Final = Histogram(
+    "time_to_first_chunk_seconds",
+    ("provider", "model"),
+    "Time from the request to the first chunk of a streamed answer.",
+    DURATION_BOUNDARIES,
+    1_000_000_000,
+)
+HISTOGRAMS: Final = (DURATION, REQUEST_TOKENS, FIRST_CHUNK)
 
 LAST_EVENT: Final = "last_event_timestamp_seconds"
 LAST_EVENT_LABELS: Final = ("team", "environment", "service")
@@ -305,15 +312,15 @@ class Observations:
         self._deltas = deltas
         self._bounds = bounds
         self._shapes: dict[tuple[Histogram, tuple[str, ...]], _Shape] = {}
-        self._targets: dict[tuple[str, ...], tuple[_Shape, _Shape, _Shape, tuple[str, str, str]]] = {}
-        """Dimensions → where a call's duration, input, output and end go."""
+        self._targets: dict[tuple[str, ...], tuple[_Shape, _Shape, _Shape, _Shape, tuple[str, str, str]]] = {}
+        """Dimensions → where a call's duration, input, output, first chunk and end go."""
 
     def observe(self, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
         """One new call."""
         target = self._targets.get(dimensions)
         if target is None:
             target = self._targets[dimensions] = self._target(dimensions)
-        duration, gross_input, gross_output, where = target
+        duration, gross_input, gross_output, first_chunk, where = target
         end = values["end"]
         traced = "trace_id" in values
         took = end - values["start"]
@@ -324,6 +331,9 @@ class Observations:
         tokens = values.get("output_tokens")
         if tokens is not None:
             _fall(gross_output, TOKEN_BOUNDARIES, tokens, values, traced)
+        waited = values.get("time_to_first_chunk")
+        if waited is not None:
+            _fall(first_chunk, _DURATION_EDGES, round(waited * FIRST_CHUNK.scale), values, traced)
         # A clock that is ahead must not stop the gauge from moving.
         at = min(end, values["recorded_at"])
         last_events = self._deltas.last_events
@@ -351,7 +361,7 @@ class Observations:
                         values["end"] / 1_000_000_000,
                     )
 
-    def _target(self, dimensions: tuple[str, ...]) -> tuple[_Shape, _Shape, _Shape, tuple[str, str, str]]:
+    def _target(self, dimensions: tuple[str, ...]) -> tuple[_Shape, _Shape, _Shape, _Shape, tuple[str, str, str]]:
         service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
         team, environment, shown = self._bounds.fold(
             LAST_EVENT, LAST_EVENT_LABELS, (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
@@ -360,6 +370,7 @@ class Observations:
             self._shape(DURATION, (service, provider, model)),
             self._shape(REQUEST_TOKENS, (service, provider, model, "input")),
             self._shape(REQUEST_TOKENS, (service, provider, model, "output")),
+            self._shape(FIRST_CHUNK, (provider, model)),
             (team, environment, shown),
         )
 
