@@ -29,6 +29,31 @@ def left_running(directory: str) -> list[str]:
     return found
 
 
+MESSAGE = r"""Slack  #support-llm-alerts
+[CRITICAL] An LLM budget is exceeded\.
+
+Budget support-day stands at 113\.5% of its amount in its day: \$17\.02 of \$15\.00\.
+Primarily due to: feature agent on claude-opus-4-1: \$(\d+\.\d\d) in the last hour
+Owner: ada@example\.com \(team support\)
+Next step: switch the agent off \(feature flag support-agent\); budgets are raised by finance only\.
+Since: \d{4}-\d\d-\d\d \d\d:\d\d UTC
+Runbook · Dashboard · Query
+time scale 60: where a name or a text says one hour, the rule looks at 1m""".replace("[CRITICAL]", r"\[CRITICAL\]")
+
+
+def assert_message_of_the_budget(text: str) -> None:
+    """What the person on call reads, whole, and what was held back."""
+    start = text.index("╭─ Slack")
+    shown = text[start : text.index("╰", start)].splitlines()
+    told = "\n".join(line.strip(" ╭─╮│") for line in shown).strip()
+    found = re.fullmatch(MESSAGE, told)
+    assert found, told
+    # `increase()` extrapolates; by the time of the message it is near the ledger's 17.01.
+    assert 15 < float(found[1]) < 20
+    assert re.search(r"Delivered \d+ s after the traffic, by the shipped routes, templates and inhibitions\.", text)
+    assert "Held back meanwhile: GenAIMeterBudgetBurnRate." in text
+
+
 @pytest.mark.timeout(150)
 def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path: Path) -> None:
     try:
@@ -60,6 +85,12 @@ def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path:
     assert re.search(r"FIRING GenAIMeterHourlySpendSpike \(critical\)", text)
     assert re.search(r"FIRING GenAIMeterUnpricedModel \(warning\)", text)
     assert "Time scale 60" in text
+    assert re.search(
+        r"^  support-day +over_budget +113% +█{16} +\$17\.02 +\$15\.00 +[\d.]+× +\$[\d.]+ .+ ada@example\.com$",
+        text,
+        re.M,
+    )
+    assert_message_of_the_budget(text)
     assert re.search(r"Exemplar +[\d.]+ s, trace [0-9a-f]{32}", text)
     assert "dashboards/llm-spend-overview.json" in text
 

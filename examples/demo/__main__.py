@@ -202,7 +202,8 @@ def _told(report: Report, stage: Stage, started: float) -> None:
     inbox, alertmanager = stage.inbox, stage.prometheus.alertmanager
     report.title("A budget is spent: what the person on call reads")
     arguments = ("budgets", "--config", str(stage.config), "--data-dir", str(stage.directory))
-    report.command(("budgets",), stage.command(*arguments))
+    report.command(("budgets", "--config", stage.config.name), stage.command(*arguments))
+    report.plain(" ")
 
     def about_budget(body: Any) -> bool:
         return OVER in json.dumps(body)

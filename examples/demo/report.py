@@ -16,6 +16,15 @@ from rich.text import Text
 
 WIDTH: Final = 118
 
+_TOLD: Final = {
+    "summary": "",
+    "description": "",
+    "primarily_due_to": "Primarily due to: ",
+    "owner": "Owner: ",
+    "action": "Next step: ",
+}
+"""Annotations of an alert, and the words before them."""
+
 
 class Report:
     """Prints steps with their time, commands with their output, and facts."""
@@ -72,8 +81,9 @@ class Report:
         self.line(
             f"[{style}]FIRING[/] [bold]{labels['alertname']}[/] ({labels['severity']}), {after:.0f} s after the traffic"
         )
-        for name in ("summary", "description", "action"):
-            self._console.print(Padding(Text(annotations[name]), (0, 0, 0, 4), expand=False))
+        for name, words in _TOLD.items():
+            if annotations.get(name):
+                self._console.print(Padding(Text(words + annotations[name]), (0, 0, 0, 4), expand=False))
         self._console.print()
 
     def chat(self, message: Mapping[str, Any]) -> None:

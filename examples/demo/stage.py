@@ -27,6 +27,9 @@ from examples.tools import ROOT, ToolMissing, need
 
 BIN: Final = Path(sys.executable).parent
 TIME_SCALE: Final = 60
+WAIT_SCALE: Final = 3
+"""Of Alertmanager's waits: ten seconds before a message, in which `increase()` finds samples enough to be near."""
+
 READY_S: Final = 60
 
 TEAM, ENVIRONMENT, SERVICE = "support", "demo", "assistant"
@@ -144,7 +147,7 @@ class Stage:
                 self.rules,
                 history(),
                 preferred_port=self._usual(9090),
-                alertmanager=shipped(inbox, TIME_SCALE),
+                alertmanager=shipped(inbox, WAIT_SCALE),
             )
             self.prometheus = self._stack.enter_context(prometheus)
             self.inbox = inbox
@@ -192,7 +195,7 @@ class Stage:
             text=True,
             timeout=60,
             check=False,
-            env={**os.environ, "COLUMNS": "110"},
+            env={**os.environ, "COLUMNS": "118"},
         )
         if done.returncode:
             raise RuntimeError(f"genai-meter {' '.join(arguments)}: {done.stdout}{done.stderr}")

@@ -22,7 +22,7 @@ from genai_meter_exporter.budgets.model import PICO, Budget, Budgets, Unit
 from genai_meter_exporter.config import ConfigError
 from genai_meter_exporter.store import StoreError, open_readonly
 
-_BAR = 20
+_BAR = 16
 _STYLES = {"at_risk": "yellow", "soft_cap": "yellow", "over_budget": "bold red", "unknown": "dim"}
 
 
