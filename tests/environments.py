@@ -35,6 +35,8 @@ class Environment:
     """The test suite's own environment will do when it has just these versions."""
     editable: bool = False
     """This checkout is installed, with its entry points."""
+    alone: bool = False
+    """Without what the packages say that they need."""
     day: str = ""
     """When it was made; one whose packages have no versions is made anew each day."""
 
@@ -82,9 +84,10 @@ class Environment:
             raise FileNotFoundError("uv is neither in .tools/bootstrap nor on the PATH; `make env` installs it")
         variables = {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}
         python = str(place / "bin" / "python")
+        alone = ["--no-deps"] if self.alone else []
         for command in (
             [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(place)],
-            [uv, "pip", "install", "--quiet", "--python", python, *self.requirements()],
+            [uv, "pip", "install", "--quiet", "--python", python, *alone, *self.requirements()],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
 
@@ -352,6 +355,9 @@ WEB: Final = Environment(
     editable=True,
 )
 """Web frameworks and a queue, with OpenTelemetry's instrumentations of them, which want the rest in one version."""
+
+CHDB: Final = Environment("chdb", ("chdb==4.4.0", "chdb-core==26.9.0"), (), alone=True)
+"""ClickHouse in a process; without pandas and pyarrow, which only its DataFrames need."""
 
 if __name__ == "__main__":
     # python -m tests.environments: the interpreter of WEB, for `make two-services`.

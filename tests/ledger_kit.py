@@ -17,7 +17,7 @@ from genai_meter_exporter.charging import charge
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store import Query
-from genai_meter_exporter.store.base import Price, Restored, Store, Tally, Written
+from genai_meter_exporter.store.base import Price, Reader, Restored, Store, Tally, Written
 from genai_meter_exporter.store.reader import SqliteReader
 from genai_meter_exporter.store.sqlite import SqliteStore
 
@@ -52,6 +52,9 @@ class Ledger:
         self.store.close()
         self.open()
         assert self.counters == before
+
+    def settle(self) -> None:
+        """Wait for what happens after the commit."""
 
     def put(self, *batches: Batch, now: int = NOW) -> list[Tally]:
         """Write and commit in one transaction."""
@@ -138,13 +141,65 @@ class PostgresLedger(Ledger):
         return PostgresReader(self.url)
 
 
-ENGINES = ("sqlite", "postgres")
+class ClickHouseLedger(Ledger):
+    """A journal, and a database of ClickHouse that gets its rows before anybody reads them."""
+
+    def __init__(self, path: Path, url: str, *, instance: str = "one", **options: Any) -> None:
+        self.url = url
+        self.instance = instance
+        super().__init__(path, **options)
+
+    def make(self) -> Store:
+        """A store over what is there; it moves rows when it is told to."""
+        from genai_meter_exporter.store.clickhouse import ClickHouseStore
+
+        bounds = Bounds({}, 1000, 10_000)
+        options = {"move_seconds": 0.0, **self._options}
+        return ClickHouseStore(self.path, self.url, bounds, instance=self.instance, clock=lambda: NOW, **options)
+
+    def settle(self) -> None:
+        """Move rows until nothing is left."""
+        from genai_meter_exporter.store.clickhouse import ClickHouseStore
+
+        assert isinstance(self.store, ClickHouseStore)
+        while self.store.mover.move():
+            pass
+
+    def reader(self) -> Any:
+        """What is in ClickHouse; asking moves first."""
+        from genai_meter_exporter.store.clickhouse_reader import ClickHouseReader
+
+        self.settle()
+        return _Moved(self, ClickHouseReader(self.url))
+
+
+class _Moved:
+    """A reader that sees what was written before each question."""
+
+    def __init__(self, ledger: ClickHouseLedger, reader: Reader) -> None:
+        self._ledger = ledger
+        self._reader = reader
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "pending":
+            # Revisions wait in the journal.
+            return SqliteReader(self._ledger.path).pending
+        if name != "close":
+            self._ledger.settle()
+        return getattr(self._reader, name)
+
+
+ENGINES = ("sqlite", "postgres", "clickhouse")
 
 
 def ledger_of_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Ledger]:
     """An empty ledger of the engine that the fixture is parametrised with."""
     if request.param == "sqlite":
         ledger = Ledger(tmp_path / "ledger.db")
+    elif request.param == "clickhouse":
+        import clickhouse_kit
+
+        ledger = ClickHouseLedger(tmp_path / "journal.db", clickhouse_kit.new_database())
     else:
         ledger = PostgresLedger.new(request.getfixturevalue("postgres"))
     yield ledger

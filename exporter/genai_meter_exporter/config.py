@@ -45,8 +45,9 @@ class StoreSection(_Section):
     """The SQLite file; relative to the data directory."""
 
     url: str | None = None
-    """`postgresql://user@host/database`: several exporters, one ledger. Without it, the SQLite file. A password \
-belongs into `PGPASSWORD` or a password file."""
+    """`postgresql://user@host/database` or `clickhouse://user@host:8123/database` (`clickhouses://` for TLS): several \
+exporters, one ledger (docs/stores.md). Without it, the SQLite file. A password belongs into `PGPASSWORD`, a password \
+file, or `CLICKHOUSE_PASSWORD`."""
 
     instance: str | None = None
     """Name of this exporter among those that share a database: its counters are its own share. Stable across \
@@ -57,6 +58,19 @@ restarts; without it, the name of the host."""
 
     synchronous: Literal["FULL", "NORMAL"] = "FULL"
     """`FULL` syncs each commit before it is acknowledged. `NORMAL` is faster and survives a crash of the exporter, \
+    calendar: str | None = None
+    """ClickHouse: the `instance` that removes old calls for all. Without it, each exporter does; name one of several."""
+
+    journal_days: PositiveInt | None = None
+    """ClickHouse: how long an exporter keeps calls in its own journal (`path`) too. A call that comes later than that \
+goes to the quarantine. Without it, `retention_days`."""
+
+    move_seconds: PositiveFloat = 2.0
+    """ClickHouse: how often rows are moved there from the journal."""
+
+    move_rows: PositiveInt = 50_000
+    """ClickHouse: rows of one insert at most."""
+
 but a power failure or a crash of the machine may lose events that were already acknowledged."""
 
     busy_seconds: PositiveFloat = 5.0
@@ -263,7 +277,7 @@ def overlay(config: Config, file: Path | None) -> Path | None:
 
 
 def store_path(config: Config, chosen: str | None) -> str | Path:
-    """The ledger's file, or the URL of its database."""
+    """The ledger's file, or the URL of its database: where reports are read."""
     return config.store.url or data_directory(chosen) / config.store.path
 
 
@@ -281,6 +295,23 @@ def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
         known = _known(location[:-1])
         return f"{path}, line {line}: {field} is unknown; remove it or use one of: {', '.join(known)}"
     return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
+def written_path(config: Config, chosen: str | None) -> str | Path:
+    """What an exporter writes: the same, but with ClickHouse its own journal."""
+    url = config.store.url
+    return data_directory(chosen) / config.store.path if url is None or is_clickhouse(url) else url
+
+
+def kept_days(config: Config) -> int | None:
+    """How long an exporter keeps calls where it writes them."""
+    store = config.store
+    return store.journal_days or store.retention_days if is_clickhouse(store.url) else store.retention_days
+
+
+def is_clickhouse(location: str | Path | None) -> bool:
+    """The ledger is ClickHouse's; each exporter writes a journal."""
+    return isinstance(location, str) and location.startswith(("clickhouse://", "clickhouses://", "chdb:"))
+
+
 
 
 def _repeated(node: yaml.Node | None) -> tuple[int, str] | None:

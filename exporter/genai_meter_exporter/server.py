@@ -21,7 +21,7 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.charging import open_prices
-from genai_meter_exporter.config import Config, ConfigError
+from genai_meter_exporter.config import Config, ConfigError, kept_days, written_path
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
@@ -60,7 +60,7 @@ class Exporter:
         self._facts.book_id, self._facts.book_time = open_prices(overlay)
         bounds = Bounds(labels.limits, labels.limit, labels.series_per_family)
         counters = Counters(config.metrics.scrape_interval_seconds)
-        store = open_store(self.store_path, bounds, config)
+        store = open_store(written_path(config, str(data_directory)), bounds, config)
         self.budgets = Engine(config.budgets, History(data_directory))
         self.pipeline = Pipeline(
             store,
@@ -70,7 +70,7 @@ class Exporter:
             queue_requests=limits.queue_requests,
             queue_bytes=limits.queue_bytes,
             group_records=limits.group_records,
-            retention_days=config.store.retention_days,
+            retention_days=kept_days(config),
             attribution=AttributionMap(config.attribution.rules),
             budgets=self.budgets,
             read=partial(open_readonly, self.store_path),

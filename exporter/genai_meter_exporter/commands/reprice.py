@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         if options.book:
             os.environ[BOOK_VARIABLE] = str(options.book)
         book_id, _ = open_prices(options.overlay or configuration.overlay(config, options.config))
-        location = configuration.store_path(config, options.data_dir)
+        location = configuration.written_path(config, options.data_dir)
         query = query_of(options, datetime.now(UTC))
         return _run(config, location, query, options.reason or f"priced by {book_id}", write=options.yes)
     except (ConfigError, PriceError, StoreError, ValueError) as error:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genai_meter_exporter.bounds import Bounds
-from genai_meter_exporter.config import Config
+from genai_meter_exporter.config import Config, StoreSection, is_clickhouse
 from genai_meter_exporter.store.base import Query, Reader, Revision, Store, StoreError
 from genai_meter_exporter.store.rows import price_json
 
@@ -30,6 +30,10 @@ Location = str | Path
 
 def open_readonly(location: Location) -> Reader:
     """Read a store, also while an exporter writes it; raises `StoreError` when there is none."""
+    if is_clickhouse(location):
+        from genai_meter_exporter.store.clickhouse_reader import ClickHouseReader
+
+        return ClickHouseReader(str(location))
     if _is_url(location):
         from genai_meter_exporter.store.postgres_reader import PostgresReader
 
@@ -40,16 +44,33 @@ def open_readonly(location: Location) -> Reader:
 
 
 def open_store(location: Location, bounds: Bounds, config: Config) -> Store:
-    """The store that a configuration names, to be opened by the one who writes it."""
+    """The store that a configuration names, to be opened by the one who writes it: with ClickHouse, a journal."""
     window_ns = int(config.linking.window_seconds * 1_000_000_000)
     store = config.store
+    instance = store.instance or socket.gethostname()
+    if is_clickhouse(store.url):
+        from genai_meter_exporter.store.clickhouse import ClickHouseStore
+
+        return ClickHouseStore(
+            Path(location),
+            str(store.url),
+            bounds,
+            instance=instance,
+            kept_longer_ns=_kept_longer(store) if store.calendar in (None, instance) else None,
+            move_rows=store.move_rows,
+            move_seconds=store.move_seconds,
+            synchronous=store.synchronous,
+            window_ns=window_ns,
+            quarantine_rows=store.quarantine_rows,
+            busy_seconds=store.busy_seconds,
+        )
     if _is_url(location):
         from genai_meter_exporter.store.postgres import PostgresStore
 
         return PostgresStore(
             str(location),
             bounds,
-            instance=store.instance or socket.gethostname(),
+            instance=instance,
             synchronous=store.synchronous,
             window_ns=window_ns,
             quarantine_rows=store.quarantine_rows,
@@ -82,7 +103,15 @@ def ask_for_revisions(location: Location, revisions: Sequence[Revision]) -> None
 
 def shown(location: Location) -> str:
     """Where the store is, without a password."""
-    return re.sub(r"//([^:/@]*):[^@]*@", r"//\1:…@", str(location)) if _is_url(location) else str(location)
+    return re.sub(r"//([^:/@]*):[^@]*@", r"//\1:…@", str(location)) if isinstance(location, str) else str(location)
+
+
+def _kept_longer(store: StoreSection) -> int | None:
+    """What ClickHouse keeps beyond the journals; None: everything."""
+    if store.retention_days is None:
+        return None
+    days = store.retention_days - (store.journal_days or store.retention_days)
+    return max(days, 0) * 86_400_000_000_000
 
 
 def _is_url(location: Location) -> bool:

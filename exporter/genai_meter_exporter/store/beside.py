@@ -13,6 +13,7 @@ from genai_meter import schema
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cells import GRAIN_SECONDS
 from genai_meter_exporter.normalise.record import Beside, Kind
 from genai_meter_exporter.series import Deltas
 from genai_meter_exporter.store.base import Query, StoreError
@@ -42,6 +43,7 @@ AMOUNT: Final[Mapping[Kind, str]] = {"outcome": "value", "cache_hit": "cost_avoi
 _SQL_TYPE: Final = {"text": "TEXT", "bool": "INTEGER", "pico_usd": "INTEGER"}
 _CHUNK: Final = 500
 _MICRO: Final = 1_000_000
+_GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 
 
 # --- writing ------------------------------------------------------------------------------------------
@@ -131,7 +133,7 @@ def sqlite_report(db: sqlite3.Connection, kind: Kind, query: Query, periods: Map
 
     def expression(name: str) -> str:
         if name in periods:
-            return f"strftime('{periods[name]}', time_ns / 1000000000, 'unixepoch')"
+            return f"strftime('{periods[name]}', time_ns / {_GRAIN_NS} * {GRAIN_SECONDS}, 'unixepoch')"
         if name not in columns:
             raise StoreError(f"{kind} has no column {name!r}")
         return f"CAST(COALESCE({name}, '') AS TEXT)"

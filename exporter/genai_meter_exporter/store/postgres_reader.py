@@ -8,7 +8,7 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from genai_meter_exporter.cells import COUNTS, MEASURES, MONEY
+from genai_meter_exporter.cells import COUNTS, GRAIN_SECONDS, MEASURES, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
@@ -16,7 +16,13 @@ from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.layout import COLUMNS
 from genai_meter_exporter.store.reader import check_kept, net, quarters_and_days, rollup_can
 
-_PERIODS: Final = {"hour": 'YYYY-MM-DD"T"HH24":00Z"', "day": "YYYY-MM-DD", "month": "YYYY-MM"}
+_PERIODS: Final = {
+    "quarter": 'YYYY-MM-DD"T"HH24:MI"Z"',
+    "hour": 'YYYY-MM-DD"T"HH24":00Z"',
+    "day": "YYYY-MM-DD",
+    "month": "YYYY-MM",
+}
+_GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 _UNKNOWN: Final = "input_tokens IS NULL AND output_tokens IS NULL"
 _FROM_RAW: Final = {
     "calls": "COUNT(*)",
@@ -168,7 +174,7 @@ def _of_ledger(query: Query) -> tuple[list[str], list[Any], _Expression]:
 def _column(columns: frozenset[str], time: str, where: str) -> _Expression:
     def expression(name: str) -> str:
         if name in _PERIODS:
-            return _period(name, f'"{time}" / 1000000000')
+            return _period(name, f'"{time}" / {_GRAIN_NS} * {GRAIN_SECONDS}')
         if name not in columns:
             raise StoreError(f"{where} has no column {name!r}")
         if name == "model" and where == "the ledger":

@@ -39,6 +39,8 @@ _UPSERT_QUARANTINE: Final = (
 class SqliteStore:
     """The one writer of a store file. Used by one thread after `open`."""
 
+    _rows_type = SqliteRows
+
     def __init__(
         self,
         path: Path,
@@ -77,7 +79,7 @@ class SqliteStore:
             self._db.execute(f"PRAGMA synchronous = {self._synchronous}")
             self._db.execute("PRAGMA cache_size = -65536")
             migrate(self._db, str(self._path))
-            self._rows = SqliteRows(self._db)
+            self._rows = self._rows_type(self._db)
             self._raw_since = _raw_since(self._db)
             self._build_index(self._clock())
             return self._restore()
