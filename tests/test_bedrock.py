@@ -9,11 +9,12 @@ import io
 import json
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import wrapt
+from bedrock_kit import ARN, ASK, CLAUDE, HAIKU, INVOKE, TURNS, client, metered, only_event
 from emission_kit import Telemetry
 from emission_kit import telemetry as pipeline
 from genai_meter import emit, guard, safety
@@ -25,40 +26,11 @@ from opentelemetry import trace
 from examples.provider import Provider
 from tests import aws_kit
 
-HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
-ARN = "arn:aws:bedrock:us-east-1:123456789012:"
-TURNS: Any = [{"role": "user", "content": [{"text": "Where to?"}]}]
-ASK: Any = {"modelId": HAIKU, "messages": TURNS, "inferenceConfig": {"maxTokens": 9}}
-CLAUDE: Any = {
-    "anthropic_version": "bedrock-2023-05-31",
-    "max_tokens": 9,
-    "messages": [{"role": "user", "content": "Where to?"}],
-}
-INVOKE: Any = {"modelId": HAIKU, "body": json.dumps(CLAUDE)}
-
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    """botocore metered, into memory."""
-    with pipeline(HASH_KEY="k:0123456789abcdef") as kept:
-        BotocoreInstrumentor().instrument()
-        safety.internal_errors.clear()
+    with metered() as kept:
         yield kept
-        BotocoreInstrumentor().uninstrument()
-        assert dict(safety.internal_errors) == {}
-
-
-def client(provider: Provider, service: str = "bedrock-runtime", trouble: str = "", **settings: Any) -> Any:
-    made = aws_kit.client(service, provider.url, **settings)
-    if trouble:
-        aws_kit.add_header(made, "x-scenario", trouble)
-    return made
-
-
-def only_event(telemetry: Telemetry) -> Mapping[str, Any]:
-    emit.flush()
-    (event,) = telemetry.events
-    return event.attributes
 
 
 def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:

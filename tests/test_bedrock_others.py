@@ -4,55 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+from bedrock_kit import HAIKU, TURNS, client, metered, only_event
 from emission_kit import Telemetry
-from emission_kit import telemetry as pipeline
-from genai_meter import emit, guard, safety
+from genai_meter import guard
 from genai_meter.call import Prepared
 from genai_meter.clients.botocore import NOT_METERED
-from genai_meter.instrumentor import BotocoreInstrumentor
 
 from examples.provider import Provider
 from tests import aws_kit
 
-HAIKU = "us.anthropic.claude-haiku-4-5-20251001-v1:0"
-ARN = "arn:aws:bedrock:us-east-1:123456789012:"
-TURNS: Any = [{"role": "user", "content": [{"text": "Where to?"}]}]
-ASK: Any = {"modelId": HAIKU, "messages": TURNS, "inferenceConfig": {"maxTokens": 9}}
-CLAUDE: Any = {
-    "anthropic_version": "bedrock-2023-05-31",
-    "max_tokens": 9,
-    "messages": [{"role": "user", "content": "Where to?"}],
-}
-INVOKE: Any = {"modelId": HAIKU, "body": json.dumps(CLAUDE)}
-
 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
-    """botocore metered, into memory."""
-    with pipeline(HASH_KEY="k:0123456789abcdef") as kept:
-        BotocoreInstrumentor().instrument()
-        safety.internal_errors.clear()
+    with metered() as kept:
         yield kept
-        BotocoreInstrumentor().uninstrument()
-        assert dict(safety.internal_errors) == {}
-
-
-def client(provider: Provider, service: str = "bedrock-runtime", trouble: str = "", **settings: Any) -> Any:
-    made = aws_kit.client(service, provider.url, **settings)
-    if trouble:
-        aws_kit.add_header(made, "x-scenario", trouble)
-    return made
-
-
-def only_event(telemetry: Telemetry) -> Mapping[str, Any]:
-    emit.flush()
-    (event,) = telemetry.events
-    return event.attributes
 
 
 def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:

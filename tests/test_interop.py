@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,12 +10,11 @@ from typing import Any
 import pytest
 from exporter_kit import Served
 from genai_meter_exporter.store.reader import SqliteReader
+from interop_kit import OURS, run
 
 from examples.provider import Provider
 from tests.environments import OTHER_INSTRUMENTATIONS as ENVIRONMENTS
-from tests.environments import ROOT
 
-OURS = "genai_meter"
 ANTHROPIC_SDK = "com.anthropic.sdk.python"
 GENAI_OPENAI = "opentelemetry.instrumentation.genai.openai"
 OPENLLMETRY_OPENAI = "opentelemetry.instrumentation.openai.v1"
@@ -63,35 +59,10 @@ UNLINKED = {"openinference": 1}
 """Charges too many: OpenInference's span of `messages.stream` has no response id and no relative."""
 
 
-def _run(name: str, provider: Provider, served: Served, output: Path) -> dict[str, Any]:
-    python = ENVIRONMENTS[name].python()
-    environ = {
-        **{key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GENAI_METER_"))},
-        "PYTHONPATH": str(ROOT),
-        "OTEL_EXPORTER_OTLP_ENDPOINT": served.http,
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-        "OTEL_METRICS_EXPORTER": "none",
-        "OTEL_SERVICE_NAME": "interop",
-        "TRACELOOP_METRICS_ENABLED": "false",
-    }
-    child = ROOT / "tests" / "interop" / "child.py"
-    done = subprocess.run(
-        [python.parent / "opentelemetry-instrument", python, child, provider.url, output],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "genai_meter:" not in done.stderr, done.stderr
-    return json.loads(output.read_text())
-
-
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_one_span_one_event_one_charge(name: str, provider: Provider, tmp_path: Path) -> None:
     with Served(tmp_path / "exporter") as served:
-        found = _run(name, provider, served, tmp_path / "found.json")
+        found = run(ENVIRONMENTS[name], "child", provider.url, served, tmp_path / "found.json")
         events: list[dict[str, Any]] = []
         for scenario, scope in ENRICHED[name].items():
             left = found[scenario]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sqlite3
-import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from environments import ROOT, TREE
+from environments import TREE
 from exporter_kit import Served
+from interop_kit import run
 
 from examples.provider import Provider
 
@@ -23,29 +21,6 @@ SHOWN = (
     "gen_ai.workflow.name",
     "genai_meter.step",
 )
-
-
-def _spans(provider: Provider, served: Served, output: Path) -> list[dict[str, Any]]:
-    python = TREE.python()
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GENAI_METER_", "LANG"))}
-    done = subprocess.run(
-        [python.parent / "opentelemetry-instrument", python, ROOT / "tests/interop/tree.py", provider.url, output],
-        env={
-            **kept,
-            "PYTHONPATH": str(ROOT),
-            "OTEL_EXPORTER_OTLP_ENDPOINT": served.http,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_METRICS_EXPORTER": "none",
-            "OTEL_SERVICE_NAME": "shop",
-        },
-        capture_output=True,
-        text=True,
-        timeout=270,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "genai_meter:" not in done.stderr, done.stderr
-    return json.loads(output.read_text())
 
 
 def tree(spans: list[dict[str, Any]], parent: str | None = None, depth: int = 0) -> list[str]:
@@ -62,7 +37,7 @@ def test_one_charge_and_the_tree(
     provider: Provider, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     with Served(tmp_path / "exporter") as served:
-        spans = _spans(provider, served, tmp_path / "spans.json")
+        spans = run(TREE, "tree", provider.url, served, tmp_path / "spans.json")
         served.stop()
         with closing(sqlite3.connect(f"file:{served.ledger}?mode=ro", uri=True)) as ledger:
             ledger.row_factory = sqlite3.Row

@@ -6,8 +6,6 @@ opentelemetry-instrument python child.py URL OUTPUT
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,10 +14,8 @@ from typing import Any
 
 import anthropic
 import openai
-from opentelemetry import _logs, trace
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from tests.interop.recorder import record
 
 warnings.simplefilter("ignore")  # the SDKs' own, about models
 
@@ -27,7 +23,6 @@ URL, OUTPUT = sys.argv[1], Path(sys.argv[2])
 GPT, CLAUDE, EMBEDDING = "gpt-4o", "claude-sonnet-4-5", "text-embedding-3-small"
 MESSAGES: list[Any] = [{"role": "user", "content": "Hello there"}]
 
-spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
 client: Any = openai.OpenAI(base_url=f"{URL}/v1", api_key="k", max_retries=2)
 claude: Any = anthropic.Anthropic(base_url=URL, api_key="k", max_retries=2)
 
@@ -152,36 +147,5 @@ SCENARIOS = (
 )
 
 
-def _told(record: Any, span_id: int) -> dict[str, Any]:
-    attributes: dict[str, Any] = dict(record.attributes or {})
-    simple = {name: value for name, value in attributes.items() if isinstance(value, str | int | float)}
-    return {"span_id": f"{span_id:016x}", "attributes": simple}
-
-
-def main() -> None:
-    provider: Any = trace.get_tracer_provider()
-    provider.add_span_processor(SimpleSpanProcessor(spans))
-    logger_provider: Any = _logs.get_logger_provider()
-    logger_provider.add_log_record_processor(SimpleLogRecordProcessor(logs))
-    found: dict[str, Any] = {}
-    for scenario in SCENARIOS:
-        scenario()
-        gc.collect()
-        found[scenario.__name__] = {
-            "spans": [
-                {"scope": span.instrumentation_scope.name, **_told(span, span.context.span_id)}  # type: ignore[union-attr]  # pyright: ignore
-                for span in spans.get_finished_spans()
-            ],
-            "events": [
-                _told(log.log_record, log.log_record.span_id or 0)
-                for log in logs.get_finished_logs()
-                if log.log_record.event_name == "genai_meter.usage"
-            ],
-        }
-        spans.clear()
-        logs.clear()
-    OUTPUT.write_text(json.dumps(found))
-
-
 if __name__ == "__main__":
-    main()
+    record(SCENARIOS, OUTPUT)

@@ -9,18 +9,14 @@ opentelemetry-instrument python rest_child.py URL OUTPUT
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 import cohere
-from opentelemetry import _logs, trace
-from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from tests.interop.recorder import record
 
 try:
     from mistralai.client import Mistral
@@ -34,7 +30,6 @@ URL, OUTPUT = sys.argv[1], Path(sys.argv[2])
 MESSAGES: Any = [{"role": "user", "content": "Where to?"}]
 LARGE, COMMAND = "mistral-large-2512", "command-a-03-2025"
 
-spans, logs = InMemorySpanExporter(), InMemoryLogRecordExporter()
 logging.getLogger("mistralai").setLevel(logging.ERROR)
 
 
@@ -109,35 +104,5 @@ SCENARIOS = (
 )
 
 
-def _told(record: Any, span_id: int) -> dict[str, Any]:
-    return {"span_id": span_id, "attributes": json.loads(json.dumps(dict(record.attributes or {}), default=str))}
-
-
-def main() -> None:
-    tracers: Any = trace.get_tracer_provider()
-    loggers: Any = _logs.get_logger_provider()
-    tracers.add_span_processor(SimpleSpanProcessor(spans))
-    loggers.add_log_record_processor(SimpleLogRecordProcessor(logs))
-    found: dict[str, Any] = {}
-    for scenario in SCENARIOS:
-        spans.clear()
-        logs.clear()
-        with trace.get_tracer("app").start_as_current_span(scenario.__name__):
-            scenario()
-        gc.collect()
-        finished = [span for span in spans.get_finished_spans() if span.name != scenario.__name__]
-        records = [item.log_record for item in logs.get_finished_logs()]
-        found[scenario.__name__] = {
-            "spans": [
-                {**_told(span, span.context.span_id), "name": span.name, "scope": span.instrumentation_scope.name}
-                for span in finished
-                if span.context is not None and span.instrumentation_scope is not None
-            ],
-            "events": [_told(record, record.span_id) for record in records if record.event_name == "genai_meter.usage"],
-        }
-    tracers.force_flush()
-    loggers.force_flush()
-    OUTPUT.write_text(json.dumps(found))
-
-
-main()
+if __name__ == "__main__":
+    record(SCENARIOS, OUTPUT)

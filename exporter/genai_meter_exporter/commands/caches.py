@@ -3,42 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
 from genai_meter.pricing.cost import usd
 
-from genai_meter_exporter import config as configuration
-from genai_meter_exporter.commands import usage
-from genai_meter_exporter.config import ConfigError
-from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly
+from genai_meter_exporter.commands import reports
+from genai_meter_exporter.commands.reports import Row
+from genai_meter_exporter.store import Query, Reader
 
 COLUMNS: Final = ("cache_hits", "calls", "hit_rate", "cost_avoided_usd")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options: those of `usage`."""
-    usage.configure(parser)
-    parser.set_defaults(by="service,feature")
+    """Add the options."""
+    reports.configure(parser, by="service,feature")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one report."""
-    try:
-        query = usage.query_of(options, datetime.now(UTC))
-        reader = open_readonly(configuration.store_path(configuration.load(options.config), options.data_dir))
-        try:
-            rows = report(reader, query)
-        finally:
-            reader.close()
-    except (ConfigError, StoreError, ValueError) as error:
-        print(f"genai-meter caches: {error}", file=sys.stderr)
-        return 2
-    _print(options.format, query, rows)
-    return 0
+    show = {"table": _table, "json": reports.print_json, "csv": _csv}
+    return reports.run("caches", options, report, show)
 
 
 def report(reader: Reader, query: Query) -> list[dict[str, Any]]:
@@ -61,31 +46,14 @@ def report(reader: Reader, query: Query) -> list[dict[str, Any]]:
     return rows
 
 
-def _print(how: str, query: Query, rows: list[dict[str, Any]]) -> None:
-    if how == "json":
-        print(json.dumps({"by": list(query.by), "rows": rows}, indent=2))
-    elif how == "csv":
-        writer = csv.DictWriter(sys.stdout, [*query.by, *COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        _table(query, rows)
-
-
-def _table(query: Query, rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    caption = f"{usage.span_of(query)} A hit is no call; the rate is hits / (hits + calls)."
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for name in query.by:
-        table.add_column(name, overflow="fold")
-    for name in ("cache hits", "calls", "hit rate", "cost avoided USD"):
-        table.add_column(name, justify="right")
+def _table(query: Query, rows: Sequence[Row]) -> None:
+    caption = f"{reports.span_of(query)} A hit is no call; the rate is hits / (hits + calls)."
+    table = reports.new_table(query.by, caption, ("cache hits", "calls", "hit rate", "cost avoided USD"))
     for row in rows:
         figures = f"{row['cache_hits']:,}", f"{row['calls']:,}", f"{row['hit_rate']:.1%}", row["cost_avoided_usd"]
-        table.add_row(*(str(row[name]) or "-" for name in query.by), *figures)
-    # Without markup: a tenant may be called "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if rows else f"No cache hits. {usage.span_of(query)}")
+        table.add_row(*reports.dimensions_of(query.by, row), *figures)
+    reports.print_table(table, f"No cache hits. {reports.span_of(query)}")
+
+
+def _csv(query: Query, rows: Sequence[Row]) -> None:
+    reports.print_csv([*query.by, *COLUMNS], rows)

@@ -3,43 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
 import statistics
-import sys
 from collections import defaultdict
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from typing import Any, Final
 
-from genai_meter_exporter import config as configuration
-from genai_meter_exporter.commands import usage
-from genai_meter_exporter.config import ConfigError
-from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly
+from genai_meter_exporter.commands import reports
+from genai_meter_exporter.commands.reports import Row
+from genai_meter_exporter.store import Query, Reader
 
 COLUMNS: Final = ("calls", "counted", "estimated", "drift", "median_error", "p90_error")
 _DIRECTIONS: Final = ("input", "output")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options: those of `usage`."""
-    usage.configure(parser)
-    parser.set_defaults(by="provider,model")
+    """Add the options."""
+    reports.configure(parser, by="provider,model")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one report."""
-    try:
-        query = usage.query_of(options, datetime.now(UTC))
-        reader = open_readonly(configuration.store_path(configuration.load(options.config), options.data_dir))
-        try:
-            rows = report(reader, query)
-        finally:
-            reader.close()
-    except (ConfigError, StoreError, ValueError) as error:
-        print(f"genai-meter estimates: {error}", file=sys.stderr)
-        return 2
-    _print(options.format, query, rows)
-    return 0
+    show = {"table": _table, "json": reports.print_json, "csv": _csv}
+    return reports.run("estimates", options, report, show)
 
 
 def report(reader: Reader, query: Query) -> list[dict[str, Any]]:
@@ -72,32 +57,16 @@ def _figures(pairs: list[tuple[int, int]]) -> dict[str, Any]:
     }
 
 
-def _print(how: str, query: Query, rows: list[dict[str, Any]]) -> None:
-    if how == "json":
-        print(json.dumps({"by": list(query.by), "rows": rows}, indent=2))
-    elif how == "csv":
-        writer = csv.DictWriter(sys.stdout, [*query.by, "tokens", *COLUMNS], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    else:
-        _table(query, rows)
-
-
-def _table(query: Query, rows: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    caption = f"{usage.span_of(query)} Drift: (estimated - counted) / counted. Errors: of one call, whichever way."
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for name in (*query.by, "tokens"):
-        table.add_column(name, overflow="fold")
-    for name in COLUMNS:
-        table.add_column(name.replace("_", " "), justify="right")
+def _table(query: Query, rows: Sequence[Row]) -> None:
+    caption = f"{reports.span_of(query)} Drift: (estimated - counted) / counted. Errors: of one call, whichever way."
+    by = (*query.by, "tokens")
+    table = reports.new_table(by, caption, [name.replace("_", " ") for name in COLUMNS])
     for row in rows:
         counts = [f"{row[name]:,}" for name in COLUMNS[:3]]
         ratios = [f"{row[name]:+.1%}" if name == "drift" else f"{row[name]:.1%}" for name in COLUMNS[3:]]
-        table.add_row(*(str(row[name]) or "-" for name in (*query.by, "tokens")), *counts, *ratios)
-    # Without markup: a tenant may be called "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if rows else f"No calls with an estimate and a count. {usage.span_of(query)}")
+        table.add_row(*reports.dimensions_of(by, row), *counts, *ratios)
+    reports.print_table(table, f"No calls with an estimate and a count. {reports.span_of(query)}")
+
+
+def _csv(query: Query, rows: Sequence[Row]) -> None:
+    reports.print_csv([*query.by, "tokens", *COLUMNS], rows)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import json
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 from genai_meter.pricing.cost import usd
 
-from genai_meter_exporter import config as configuration
-from genai_meter_exporter.commands import usage
-from genai_meter_exporter.config import ConfigError
-from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly
+from genai_meter_exporter.commands import reports
+from genai_meter_exporter.commands.reports import Row
+from genai_meter_exporter.store import Query, Reader
 
 COLUMNS: Final = (
     "outcomes",
@@ -32,25 +27,14 @@ COLUMNS: Final = (
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    """Add the options: those of `usage`."""
-    usage.configure(parser)
-    parser.set_defaults(by="outcome,feature", since="30d")
+    """Add the options."""
+    reports.configure(parser, by="outcome,feature", since="30d")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one report."""
-    try:
-        query = usage.query_of(options, datetime.now(UTC))
-        reader = open_readonly(configuration.store_path(configuration.load(options.config), options.data_dir))
-        try:
-            rows = report(reader, query)
-        finally:
-            reader.close()
-    except (ConfigError, StoreError, ValueError) as error:
-        print(f"genai-meter outcomes: {error}", file=sys.stderr)
-        return 2
-    _PRINTERS[options.format](query, rows)
-    return 0
+    show = {"table": _table, "json": _json, "csv": _csv}
+    return reports.run("outcomes", options, report, show)
 
 
 def report(reader: Reader, query: Query) -> list[dict[str, Any]]:
@@ -91,35 +75,26 @@ def _without(query: Query, name: str) -> Query:
     )
 
 
-def _group(query: Query, row: Mapping[str, Any]) -> tuple[str, ...]:
+def _group(query: Query, row: Row) -> tuple[str, ...]:
     return tuple(str(row[name]) for name in query.by)
 
 
-def _table(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    caption = f"{usage.span_of(query)} Cost: all calls of the group, whatever their outcome."
+def _table(query: Query, rows: Sequence[Row]) -> None:
+    caption = f"{reports.span_of(query)} Cost: all calls of the group, whatever their outcome."
     if any(row["incomplete"] for row in rows):
         caption += " '+?': some calls have no price or no usage; their cost is not in it."
     shown = [name for name in COLUMNS if name in _ALWAYS or any(row[name] for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
-    for name in query.by:
-        table.add_column(name, overflow="fold")
-    for name in shown:
-        table.add_column(name.replace("_usd", " USD").replace("_", " "), justify="right")
+    figures = [name.replace("_usd", " USD").replace("_", " ") for name in shown]
+    table = reports.new_table(query.by, caption, figures)
     for row in rows:
-        table.add_row(*(str(row[name]) or "-" for name in query.by), *(_cell(row, name) for name in shown))
-    # Without markup: a tenant may be called "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if rows else f"No outcomes. {usage.span_of(query)}")
+        table.add_row(*reports.dimensions_of(query.by, row), *(_cell(row, name) for name in shown))
+    reports.print_table(table, f"No outcomes. {reports.span_of(query)}")
 
 
 _ALWAYS: Final = frozenset({"outcomes", "successes", "success_rate", "calls", "cost_usd", "cost_per_success_usd"})
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Row, name: str) -> str:
     value = row[name]
     if value is None:
         return "-"
@@ -131,7 +106,7 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     return f"{value:,}"
 
 
-def _plain(query: Query, row: Mapping[str, Any]) -> dict[str, Any]:
+def _plain(query: Query, row: Row) -> dict[str, Any]:
     """One row for programs: money as exact decimal text, null where there was no success."""
     plain: dict[str, Any] = {name: row[name] for name in query.by}
     for name in COLUMNS:
@@ -140,18 +115,9 @@ def _plain(query: Query, row: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def _json(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
-    print(json.dumps({"by": list(query.by), "rows": [_plain(query, row) for row in rows]}, indent=2))
+def _json(query: Query, rows: Sequence[Row]) -> None:
+    reports.print_json(query, [_plain(query, row) for row in rows])
 
 
-def _csv(query: Query, rows: Sequence[Mapping[str, Any]]) -> None:
-    writer = csv.DictWriter(sys.stdout, [*query.by, *COLUMNS], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(_plain(query, row) for row in rows)
-
-
-_PRINTERS: Final[Mapping[str, Callable[[Query, Sequence[Mapping[str, Any]]], None]]] = {
-    "table": _table,
-    "json": _json,
-    "csv": _csv,
-}
+def _csv(query: Query, rows: Sequence[Row]) -> None:
+    reports.print_csv([*query.by, *COLUMNS], [_plain(query, row) for row in rows])

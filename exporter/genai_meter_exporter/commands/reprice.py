@@ -17,7 +17,7 @@ from genai_meter.pricing.resolver import BOOK_VARIABLE
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import PriceError, open_prices, price_record
-from genai_meter_exporter.commands.usage import query_of, span_of
+from genai_meter_exporter.commands.reports import query_of, span_of
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.normalise.record import UsageRecord, price_context
 from genai_meter_exporter.prices.calc import usd_text
