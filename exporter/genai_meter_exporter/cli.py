@@ -19,6 +19,8 @@ COMMANDS: Final = {
     "estimates": "how far token estimates are from the providers' counts",
     "prices": "calculate, show, explain, compile, compare and update prices",
     "reprice": "price calls of the ledger by another book; differences become revisions",
+    "quarantine": "what could not be read: who sent it and why; read it again, or throw it away",
+    "spool": "ship what applications that have died left in their spool directory",
     "store": "check the ledger; bring it to this version's schema, or rehearse that",
     "rules": "write the Prometheus rules",
     "dashboards": "write the Grafana dashboards",

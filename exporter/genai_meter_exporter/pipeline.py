@@ -20,6 +20,7 @@ from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
+from genai_meter_exporter.normalise.again import read_again
 from genai_meter_exporter.receive.raw import Parsed, Signal
 from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store.base import Reader, Store, StoreError, Tally, Written
@@ -45,6 +46,9 @@ _RETIRED_AT_ONCE: Final = 2_000
 
 _REVISED_AT_ONCE: Final = 500
 """Calls priced anew in one transaction."""
+
+_READ_AGAIN_AT_ONCE: Final = 500
+"""Records of the quarantine that are read again in one transaction."""
 
 _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
@@ -235,10 +239,11 @@ class Pipeline:
         """What nobody sends: one exporter of a ledger does it, a little at a time."""
         self._next_calendar = time.monotonic() + _CALENDAR_SECONDS
         self._evaluate_budgets()
-        if not self._store.leads():
+        self._leads = self._store.leads()
+        if not self._leads:
             return
         try:
-            if self._revise() or self._retire():
+            if self._revise() or self._read_again() or self._retire():
                 self._next_calendar = 0.0
         except StoreError as error:
             self._tell(f"the calendar's work waits: {error}")
@@ -279,6 +284,14 @@ class Pipeline:
         if written is None:
             return False
         self._make_durable(written, [])
+        return True
+
+    def _read_again(self) -> bool:
+        """Records of the quarantine that `genai-meter quarantine retry` names; True: there may be more."""
+        batch = read_quarantined(self._store, self.attribution)
+        if batch is None:
+            return False
+        self._make_durable(self._store.write([batch], (), time.time_ns()), [])
         return True
 
     def _retire(self) -> bool:
@@ -353,3 +366,16 @@ class Pipeline:
         for name in {label for labels in series.LABELS.values() for label in labels}:
             if self._bounds.full(name):
                 self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
+
+
+def read_quarantined(store: Store, attribution: AttributionMap) -> Batch | None:
+    """Records of the quarantine that were asked to be read again, read and priced; None when there are none."""
+    kept = store.quarantine_pending(_READ_AGAIN_AT_ONCE)
+    if not kept:
+        return None
+
+    def finish(batch: Batch) -> None:
+        attribution.apply(batch.records)
+        charge(batch)
+
+    return read_again(kept, normalise, finish)

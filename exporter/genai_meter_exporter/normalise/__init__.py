@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from genai_meter import semconv
 from genai_meter.safety import swallow
 
 from genai_meter_exporter.normalise import openinference, otel_genai, own
+from genai_meter_exporter.normalise.again import printable
 from genai_meter_exporter.normalise.record import MAX_INT, Batch, Beside, Quarantined, Unreadable, UsageRecord
 from genai_meter_exporter.receive.raw import Parsed, Raw
 
@@ -24,12 +23,12 @@ def normalise(parsed: Parsed) -> Batch:
             if result is not None and not (0 <= raw.start_ns <= MAX_INT and 0 <= raw.end_ns <= MAX_INT):
                 raise Unreadable("the time of the record is out of range")
         except Unreadable as error:
-            batch.quarantined.append(Quarantined(raw.signal, str(error), _producer(raw), _printable(raw)))
+            batch.quarantined.append(Quarantined(raw.signal, str(error), _producer(raw), printable(raw)))
             continue
         except Exception as error:  # noqa: BLE001 - counted, logged, and the record is kept in the quarantine
             swallow("normalise", error)
             reason = f"internal error: {type(error).__name__}"
-            batch.quarantined.append(Quarantined(raw.signal, reason, _producer(raw), _printable(raw)))
+            batch.quarantined.append(Quarantined(raw.signal, reason, _producer(raw), printable(raw)))
             continue
         if result is None:
             ignored += 1
@@ -59,14 +58,3 @@ def _one(raw: Raw) -> UsageRecord | Beside | None:
 
 def _producer(raw: Raw) -> str:
     return raw.scope or raw.name
-
-
-def _printable(raw: Raw) -> dict[str, Any]:
-    """The metadata that helps to find the producer's mistake."""
-    return {
-        "name": raw.name,
-        "trace_id": raw.trace_id.hex(),
-        "span_id": raw.span_id.hex(),
-        "time_ns": raw.start_ns,
-        "attributes": raw.attributes,
-    }

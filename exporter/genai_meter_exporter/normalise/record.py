@@ -54,6 +54,8 @@ class UsageRecord:
     """Price dimensions."""
     given_cost: bool = False
     """The cost is a fact of the producer (`genai_meter.cost`), not ours to compute."""
+    tenants: frozenset[str] | None = None
+    """Sent with a token of these tenants: it touches no call of any other."""
 
     @property
     def source(self) -> str:
@@ -96,6 +98,8 @@ class Batch:
     parents: list[tuple[bytes, bytes]] = field(default_factory=list[tuple[bytes, bytes]])
     ignored: dict[str, int] = field(default_factory=dict[str, int])
     """Signal → records that are no usage."""
+    retried: dict[bytes, str | None] = field(default_factory=dict[bytes, str | None])
+    """Digest of a record in the quarantine that has been read again → why it still cannot be read; None: it can."""
 
     @property
     def size(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from genai_meter_exporter.normalise.record import Batch, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
@@ -69,6 +69,22 @@ class Revision:
     call_id: bytes
     price: Price
     reason: str
+
+
+class Kept(NamedTuple):
+    """A record that could not be read."""
+
+    digest: bytes
+    signal: str
+    reason: str
+    producer: str
+    record: str
+    """JSON: its metadata, as it came."""
+    first_seen: int
+    """Unix nanoseconds."""
+    last_seen: int
+    times: int
+    """How often it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,10 @@ class Store(Protocol):
 
         Raises `StoreError` and leaves nothing behind.
         """
+        ...
+
+    def quarantine_pending(self, limit: int) -> Sequence[Kept]:
+        """Records of the quarantine that somebody has asked to be read again; raises `StoreError`."""
         ...
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:

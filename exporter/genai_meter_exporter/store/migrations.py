@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
-from genai_meter_exporter.store import beside
+from genai_meter_exporter.store import beside, quarantine
 from genai_meter_exporter.store.base import StoreError
 from genai_meter_exporter.store.layout import COLUMNS, KINDS, MORE, OWN, SHARED, STORED, cell_id
 
@@ -118,7 +118,9 @@ _VERSION_4: Final = (
     "CREATE TABLE pending_revision (call_id BLOB PRIMARY KEY, price TEXT NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2, beside.sqlite_tables(), _VERSION_4)
+_VERSION_5: Final = (quarantine.RETRY_TABLE.format(bytes="BLOB") + " WITHOUT ROWID",)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, beside.sqlite_tables(), _VERSION_4, _VERSION_5)
 
 
 def _view() -> str:

@@ -21,8 +21,8 @@ from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch
 from genai_meter_exporter.series import SeriesKey
-from genai_meter_exporter.store import postgres_schema, rows
-from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
+from genai_meter_exporter.store import postgres_schema, quarantine, rows
+from genai_meter_exporter.store.base import Kept, Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.placing import Placing
@@ -100,6 +100,16 @@ class PostgresStore:
             deltas = gains(placing, self._bounds)
             self._rows.add_sums(placing.rollup(), deltas)
             return Written([], deltas, self._take_restored())
+
+    def quarantine_pending(self, limit: int) -> list[Kept]:
+        """Records of the quarantine that somebody has asked to be read again."""
+        try:
+            found = quarantine.pending(quarantine.postgres_execute(self._db), limit)
+            self._db.commit()
+        except psycopg.Error as error:
+            self._undo()
+            raise StoreError(f"the database cannot be read: {_told(error)}") from error
+        return found
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""
@@ -257,6 +267,9 @@ class PostgresStore:
         placing = Placing(self._rows, self._rows.index_for(batches, self._window_ns, now_ns), now_ns)
         tallies = placing.place(batches)
         deltas = gains(placing, self._bounds)
+        for batch in batches:
+            if batch.retried:
+                quarantine.settle(quarantine.postgres_execute(self._db), batch.retried)
         entries = quarantine_rows(q for batch in batches for q in batch.quarantined)
         self._rows.add_quarantine(entries, now_ns, self._quarantine_rows)
         self._rows.add_beside([e for batch in batches for e in batch.beside], deltas, self._bounds, now_ns)

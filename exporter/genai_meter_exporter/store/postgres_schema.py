@@ -10,7 +10,7 @@ from psycopg import Connection
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY
 from genai_meter_exporter.normalise.record import Kind
-from genai_meter_exporter.store import beside
+from genai_meter_exporter.store import beside, quarantine
 from genai_meter_exporter.store.base import StoreError
 from genai_meter_exporter.store.layout import COLUMNS, KINDS, MORE, OWN, SHARED
 
@@ -93,7 +93,9 @@ _VERSION_2: Final = (
     "CREATE TABLE pending_revision (call_id bytea PRIMARY KEY, price text NOT NULL, reason text NOT NULL)",
 )
 
-MIGRATIONS: Final = (_VERSION_1, _VERSION_2)
+_VERSION_3: Final = (quarantine.RETRY_TABLE.format(bytes="bytea"),)
+
+MIGRATIONS: Final = (_VERSION_1, _VERSION_2, _VERSION_3)
 
 
 def _view() -> str:

@@ -19,8 +19,8 @@ from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Quarantined
 from genai_meter_exporter.series import SeriesKey
-from genai_meter_exporter.store import beside, linking, rows
-from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
+from genai_meter_exporter.store import beside, linking, quarantine, rows
+from genai_meter_exporter.store.base import Kept, Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
@@ -118,6 +118,13 @@ class SqliteStore:
             deltas = gains(placing, self._bounds)
             self._rows.add_sums(deltas.cells, deltas)
             return Written([], deltas)
+
+    def quarantine_pending(self, limit: int) -> list[Kept]:
+        """Records of the quarantine that somebody has asked to be read again."""
+        try:
+            return quarantine.pending(quarantine.sqlite_execute(self._db), limit)
+        except sqlite3.Error as error:
+            raise StoreError(f"the store cannot be read: {error}") from error
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""
@@ -217,6 +224,9 @@ class SqliteStore:
             self.learn(batch.parents)
         tallies = placing.place(batches)
         deltas = gains(placing, self._bounds)
+        for batch in batches:
+            if batch.retried:
+                quarantine.settle(quarantine.sqlite_execute(self._db), batch.retried)
         self._quarantine([q for batch in batches for q in batch.quarantined], now_ns)
         beside.write(self._db, [event for batch in batches for event in batch.beside], deltas, self._bounds, now_ns)
         count_tallies(deltas, tallies)
