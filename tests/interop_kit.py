@@ -45,7 +45,7 @@ def run(environment: Environment, child: str, url: str, served: Served, output: 
 
 
 def check(
-    found: Mapping[str, Any], enriched: Mapping[str, str], served: Served, *, unlinked: Sequence[str] = ()
+    found: Mapping[str, Any], enriched: Mapping[Any, str], served: Served, *, unlinked: Sequence[str] = ()
 ) -> None:
     """Of each scenario one span, of the scope that `enriched` names, one event, one charge.
 

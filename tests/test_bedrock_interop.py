@@ -17,7 +17,7 @@ OPENLLMETRY: Final = "opentelemetry.instrumentation.bedrock"
 OPENINFERENCE: Final = "openinference.instrumentation.bedrock"
 
 ALL: Final = ("converse", "converse_stream", "invoke", "invoke_stream", "titan", "embeddings")
-ENRICHED: Final[dict[str, dict[str, str]]] = {
+ENRICHED: Final = {
     # The innermost has the span.
     "botocore-openinference": dict.fromkeys(ALL, BOTOCORE),
     # The span of this stream knows nothing of the model before the answer.

@@ -16,9 +16,9 @@ OTEL: Final = "opentelemetry.instrumentation.google_genai"
 OPENLLMETRY: Final = "opentelemetry.instrumentation.google_generativeai"
 OPENINFERENCE: Final = "openinference.instrumentation.google_genai"
 
-STREAMS: Final[tuple[str, ...]] = ("stream", "async_stream")
-WHOLE: Final[tuple[str, ...]] = ("generate", "chat", "async_generate")
-ENRICHED: Final[dict[str, dict[str, str]]] = {
+STREAMS: Final = ("stream", "async_stream")
+WHOLE: Final = ("generate", "chat", "async_generate")
+ENRICHED: Final = {
     # The innermost has the span. A stream is sent when it is read: OpenInference's span has ceased to be current.
     "all": dict.fromkeys((*WHOLE, *STREAMS, "embeddings"), OTEL) | {"interaction": OURS},
     "otel": dict.fromkeys((*WHOLE, *STREAMS, "embeddings"), OTEL) | {"interaction": OURS},
