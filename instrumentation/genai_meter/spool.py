@@ -130,15 +130,17 @@ class Spool(Logger):
         """Append one record, whole or not at all. The caller holds the lock."""
         if self._room < len(data):
             raise OSError(errno.EDQUOT, f"GENAI_METER_SPOOL_MAX_BYTES ({self._max_bytes}) is reached")
+        segment = self._segment
+        if segment is None:
+            segment = self._segment = self._begin()
         try:
-            segment = self._segment
-            if segment is None:
-                segment = self._segment = self._begin()
-            self._room -= segment.append(data)
+            size = segment.append(data)
         except OSError:
-            # Perhaps half a line is in it: its last one.
+            # Perhaps half a line is in it, its last one; perhaps only this file is at its limit.
             self._seal()
-            raise
+            segment = self._segment = self._begin()
+            size = segment.append(data)
+        self._room -= size
         if segment.size >= spool_files.SEGMENT_BYTES:
             self._seal()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import time
@@ -136,21 +137,26 @@ def parse(data: bytes) -> Contents:
     found = [_unframed(line) for line in lines]
     damaged = found.count(None)
     events: list[Any] = [line for line in found if type(line) is list]
-    told: Any = found[0] if found else None
-    if type(told) is not dict:
-        return Contents(None, events, damaged)
-    return Contents(
-        Head(told.get("resource") or {}, told.get("scope") or "", told.get("scope_version") or ""), events, damaged
-    )
+    return Contents(_head(found[0] if found else None), events, damaged)
+
+
+def _head(told: Any) -> Head | None:
+    try:
+        return Head(told["resource"], told["scope"], told["scope_version"])
+    except (TypeError, KeyError):
+        return None
 
 
 # --- the file of a writer ---------------------------------------------------------------------------
+_number: Final = itertools.count(1)
+
+
 class Segment:
     """A file that this process appends to."""
 
     def __init__(self, directory: str, head: Head, writer: str) -> None:
         """Begin it, the writer's name in its own. Raises OSError when the disk does not take it."""
-        stem = f"{time.time_ns() // 1000:016d}-{writer}"
+        stem = f"{time.time_ns() // 1_000_000:013d}-{writer}-{next(_number)}"
         self.path = os.path.join(directory, stem + EVENTS)
         self.size = 0
         self.events = 0

@@ -128,11 +128,7 @@ def _value(value: Any) -> dict[str, Any]:
         return {"intValue": str(value)}
     if isinstance(value, float):
         return {"doubleValue": value if math.isfinite(value) else _NOT_FINITE.get(value, "NaN")}
-    if type(value) is list:
-        return {"arrayValue": {"values": [_value(item) for item in value]}}
-    if type(value) is dict:
-        return {"kvlistValue": {"values": _pairs(value)}}
-    return {}
+    return {"arrayValue": {"values": [_value(item) for item in value]}} if value else {}
 
 
 _NOT_FINITE: Final = {math.inf: "Infinity", -math.inf: "-Infinity"}

@@ -83,7 +83,7 @@ def _ship(options: argparse.Namespace) -> int:
     stop = threading.Event()
     if options.follow:
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stop.set())
+            signal.signal(number, lambda _number, _frame: stop.set())
     counts: Counter[str] = Counter()
     sender = Sender(destination(os.environ, options.endpoint), counts)
     job = Job(str(options.directory), sender, counts, lambda: not stop.is_set())
