@@ -11,6 +11,7 @@ from typing import Final
 COMMANDS: Final = {
     "serve": "receive OTLP, price, store and expose usage",
     "config": "check a configuration file before it is used",
+    "token": "make, list and revoke the tokens of those who may send and read",
     "usage": "spend and tokens from the ledger, by any dimension",
     "batch": "charge the results of a batch that no metered application reads",
     "budgets": "where every budget stands, what to look at, what would have alerted",
@@ -21,7 +22,7 @@ COMMANDS: Final = {
     "reprice": "price calls of the ledger by another book; differences become revisions",
     "quarantine": "what could not be read: who sent it and why; read it again, or throw it away",
     "spool": "ship what applications that have died left in their spool directory",
-    "store": "check the ledger; bring it to this version's schema, or rehearse that",
+    "store": "check the ledger; bring it to this version's schema; write days to files, read them back",
     "rules": "write the Prometheus rules",
     "dashboards": "write the Grafana dashboards",
 }

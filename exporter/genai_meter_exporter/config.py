@@ -13,6 +13,7 @@ from genai_meter.environment import clean
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from genai_meter_exporter.access.settings import Access, Tls
 from genai_meter_exporter.alerting import Alerts
 from genai_meter_exporter.budgets.model import Budgets
 from genai_meter_exporter.section import Section as _Section
@@ -26,7 +27,8 @@ class Listen(_Section):
     """Where the exporter listens. Port 0 takes any free one and prints it."""
 
     host: str = "127.0.0.1"
-    """Address of all three listeners. Anything but loopback opens them to the network without authentication."""
+    """Address of all three listeners. Anything but loopback opens them to the network: give them `tls` and \
+`access.tokens` (`genai-meter config check` warns)."""
 
     grpc_port: int = Field(default=4327, ge=0, le=65535)
     """OTLP/gRPC. Ten above a collector's own 4317, so that both live on one host."""
@@ -35,7 +37,7 @@ class Listen(_Section):
     """OTLP/HTTP: protobuf and JSON, gzip and deflate."""
 
     metrics_port: int = Field(default=4329, ge=0, le=65535)
-    """`/metrics`, `/healthz`, `/readyz`."""
+    """`/metrics`, the read API, `/healthz`, `/readyz`."""
 
 
 class StoreSection(_Section):
@@ -56,10 +58,8 @@ restarts; without it, the name of the host."""
     retention_days: PositiveInt | None = None
     """Calls that are older are removed, a day at a time; their roll-ups stay. Without it, all are kept."""
 
-    synchronous: Literal["FULL", "NORMAL"] = "FULL"
-    """`FULL` syncs each commit before it is acknowledged. `NORMAL` is faster and survives a crash of the exporter, \
     calendar: str | None = None
-    """ClickHouse: the `instance` that removes old calls for all. Without it, each exporter does; name one of several."""
+    """ClickHouse: the `instance` that removes old calls for all. Without it, each exporter does; name one."""
 
     journal_days: PositiveInt | None = None
     """ClickHouse: how long an exporter keeps calls in its own journal (`path`) too. A call that comes later than that \
@@ -71,6 +71,8 @@ goes to the quarantine. Without it, `retention_days`."""
     move_rows: PositiveInt = 50_000
     """ClickHouse: rows of one insert at most."""
 
+    synchronous: Literal["FULL", "NORMAL"] = "FULL"
+    """`FULL` syncs each commit before it is acknowledged. `NORMAL` is faster and survives a crash of the exporter, \
 but a power failure or a crash of the machine may lose events that were already acknowledged."""
 
     busy_seconds: PositiveFloat = 5.0
@@ -196,6 +198,12 @@ class Limits(_Section):
     queue_bytes: PositiveInt = 256 * 1024 * 1024
     """Bytes of the requests under way, inflated."""
 
+    connections: PositiveInt = 1000
+    """Open connections of one HTTP listener; beyond it, 503."""
+
+    request_seconds: PositiveFloat = 30.0
+    """How long the head of an HTTP request, and then its body, may take to arrive; slower ones get 408."""
+
     group_records: PositiveInt = 8192
     """Records committed together at most, when requests wait for the disk."""
 
@@ -226,6 +234,12 @@ class Config(_Section):
 
     attribution: Attribution = Attribution()
     """Who pays, where the application did not say."""
+
+    tls: Tls = Tls()
+    """Encryption of all listeners."""
+
+    access: Access = Access()
+    """Who may send and read."""
 
     budgets: Budgets = Budgets()
     """Budgets, contracts and caps."""
@@ -281,20 +295,6 @@ def store_path(config: Config, chosen: str | None) -> str | Path:
     return config.store.url or data_directory(chosen) / config.store.path
 
 
-def _yaml_reason(error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    where = f"line {mark.line + 1}: " if mark is not None else ""
-    return f"{where}no YAML: {getattr(error, 'problem', None) or error}"
-
-
-def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
-    location = [str(part) for part in details["loc"]]
-    line = _line(root, location)
-    field = ".".join(location) or "the file"
-    if details["type"] == "extra_forbidden":
-        known = _known(location[:-1])
-        return f"{path}, line {line}: {field} is unknown; remove it or use one of: {', '.join(known)}"
-    return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
 def written_path(config: Config, chosen: str | None) -> str | Path:
     """What an exporter writes: the same, but with ClickHouse its own journal."""
     url = config.store.url
@@ -312,6 +312,20 @@ def is_clickhouse(location: str | Path | None) -> bool:
     return isinstance(location, str) and location.startswith(("clickhouse://", "clickhouses://", "chdb:"))
 
 
+def _yaml_reason(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    where = f"line {mark.line + 1}: " if mark is not None else ""
+    return f"{where}no YAML: {getattr(error, 'problem', None) or error}"
+
+
+def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
+    location = [str(part) for part in details["loc"]]
+    line = _line(root, location)
+    field = ".".join(location) or "the file"
+    if details["type"] == "extra_forbidden":
+        known = _known(location[:-1])
+        return f"{path}, line {line}: {field} is unknown; remove it or use one of: {', '.join(known)}"
+    return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
 
 
 def _repeated(node: yaml.Node | None) -> tuple[int, str] | None:

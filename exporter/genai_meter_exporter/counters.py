@@ -14,6 +14,8 @@ from genai_meter_exporter.store.base import Restored
 
 _UNHELD: Final = frozenset(family.name for family in series.FAMILIES if not family.held)
 
+_LEDGER: Final = (series.LEDGER_EVENTS, series.LEDGER_WITHDRAWN, series.LEDGER_COST, series.LEDGER_CREDIT)
+
 
 @dataclass(slots=True)
 class _Birth:
@@ -96,6 +98,12 @@ class Counters:
             for key in grown:
                 del self._births[key]
             return Snapshot(dict(self._values), held, dict(self._exemplars), dict(self._last_events))
+
+    def ledger(self) -> tuple[int, int]:
+        """Calls and cost (pico-USD) that this exporter's label-free counters tell of."""
+        with self.lock:
+            events, withdrawn, cost, credit = (self._values.get((family.name, ()), 0) for family in _LEDGER)
+        return events - withdrawn, cost - credit
 
     def shown(self) -> list[SeriesKey]:
         """Series that a scrape has had at zero and the store does not know of yet."""

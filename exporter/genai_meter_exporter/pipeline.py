@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from genai_meter_exporter import series
+from genai_meter_exporter.access.binding import bind
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
@@ -70,11 +71,47 @@ class Accepted:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How it stands now, for the operator."""
+
+    leads: bool
+    """Does the calendar's work on the ledger."""
+    requests: int
+    """Under way."""
+    bytes: int
+    book_id: str
+    calls: int
+    """In the ledger, by this exporter's counters."""
+    cost: int
+    """Pico-USD, likewise."""
+
+
 @dataclass(slots=True)
 class _Job:
     batch: Batch | None
     """None: no records, only what else is waiting to be written (or a probe)."""
     done: Future[Tally]
+
+
+class Room:
+    """The part of the queue's bytes that one request takes while it is being received."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._size = 0
+
+    def take(self, size: int) -> None:
+        """Have room for this many bytes; raises `Busy`. Having more is fine."""
+        if size > self._size:
+            self._pipeline.grow(size - self._size)
+            self._size = size
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._pipeline.grow(-self._size)
 
 
 class Pipeline:
@@ -123,6 +160,8 @@ class Pipeline:
         self._last_review = 0.0
         self._failing = False
         self._told: set[str] = set()
+        self._closing = False
+        self._leads = False
 
     def start(self) -> None:
         """Open the store and restore the counters; raises `StoreError`."""
@@ -141,19 +180,46 @@ class Pipeline:
         self._facts.rejected += 1
         self._tell(f"a request was refused: {reason}")
 
-    async def accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
-        """Parse, normalise, price, commit. Raises `Garbage`, `Busy` or `StoreError`; returns when durable."""
+    def room(self) -> Room:
+        """For a request that is being received; raises `Busy` when there is none for any."""
+        if self._requests >= self._queue_requests:
+            raise Busy
+        return Room(self)
+
+    def grow(self, size: int) -> None:
+        """Room for more bytes (or for less); raises `Busy` when there is none."""
+        if size > 0 and self._bytes + size > self._queue_bytes:
+            raise Busy
+        self._bytes += size
+
+    async def accept(
+        self,
+        signal: Signal,
+        body: bytes,
+        parse: Callable[[Signal, bytes], Parsed],
+        tenants: frozenset[str] | None = None,
+    ) -> Accepted:
+        """Parse, normalise, price, commit. Raises `Garbage`, `Busy` or `StoreError`; returns when durable.
+
+        With `tenants`, a record of any other goes to the quarantine.
+        """
         if self._requests >= self._queue_requests or self._bytes + len(body) > self._queue_bytes:
             raise Busy
         self._requests += 1
         self._bytes += len(body)
         # Shielded: a producer that goes away does not undo what it sent, and its room is free when it is done.
-        return await asyncio.shield(asyncio.ensure_future(self._accept(signal, body, parse)))
+        return await asyncio.shield(asyncio.ensure_future(self._accept(signal, body, parse, tenants)))
 
-    async def _accept(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Accepted:
+    async def _accept(
+        self,
+        signal: Signal,
+        body: bytes,
+        parse: Callable[[Signal, bytes], Parsed],
+        tenants: frozenset[str] | None,
+    ) -> Accepted:
         try:
             loop = asyncio.get_running_loop()
-            batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse)
+            batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse, tenants)
             self._facts.ignored.update(batch.ignored)
             if batch.size:
                 await asyncio.wrap_future(self._submit(batch))
@@ -168,8 +234,21 @@ class Pipeline:
             self._tell(f"a record was quarantined: {reason}")
         return Accepted(len(rejected), rejected[0].reason if rejected else "")
 
+    def begin_shutdown(self) -> None:
+        """Not ready from now on, so that nobody sends here any more; what comes all the same is still taken."""
+        self._closing = True
+
+    def state(self) -> State:
+        """Waits for a commit that is under way."""
+        calls, cost = self._counters.ledger()
+        return State(self._leads, self._requests, self._bytes, self._facts.book_id, calls, cost)
+
     async def ready(self) -> str | None:
         """None when a commit is possible now; otherwise the reason."""
+        if self._closing:
+            return "shutting down"
+        if self._requests >= self._queue_requests or self._bytes >= self._queue_bytes:
+            return "the queue is full"
         if not self._writer.is_alive():
             return "the writer has stopped"
         if not self._failing and time.monotonic() - self._last_commit < _FRESH_SECONDS:
@@ -187,9 +266,17 @@ class Pipeline:
         if self._counters.shown():
             self._submit(None)
 
-    def _read(self, signal: Signal, body: bytes, parse: Callable[[Signal, bytes], Parsed]) -> Batch:
+    def _read(
+        self,
+        signal: Signal,
+        body: bytes,
+        parse: Callable[[Signal, bytes], Parsed],
+        tenants: frozenset[str] | None,
+    ) -> Batch:
         batch = normalise(parse(signal, body))
         self.attribution.apply(batch.records)
+        if tenants is not None:
+            bind(batch, tenants)
         charge(batch)
         return batch
 

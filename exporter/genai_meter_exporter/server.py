@@ -13,9 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import grpc.aio
 import uvicorn
 
 from genai_meter_exporter import alerting
+from genai_meter_exporter.access.gate import Gate, Keyring
+from genai_meter_exporter.access.rates import Rates
+from genai_meter_exporter.access.tls import certificates
+from genai_meter_exporter.api.application import Api
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
@@ -27,13 +32,16 @@ from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
 from genai_meter_exporter.receive.http import OtlpHttp
-from genai_meter_exporter.receive.status import StatusHttp
+from genai_meter_exporter.receive.protocol import bounded
 from genai_meter_exporter.store import open_readonly, open_store
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
 
 GC_THRESHOLDS: Final = (50_000, 20, 50)
+
+_WATCH_SECONDS: Final = 5.0
+"""How often certificates, and tokens that nobody uses, are looked at."""
 
 
 class ListenError(Exception):
@@ -52,8 +60,14 @@ class _Server(uvicorn.Server):
 class Exporter:
     """The process, put together."""
 
-    def __init__(self, config: Config, data_directory: Path, overlay: Path | None = None) -> None:
+    def __init__(
+        self, config: Config, data_directory: Path, overlay: Path | None = None, directory: Path | None = None
+    ) -> None:
+        """Paths of the sections `tls` and `access` start at `directory`, where the configuration is."""
         self._config = config
+        directory = directory or Path()
+        self._gate = _gate(config, directory)
+        self._certificates = certificates(config.tls, directory)
         self.store_path = config.store.url or data_directory / config.store.path
         labels, limits = config.labels, config.limits
         self._facts = LiveFacts()
@@ -113,41 +127,63 @@ class Exporter:
     async def _listen(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
         listen, limits = self._config.listen, self._config.limits
         http_socket = _bind(listen.host, listen.http_port, "listen.http_port")
-        status_socket = _bind(listen.host, listen.metrics_port, "listen.metrics_port")
-        grpc_server = otlp_grpc.server(self.pipeline, limits.body_bytes)
-        try:
-            grpc_port = grpc_server.add_insecure_port(f"{_bracketed(listen.host)}:{listen.grpc_port}")
-        except RuntimeError:
-            raise _taken(listen.host, listen.grpc_port, "listen.grpc_port") from None
-        http = self._http(OtlpHttp(self.pipeline, limits.body_bytes, limits.inflated_bytes))
-        status = self._http(StatusHttp(self.pipeline, self._exposition))
+        api_socket = _bind(listen.host, listen.metrics_port, "listen.metrics_port")
+        grpc_server = otlp_grpc.server(self.pipeline, self._gate, limits.body_bytes)
+        grpc_port = self._add_port(grpc_server)
+        http = self._http(OtlpHttp(self.pipeline, self._gate, limits))
+        api = self._http(Api(self.pipeline, self._exposition, self._gate, partial(open_readonly, self.store_path)))
         await grpc_server.start()
         tasks = [
             asyncio.create_task(http.serve(sockets=[http_socket])),
-            asyncio.create_task(status.serve(sockets=[status_socket])),
+            asyncio.create_task(api.serve(sockets=[api_socket])),
         ]
-        while not (http.started and status.started):
+        while not (http.started and api.started):
             await asyncio.sleep(0.005)
-        host = _bracketed(listen.host)
+        host, scheme = _bracketed(listen.host), "https" if self._certificates else "http"
         self.addresses = {
             "OTLP/gRPC": f"{host}:{grpc_port}",
-            "OTLP/HTTP": f"http://{host}:{http_socket.getsockname()[1]}",
-            "metrics": f"http://{host}:{status_socket.getsockname()[1]}/metrics",
+            "OTLP/HTTP": f"{scheme}://{host}:{http_socket.getsockname()[1]}",
+            "metrics": f"{scheme}://{host}:{api_socket.getsockname()[1]}/metrics",
         }
         started()
+        watch = asyncio.create_task(self._watch())
         await stop.wait()
+        watch.cancel()
+        self.pipeline.begin_shutdown()
         http.should_exit = True
         await grpc_server.stop(limits.shutdown_seconds)
         await tasks[0]
-        # The scrape endpoint goes last: what was just committed may still be read.
-        status.should_exit = True
+        # The API goes last: what was just committed may still be read, and `/readyz` says why nobody should send.
+        api.should_exit = True
         await tasks[1]
 
+    async def _watch(self) -> None:
+        """Tokens and certificates that have changed hold from now on."""
+        while True:
+            await asyncio.sleep(_WATCH_SECONDS)
+            if self._gate.keyring is not None:
+                self._gate.keyring.look()
+            if self._certificates is not None:
+                await asyncio.to_thread(self._certificates.look)
+
+    def _add_port(self, server: grpc.aio.Server) -> int:
+        listen = self._config.listen
+        address = f"{_bracketed(listen.host)}:{listen.grpc_port}"
+        try:
+            if self._certificates is not None:
+                return server.add_secure_port(address, self._certificates.credentials())
+            return server.add_insecure_port(address)
+        except RuntimeError:
+            raise _taken(listen.host, listen.grpc_port, "listen.grpc_port") from None
+
     def _http(self, application: Any) -> _Server:
+        certificates = self._certificates
         return _Server(
             uvicorn.Config(
                 application,
-                http="httptools",
+                http=bounded(self._config.limits.request_seconds),
+                limit_concurrency=self._config.limits.connections,
+                ssl_context_factory=(lambda *_: certificates.context) if certificates else None,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",
@@ -159,9 +195,22 @@ class Exporter:
         )
 
 
+def _gate(config: Config, directory: Path) -> Gate:
+    """Raises `ConfigError` when the tokens cannot be read: nobody could send."""
+    access = config.access
+    if access.tokens is None:
+        keyring = None
+    else:
+        keyring = Keyring(directory / access.tokens)
+        if keyring.error is not None:
+            raise ConfigError(f"access.tokens: {keyring.error}")
+    return Gate(keyring, Rates(access.requests_per_second, access.burst))
+
+
 def _bind(host: str, port: int, field: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    made = socket.socket(family, socket.SOCK_STREAM)
+    # Named by its protocol: only then does asyncio send answers at once (TCP_NODELAY), not 40 ms later.
+    made = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))

@@ -32,7 +32,10 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = _with_options(configuration.load(options.config), options)
         exporter = Exporter(
-            config, configuration.data_directory(options.data_dir), configuration.overlay(config, options.config)
+            config,
+            configuration.data_directory(options.data_dir),
+            configuration.overlay(config, options.config),
+            options.config.parent if options.config else None,
         )
         asyncio.run(exporter.serve(lambda: _announce(exporter), lambda: configuration.load(options.config)))
     except (ConfigError, PriceError, StoreError, ListenError) as error:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
-from genai_meter.pricing.cost import usd
-
-from genai_meter_exporter.cells import MEASURES, MONEY
+from genai_meter_exporter.api import figures
 from genai_meter_exporter.commands import reports
 from genai_meter_exporter.commands.reports import Row
 from genai_meter_exporter.store import Query
@@ -41,18 +39,8 @@ def run(options: argparse.Namespace) -> int:
     return reports.run("usage", options, lambda reader, query: reader.report(query), show)
 
 
-def _cost(row: Row) -> Decimal | None:
-    """None when no call of the group has a price: that is unknown, not zero."""
-    priced = row["calls"] - row["unpriced_calls"] - row["unknown_usage_calls"]
-    return usd(row["cost"]) if priced or row["cost"] else None
-
-
-def _totals(rows: Sequence[Row]) -> dict[str, Any]:
-    return {name: sum(row[name] for row in rows) for name in MEASURES}
-
-
 def _table(query: Query, rows: Sequence[Row]) -> None:
-    totals = _totals(rows)
+    totals = figures.totals(rows)
     incomplete = " '+?': some calls have no price or no usage; their cost is not in it."
     caption = reports.span_of(query) + (incomplete if totals["unpriced_calls"] or totals["unknown_usage_calls"] else "")
     shown = [name for name in _COLUMNS if name == "calls" or totals[name]]
@@ -74,21 +62,11 @@ def _count(name: str, value: int) -> str:
 
 
 def _money(row: Row) -> str:
-    cost = _cost(row)
+    cost = figures.cost(row)
     if cost is None:
         return "unpriced" if row["unpriced_calls"] else "unknown"
     more = "+?" if row["unpriced_calls"] or row["unknown_usage_calls"] else ""
     return ("<0.000001" if 0 < cost < _SMALLEST else f"{cost:,.6f}") + more
-
-
-def _plain(query: Query, row: Row) -> dict[str, Any]:
-    """One row for programs: money as exact decimal text, null where nothing has a price."""
-    plain: dict[str, Any] = {name: row[name] for name in query.by}
-    plain.update((name, row[name]) for name in MEASURES if name not in MONEY)
-    cost = _cost(row)
-    plain["list_cost_usd"] = None if cost is None else f"{usd(row['list_cost']):f}"
-    plain["cost_usd"] = None if cost is None else f"{cost:f}"
-    return plain
 
 
 def _json(query: Query, rows: Sequence[Row]) -> None:
@@ -96,10 +74,10 @@ def _json(query: Query, rows: Sequence[Row]) -> None:
         "since": None if query.since_ns is None else reports.time_of(query.since_ns),
         "until": None if query.until_ns is None else reports.time_of(query.until_ns),
     }
-    total = _plain(Query(()), _totals(rows))
-    reports.print_json(query, [_plain(query, row) for row in rows], **span, total=total)
+    total = figures.plain((), figures.totals(rows))
+    reports.print_json(query, [figures.plain(query.by, row) for row in rows], **span, total=total)
 
 
 def _csv(query: Query, rows: Sequence[Row]) -> None:
-    headings = list(_plain(query, {**dict.fromkeys(query.by, ""), **_totals([])}))
-    reports.print_csv(headings, [_plain(query, row) for row in rows])
+    headings = list(figures.plain(query.by, {**dict.fromkeys(query.by, ""), **figures.totals([])}))
+    reports.print_csv(headings, [figures.plain(query.by, row) for row in rows])

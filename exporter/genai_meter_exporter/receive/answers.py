@@ -41,12 +41,12 @@ def accepted_json(signal: Signal, result: Accepted) -> bytes:
     return orjson.dumps({"partialSuccess": {field: str(result.rejected), "errorMessage": result.reason}})
 
 
-def status(code: int, message: str, *, retry: bool) -> bytes:
-    """`google.rpc.Status` in protobuf, with the time to wait when the producer should send again."""
+def status(code: int, message: str, *, retry: int = 0) -> bytes:
+    """`google.rpc.Status` in protobuf, with the seconds to wait when the producer should send again."""
     body = Status(code=code, message=message)
     if retry:
         details = AnyMessage()
-        details.Pack(RetryInfo(retry_delay=Duration(seconds=RETRY_SECONDS)))
+        details.Pack(RetryInfo(retry_delay=Duration(seconds=retry)))
         body.details.append(details)
     return body.SerializeToString()
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from genai_meter_exporter.access.gate import Caller, Closed, Forbidden, Gate, TooMany, Unauthenticated
+from genai_meter_exporter.access.tokens import Scope as TokenScope
+from genai_meter_exporter.config import Limits
 from genai_meter_exporter.pipeline import Busy, Pipeline
 from genai_meter_exporter.receive import answers, json, protobuf
 from genai_meter_exporter.receive.raw import Garbage, Signal
@@ -23,41 +27,66 @@ _WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
 
 # Codes of google.rpc.Status.
 _INVALID: Final = 3
+_DEADLINE: Final = 4
 _NOT_FOUND: Final = 5
+_DENIED: Final = 7
 _EXHAUSTED: Final = 8
 _UNIMPLEMENTED: Final = 12
 _UNAVAILABLE: Final = 14
+_UNAUTHENTICATED: Final = 16
 
 
 class Refused(Exception):
     """The request is answered with an error status."""
 
-    def __init__(self, status: int, code: int, message: str) -> None:
+    def __init__(self, status: int, code: int, message: str, retry: int = 0) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        """Of `google.rpc.Status`."""
         self.message = message
+        self.retry = retry
+        """Seconds to wait before it is sent again; 0: it would be refused again."""
+
+
+def admit(gate: Gate, scope: Scope, headers: Headers, wanted: TokenScope | None) -> Caller:
+    """Who makes a request; raises `Refused`."""
+    told = headers.get(b"authorization")
+    client = scope.get("client")
+    try:
+        return gate.admit(None if told is None else told.decode("latin-1"), client[0] if client else "", wanted)
+    except Unauthenticated as error:
+        raise Refused(401, _UNAUTHENTICATED, str(error)) from None
+    except Forbidden as error:
+        raise Refused(403, _DENIED, str(error)) from None
+    except TooMany as error:
+        raise Refused(429, _EXHAUSTED, str(error), error.seconds) from None
+    except Closed as error:
+        raise Refused(503, _UNAVAILABLE, str(error), answers.RETRY_SECONDS) from None
 
 
 class OtlpHttp:
     """The application."""
 
-    def __init__(self, pipeline: Pipeline, max_body: int, max_inflated: int) -> None:
+    def __init__(self, pipeline: Pipeline, gate: Gate, limits: Limits) -> None:
         self._pipeline = pipeline
-        self._max_body = max_body
-        self._max_inflated = max_inflated
+        self._gate = gate
+        self._max_body = limits.body_bytes
+        self._max_inflated = limits.inflated_bytes
+        self._seconds = limits.request_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         headers: Headers = dict(scope["headers"])
         as_json = _content_type(headers) == _JSON
+        status, retry = 200, 0
         try:
-            status, body = 200, await self._export(scope, headers, receive)
+            body = await self._export(scope, headers, receive)
         except Refused as refused:
             self._pipeline.reject(refused.message)
-            status = refused.status
-            body = _error(as_json, refused.code, refused.message, retry=status in (429, 503))
-        await answer(send, status, _JSON if as_json else _PROTOBUF, body, retry=status in (429, 503))
+            status, retry = refused.status, refused.retry
+            body = _error(as_json, refused.code, refused.message, retry)
+        await answer(send, status, _JSON if as_json else _PROTOBUF, body, error_headers(status, retry))
 
     async def _export(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         signal = _PATHS.get(scope["path"])
@@ -65,45 +94,57 @@ class OtlpHttp:
             raise Refused(404, _NOT_FOUND, f"OTLP is received at {', '.join(_PATHS)}")
         if scope["method"] != "POST":
             raise Refused(405, _UNIMPLEMENTED, "OTLP is sent by POST")
+        caller = admit(self._gate, scope, headers, "ingest")
         content_type = _content_type(headers)
         if content_type not in (_PROTOBUF, _JSON):
             raise Refused(415, _INVALID, "the content type must be application/x-protobuf or application/json")
         encoding = headers.get(b"content-encoding", b"identity").strip().lower()
         if encoding not in (b"identity", b"", *_WINDOW_BITS):
             raise Refused(415, _INVALID, "the content encoding must be gzip, deflate or identity")
-        body = await self._body(headers, receive)
-        if encoding in _WINDOW_BITS:
-            body = self._inflate(body, _WINDOW_BITS[encoding])
         is_json = content_type == _JSON
         try:
-            result = await self._pipeline.accept(signal, body, json.parse if is_json else protobuf.parse)
+            body = await self._body(headers, receive)
+            if encoding in _WINDOW_BITS:
+                body = self._inflate(body, _WINDOW_BITS[encoding])
+            result = await self._pipeline.accept(
+                signal, body, json.parse if is_json else protobuf.parse, caller.tenants
+            )
         except Garbage as error:
             raise Refused(400, _INVALID, str(error)) from None
         except Busy:
-            raise Refused(429, _EXHAUSTED, "the queue is full: send again later") from None
+            raise Refused(429, _EXHAUSTED, "the queue is full: send again later", answers.RETRY_SECONDS) from None
         except StoreError as error:
-            raise Refused(503, _UNAVAILABLE, str(error)) from None
+            raise Refused(503, _UNAVAILABLE, str(error), answers.RETRY_SECONDS) from None
         return answers.accepted_json(signal, result) if is_json else answers.accepted(signal, result)
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
+        """All of it. What is being received has its room in the queue, so that slow senders cannot fill the memory."""
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit():
             raise Refused(400, _INVALID, "the content length is no number")
-        if int(declared) > self._max_body:
+        if len(declared) > 18 or int(declared) > self._max_body:
             raise self._too_large()
-        chunks: list[bytes] = []
         size = 0
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, _INVALID, "the client has gone")
-            chunk: bytes = message.get("body", b"")
-            size += len(chunk)
-            if size > self._max_body:
-                raise self._too_large()
-            chunks.append(chunk)
-            if not message.get("more_body"):
-                return b"".join(chunks)
+        with self._pipeline.room() as room:
+            room.take(int(declared))
+            chunks: list[bytes] = []
+            try:
+                async with asyncio.timeout(self._seconds):
+                    while True:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise Refused(400, _INVALID, "the client has gone")
+                        chunk: bytes = message.get("body", b"")
+                        size += len(chunk)
+                        if size > self._max_body:
+                            raise self._too_large()
+                        room.take(size)
+                        chunks.append(chunk)
+                        if not message.get("more_body"):
+                            return b"".join(chunks)
+            except TimeoutError:
+                reason = f"the body took longer than {self._seconds} s (limits.request_seconds)"
+                raise Refused(408, _DEADLINE, reason) from None
 
     def _too_large(self) -> Refused:
         return Refused(
@@ -132,14 +173,21 @@ def _content_type(headers: Headers) -> bytes:
     return headers.get(b"content-type", b"").partition(b";")[0].strip().lower()
 
 
-def _error(as_json: bool, code: int, message: str, *, retry: bool) -> bytes:
+def _error(as_json: bool, code: int, message: str, retry: int) -> bytes:
     return answers.status_json(code, message) if as_json else answers.status(code, message, retry=retry)
 
 
-async def answer(send: Send, status: int, content_type: bytes, body: bytes, *, retry: bool = False) -> None:
-    """Send one whole answer."""
-    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+def error_headers(status: int, retry: int) -> Sequence[tuple[bytes, bytes]]:
+    """What an error status says beside its body."""
     if retry:
-        headers.append((b"retry-after", str(answers.RETRY_SECONDS).encode()))
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+        return ((b"retry-after", str(retry).encode()),)
+    return ((b"www-authenticate", b"Bearer"),) if status == 401 else ()
+
+
+async def answer(
+    send: Send, status: int, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+) -> None:
+    """Send one whole answer."""
+    told = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": told})
     await send({"type": "http.response.body", "body": body})

@@ -76,7 +76,7 @@ class Placing:
         key = record.key
         rank = self._ranks.get(key)
         if rank is not None:
-            if rank == record.rank or (key, record.source) in self._linked:
+            if rank == record.rank or (key, record.source) in self._linked or not self._reaches(record, key):
                 tally.duplicate += 1
             elif rank < record.rank:
                 tally.linked += 1
@@ -89,9 +89,11 @@ class Placing:
             tally.duplicate += 1
             return
         found = self._index.find(record)
+        if found is not None and not self._reaches(record, found[0].call_id):
+            found = None
         if found is None:
             nested = self._index.find_nested(record) if record.producer == OWN_PRODUCER else None
-            if nested is not None:
+            if nested is not None and self._reaches(record, nested.call_id):
                 tally.linked += 1
                 self._nest(record, nested)
                 return
@@ -104,6 +106,13 @@ class Placing:
             self._replace(record, charge.call_id, rule, charge)
         else:
             self._link(record, charge.call_id, rule, charge)
+
+    def _reaches(self, record: UsageRecord, call_id: bytes) -> bool:
+        """False: a token of some tenants has sent the record, and the call is another's."""
+        if record.tenants is None:
+            return True
+        self._flush()
+        return (self._stored(call_id).get("tenant") or "") in record.tenants
 
     def _new(self, record: UsageRecord) -> None:
         where = cells.cell(record.values)
@@ -134,7 +143,7 @@ class Placing:
     def _unite(self, charge: Charge, record: UsageRecord) -> None:
         """A record that belongs to two charges shows that they are one call: the worse of them is withdrawn."""
         found = self._index.find(record, charge)
-        if found is None:
+        if found is None or not self._reaches(record, found[0].call_id):
             return
         other, rule = found
         if other.rank < charge.rank:

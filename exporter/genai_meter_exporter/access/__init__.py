@@ -1,0 +1,1 @@
+"""Who may talk to the exporter: TLS, bearer tokens with scopes and tenants, rates."""

@@ -1,0 +1,1 @@
+"""The read API and `/metrics`, on one port."""
