@@ -90,6 +90,10 @@ two-services: env ## a web front names the tenant, the worker behind it is charg
 drill: env ## kill -9 of exporters (and of their database) under load, a hundred times on each store
 	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py
 
+.PHONY: e2e
+e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read
+	@nice -n 10 $(BIN)/python -m pytest -m slow -rs -s tests/test_e2e.py
+
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON
 	@$(BIN)/python -m dashboards
