@@ -44,6 +44,7 @@ def test_old_calls_go_and_their_sums_stay(ledger: Ledger) -> None:
 def test_a_call_that_was_removed_is_not_charged_again(ledger: Ledger, reopened: bool) -> None:
     old, new = usage_event(start_ns=NOW - 3 * DAY), usage_event()
     ledger.send(old, new)
+    ledger.settle()
     ledger.store.retire(TODAY - DAY, 10)
     if reopened:
         ledger.reopen()

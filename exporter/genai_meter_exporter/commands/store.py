@@ -1,4 +1,4 @@
-"""`genai-meter store`: check the ledger, bring it to this version's schema or rehearse that."""
+"""`genai-meter store`: check the ledger, bring it to this version's schema, write its days to files and read them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import argparse
 import sqlite3
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from genai_meter_exporter import config as configuration
-from genai_meter_exporter.config import ConfigError
+from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.config import Config, ConfigError, is_clickhouse
 from genai_meter_exporter.prices.calc import usd_text
-from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly, shown
+from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly, open_store, shown
+from genai_meter_exporter.store.base import Tally
 
 _Totals = tuple[int, int]
 
@@ -27,18 +31,72 @@ def configure(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("check", parents=[shared], help="rows, roll-ups and counters must tell the same sums")
     migrate = actions.add_parser("migrate", parents=[shared], help="bring the store to this version's schema")
     migrate.add_argument("--dry-run", action="store_true", help="on a copy (or taken back), and check the result")
+    export = actions.add_parser("export", parents=[shared], help="write closed days to files; those that have changed")
+    export.add_argument("--to", required=True, metavar="DIR", type=Path, help="where they are, a file a day and table")
+    export.add_argument("--format", choices=("parquet", "csv"), default="parquet")
+    export.add_argument("--until", metavar="DAY", type=_day, help="only days before (UTC; default: yesterday)")
+    take = actions.add_parser("import", parents=[shared], help="take over the calls of files that `export` wrote")
+    take.add_argument("directory", metavar="DIR", type=Path)
 
 
 def run(options: argparse.Namespace) -> int:
     """Run one action."""
     try:
         location = configuration.store_path(configuration.load(options.config), options.data_dir)
+        if options.store == "export":
+            return _export(open_readonly(location), options)
+        if options.store == "import":
+            return _import(configuration.load(options.config), options)
         if options.store == "check":
             return _check(open_readonly(location))
         return _migrate(location, rehearse=options.dry_run)
     except (ConfigError, StoreError, sqlite3.Error) as error:
         print(f"genai-meter store: {error}", file=sys.stderr)
         return 2
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: write 2026-11-21") from None
+
+
+def _export(reader: Reader, options: argparse.Namespace) -> int:
+    from genai_meter_exporter.store.archive import Archive
+    from genai_meter_exporter.store.transfer import export_days
+
+    # What comes late mostly comes within a day.
+    until = options.until or datetime.now(UTC).date() - timedelta(days=1)
+    count = 0
+    with closing(reader), closing(Archive(options.to)) as archive:
+        for day, sums in export_days(reader, archive, until, options.format):
+            print(f"{day}  {sums.calls:>14,} calls  {usd_text(sums.cost)} USD", flush=True)
+            count += 1
+    print(f"{count} days written to {options.to}")
+    return 0
+
+
+def _import(config: Config, options: argparse.Namespace) -> int:
+    from genai_meter_exporter.store.archive import open_archive
+    from genai_meter_exporter.store.transfer import import_days
+
+    location = configuration.written_path(config, options.data_dir)
+    if not isinstance(location, Path):
+        # A share of the counters that no exporter has.
+        config = config.model_copy(update={"store": config.store.model_copy(update={"instance": "import"})})
+    labels = config.labels
+    store = open_store(location, Bounds(labels.limits, labels.limit, labels.series_per_family), config)
+    total = Tally()
+    with closing(open_archive(options.directory)) as archive:
+        store.open()
+        with closing(store):
+            for day, tally in import_days(archive, store, time.time_ns()):
+                print(f"{day}  {tally.accepted:>14,} calls taken over, {tally.duplicate:,} were there", flush=True)
+                total.accepted += tally.accepted
+                total.duplicate += tally.duplicate
+    print(f"{total.accepted:,} calls taken over into {shown(location)}, {total.duplicate:,} were there")
+    return 0
 
 
 def _check(reader: Reader) -> int:
@@ -90,7 +148,10 @@ def _migrate_file(path: Path) -> list[int]:
 
 
 def _migrate_database(url: str, *, rehearse: bool) -> int:
-    from genai_meter_exporter.store.postgres import migrate_database
+    if is_clickhouse(url):
+        from genai_meter_exporter.store.clickhouse import migrate_database
+    else:
+        from genai_meter_exporter.store.postgres import migrate_database
 
     _print(url, migrate_database(url, rehearse=rehearse), done="would be" if rehearse else "is")
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from genai_meter_exporter.normalise.record import Batch, Kind
+from genai_meter_exporter.normalise.record import Batch, Beside, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
 
 
@@ -100,6 +100,18 @@ class Query:
     """(column, value); the empty value means unknown."""
 
 
+@dataclass(slots=True)
+class Past:
+    """A call as it was in another store."""
+
+    values: dict[str, Any]
+    """Its columns; what is unknown is absent."""
+    linked: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Rows of the table `linked`."""
+    revisions: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    """Rows of the table `revision`."""
+
+
 class Reader(Protocol):
     """Read-only view, also from another process while the exporter writes."""
 
@@ -113,6 +125,10 @@ class Reader(Protocol):
 
     def calls(self, query: Query) -> Iterator[Mapping[str, Any]]:
         """The rows of a span of time, in order; `by` does not matter."""
+        ...
+
+    def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
         ...
 
     def pending(self) -> int:
@@ -174,6 +190,13 @@ class Store(Protocol):
 
     def quarantine_pending(self, limit: int) -> Sequence[Kept]:
         """Records of the quarantine that somebody has asked to be read again; raises `StoreError`."""
+        ...
+
+    def adopt(self, past: Sequence[Past], events: Sequence[Beside], now_ns: int) -> Written:
+        """Take over calls and events of another store as they are, in a transaction that stays open.
+
+        Raises `StoreError` and leaves nothing behind.
+        """
         ...
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:

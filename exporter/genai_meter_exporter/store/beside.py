@@ -113,7 +113,7 @@ def write(db: sqlite3.Connection, events: Sequence[Beside], deltas: Deltas, boun
 
 def row_of(event: Beside, columns: Iterable[str], now_ns: int) -> tuple[Any, ...]:
     """A row of its table."""
-    values = {**event.values, "id": event.key, "time_ns": event.time_ns, "recorded_at": now_ns}
+    values = {"recorded_at": now_ns, **event.values, "id": event.key, "time_ns": event.time_ns}
     return tuple(map(values.get, columns))
 
 

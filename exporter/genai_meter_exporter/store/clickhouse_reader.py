@@ -11,7 +11,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from genai_meter_exporter.normalise.record import Kind
-from genai_meter_exporter.store import dialects
+from genai_meter_exporter.store import beside, dialects
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.dialects import CLICKHOUSE
 from genai_meter_exporter.store.layout import COLUMNS
@@ -21,6 +21,21 @@ _CALLS: Final = dialects.ledger("call FINAL")
 _ROLLUP: Final = dialects.rollup("rollup FINAL")
 _ROW: Final = ", ".join(f"`{name}`" for name in COLUMNS)
 _AT_ONCE: Final = 10_000
+
+_OTHERS: Final[Mapping[str, tuple[Sequence[str], str, str]]] = {
+    "linked": (
+        ("call_id", "source", "charge", "rule", "recorded_at", "record"),
+        "c.start",
+        "(SELECT * FROM linked FINAL) AS t JOIN (SELECT call_id, start FROM call FINAL) AS c ON c.call_id = t.charge",
+    ),
+    "revision": (
+        ("call_id", "revision", "recorded_at", "reason", "price"),
+        "c.start",
+        "(SELECT * FROM revision FINAL) AS t JOIN (SELECT call_id, start FROM call FINAL) AS c USING call_id",
+    ),
+    **{kind: (columns, "t.time_ns", f"(SELECT * FROM {kind} FINAL) AS t") for kind, columns in beside.COLUMNS.items()},
+}
+"""Table → its columns, its time, where it is read from."""
 
 
 class ClickHouseReader:
@@ -68,6 +83,18 @@ class ClickHouseReader:
             if len(found) < _AT_ONCE:
                 return
             last = found[-1][COLUMNS.index("call_id")]
+
+    def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
+        names, time, source = _OTHERS[table]
+        columns = ", ".join(f"t.`{name}`" for name in names)
+        sql = f"SELECT {time}, {columns} FROM {source} WHERE {time} >= {{since:Int64}} AND {time} < {{until:Int64}}"
+        for time_ns, *row in self._all(sql, {"since": since_ns, "until": until_ns}):
+            values = dict(zip(names, row, strict=True))
+            for name in ("call_id", "charge", "id"):
+                if name in values:
+                    values[name] = bytes.fromhex(values[name])
+            yield time_ns, values
 
     def pending(self) -> int:
         """Revisions wait in the journals of the exporters that write them."""

@@ -19,10 +19,10 @@ import orjson
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY, Cell, Measures
 from genai_meter_exporter.normalise.own import time_prefix
-from genai_meter_exporter.normalise.record import Batch
+from genai_meter_exporter.normalise.record import Batch, Beside, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
 from genai_meter_exporter.store import beside
-from genai_meter_exporter.store.base import Price, Restored, StoreError, Written
+from genai_meter_exporter.store.base import Past, Price, Restored, StoreError, Written
 from genai_meter_exporter.store.layout import OWN, SHARED
 from genai_meter_exporter.store.sqlite import SqliteStore
 from genai_meter_exporter.store.sqlite_rows import MICRO, SqliteRows
@@ -56,7 +56,7 @@ _NOTE_ALL: Final = (
 )
 """Everything that is there: a ledger that has been without a larger store before."""
 
-_KINDS: Final[Mapping[Table, beside.Kind]] = {Table.OUTCOME: "outcome", Table.CACHE_HIT: "cache_hit"}
+_TABLES: Final[Mapping[Kind, Table]] = {"outcome": Table.OUTCOME, "cache_hit": Table.CACHE_HIT}
 
 
 def _names(table: str, columns: Sequence[str]) -> str:
@@ -78,7 +78,7 @@ _SELECT: Final[Mapping[Table, str]] = {
     **{
         table: f"SELECT o.key, o.version AS _version, {_names('b', beside.COLUMNS[kind][1:])} "
         f"FROM page AS o JOIN {kind} AS b ON b.id = o.key"
-        for table, kind in _KINDS.items()
+        for kind, table in _TABLES.items()
     },
     Table.ROLLUP: f"SELECT o.key, o.version AS _version, r.start, r.cell, {_names('d', DIMENSIONS)}, {_SUMS} "
     "FROM (SELECT key, version, CAST(key AS TEXT) AS place FROM page) AS o "
@@ -163,8 +163,7 @@ class Journal(SqliteStore):
     def write(self, batches: Sequence[Batch], shown: Sequence[SeriesKey], now_ns: int) -> Written:
         """Write batches in a transaction that stays open; raises `StoreError` and leaves nothing behind."""
         written = super().write(batches, shown, now_ns)
-        told = {kind: table for table, kind in _KINDS.items()}
-        self._note({(told[event.kind], event.key) for batch in batches for event in batch.beside}, now_ns)
+        self._note({(_TABLES[event.kind], event.key) for batch in batches for event in batch.beside}, now_ns)
         return written
 
     def revise(self, call_id: bytes, price: Price, reason: str, now_ns: int) -> Written:
@@ -178,6 +177,12 @@ class Journal(SqliteStore):
         written = super().revise_pending(limit, now_ns)
         if written is not None:
             self._note(set(), now_ns)
+        return written
+
+    def adopt(self, past: Sequence[Past], events: Sequence[Beside], now_ns: int) -> Written:
+        """Take over calls and events of another store as they are, in a transaction that stays open."""
+        written = super().adopt(past, events, now_ns)
+        self._note({(_TABLES[event.kind], event.key) for event in events}, now_ns)
         return written
 
     def retire(self, before_ns: int, limit: int) -> int:

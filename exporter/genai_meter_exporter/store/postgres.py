@@ -19,10 +19,11 @@ from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
-from genai_meter_exporter.normalise.record import Batch
+from genai_meter_exporter.normalise.record import Batch, Beside
 from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store import postgres_schema, quarantine, rows
-from genai_meter_exporter.store.base import Kept, Price, Restored, StoreError, Written
+from genai_meter_exporter.store.adopting import adopt
+from genai_meter_exporter.store.base import Kept, Past, Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.placing import Placing
@@ -110,6 +111,17 @@ class PostgresStore:
             self._undo()
             raise StoreError(f"the database cannot be read: {_told(error)}") from error
         return found
+
+    def adopt(self, past: Sequence[Past], events: Sequence[Beside], now_ns: int) -> Written:
+        """Take over calls and events of another store as they are, in a transaction that stays open."""
+        with self._transaction():
+            since = self._db.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
+            placing = Placing(self._rows, LinkingIndex(self._window_ns), now_ns)
+            tally = adopt(self._rows, placing, past, since["value"] if since else 0)
+            deltas = gains(placing, self._bounds)
+            self._rows.add_beside(events, deltas, self._bounds, now_ns)
+            self._rows.add_sums(deltas.cells, deltas)
+            return Written([tally], deltas, self._take_restored())
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""

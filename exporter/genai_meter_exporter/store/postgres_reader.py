@@ -14,7 +14,7 @@ from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.layout import COLUMNS
-from genai_meter_exporter.store.reader import check_kept, net, quarters_and_days, rollup_can
+from genai_meter_exporter.store.reader import OTHERS, check_kept, net, quarters_and_days, rollup_can
 
 _PERIODS: Final = {
     "quarter": 'YYYY-MM-DD"T"HH24:MI"Z"',
@@ -78,6 +78,12 @@ class PostgresReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._db.transaction(), self._db.cursor("calls") as cursor:
             yield from cursor.execute(f"SELECT * FROM usage{where} ORDER BY call_id".encode(), arguments)
+
+    def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
+        with self._db.transaction(), self._db.cursor("others") as cursor:
+            for row in cursor.execute(OTHERS[table].replace("?", "%s").encode(), (since_ns, until_ns)):
+                yield row.pop("time_of_row"), row
 
     def pending(self) -> int:
         """Revisions that have been asked for and not been carried out."""

@@ -31,6 +31,17 @@ _FROM_RAW: Final = {
 """Measure → SQL over the ledger; the same figures as `cells.measures`."""
 
 
+OTHERS: Final = {
+    "linked": "SELECT c.start AS time_of_row, l.call_id, l.source, l.charge, l.rule, l.recorded_at, l.record "
+    "FROM linked AS l JOIN call AS c ON c.call_id = l.charge WHERE c.start >= ? AND c.start < ?",
+    "revision": "SELECT c.start AS time_of_row, r.call_id, r.revision, r.recorded_at, r.reason, r.price "
+    "FROM revision AS r JOIN call AS c ON c.call_id = r.call_id WHERE c.start >= ? AND c.start < ?",
+    "outcome": "SELECT time_ns AS time_of_row, o.* FROM outcome AS o WHERE time_ns >= ? AND time_ns < ?",
+    "cache_hit": "SELECT time_ns AS time_of_row, o.* FROM cache_hit AS o WHERE time_ns >= ? AND time_ns < ?",
+}
+"""Table → its rows of a span of time."""
+
+
 class SqliteReader:
     """A read-only connection."""
 
@@ -77,6 +88,12 @@ class SqliteReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         for row in self._connection.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments):
             yield dict(row)
+
+    def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
+        for row in self._connection.execute(OTHERS[table], (since_ns, until_ns)):
+            values = dict(row)
+            yield values.pop("time_of_row"), values
 
     def pending(self) -> int:
         """Revisions that have been asked for and not been carried out."""

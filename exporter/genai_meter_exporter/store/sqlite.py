@@ -17,10 +17,11 @@ from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.normalise.own import time_prefix
-from genai_meter_exporter.normalise.record import Batch, Quarantined
+from genai_meter_exporter.normalise.record import Batch, Beside, Quarantined
 from genai_meter_exporter.series import SeriesKey
 from genai_meter_exporter.store import beside, linking, quarantine, rows
-from genai_meter_exporter.store.base import Kept, Price, Restored, StoreError, Written
+from genai_meter_exporter.store.adopting import adopt
+from genai_meter_exporter.store.base import Kept, Past, Price, Restored, StoreError, Written
 from genai_meter_exporter.store.gains import count_tallies, gains, quarantine_rows, refuse_retired
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.migrations import migrate
@@ -125,6 +126,16 @@ class SqliteStore:
             return quarantine.pending(quarantine.sqlite_execute(self._db), limit)
         except sqlite3.Error as error:
             raise StoreError(f"the store cannot be read: {error}") from error
+
+    def adopt(self, past: Sequence[Past], events: Sequence[Beside], now_ns: int) -> Written:
+        """Take over calls and events of another store as they are, in a transaction that stays open."""
+        with self._transaction():
+            placing = Placing(self._rows, self._index, now_ns)
+            tally = adopt(self._rows, placing, past, self._raw_since)
+            deltas = gains(placing, self._bounds)
+            beside.write(self._db, events, deltas, self._bounds, now_ns)
+            self._rows.add_sums(deltas.cells, deltas)
+            return Written([tally], deltas)
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
         """The way up from spans that are no usage (trace id + span id, parent span id); kept with the next commit."""

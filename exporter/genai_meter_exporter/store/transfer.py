@@ -1,0 +1,90 @@
+"""Between a store and an archive of days: what has changed is written again, what is there is not taken twice."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from typing import Any, Final
+
+from genai_meter_exporter.normalise.record import Beside, Kind
+from genai_meter_exporter.store.archive import Archive, Form, Sums, day_of
+from genai_meter_exporter.store.base import Past, Query, Reader, Store, StoreError, Tally
+
+_DAYS_AT_ONCE: Final = 31
+"""Days that are read from the store together; each has a file open."""
+_CALLS_AT_ONCE: Final = 2_000
+"""Calls of one transaction."""
+
+_KINDS: Final[tuple[Kind, ...]] = ("outcome", "cache_hit")
+
+
+def export_days(reader: Reader, archive: Archive, until: date, form: Form) -> Iterator[tuple[date, Sums]]:
+    """Write each day before `until` whose file does not hold what the ledger's sums say; yields what was written.
+
+    Raises `StoreError` when a file that was just written does not hold it either.
+    """
+    wanted = {
+        day: found
+        for day, found in _rolled_up(reader).items()
+        if day < until and day >= day_of(reader.raw_since()) and found != archive.sums(day)
+    }
+    days = sorted(wanted)
+    while days:
+        # A gap is not read across.
+        last = days[0] + timedelta(days=_DAYS_AT_ONCE)
+        group, days = [day for day in days if day < last], [day for day in days if day >= last]
+        archive.write(reader, group, form)
+        for day in group:
+            found = archive.sums(day)
+            if found != wanted[day]:
+                raise StoreError(
+                    f"{day}: the ledger's sums say {wanted[day]}, its rows {found}: run it again when no calls of that "
+                    "day arrive, then `genai-meter store check`"
+                )
+            yield day, found
+
+
+def import_days(archive: Archive, store: Store, now_ns: int) -> Iterator[tuple[date, Tally]]:
+    """Take over the calls and events that the (open) store does not have; yields what became of each day's calls."""
+    for day in archive.days():
+        tally = Tally()
+        linked = _by(archive, "linked", day, "charge")
+        revisions = _by(archive, "revision", day, "call_id")
+        waiting: list[Past] = []
+        for values in archive.rows("usage", day):
+            key = values["call_id"]
+            waiting.append(Past(values, linked[key], revisions[key]))
+            if len(waiting) == _CALLS_AT_ONCE:
+                _adopt(store, waiting, [], now_ns, tally)
+                waiting = []
+        events = [_event(kind, row) for kind in _KINDS for row in archive.rows(kind, day)]
+        _adopt(store, waiting, events, now_ns, tally)
+        yield day, tally
+
+
+def _adopt(store: Store, past: list[Past], events: list[Beside], now_ns: int, tally: Tally) -> None:
+    for found in store.adopt(past, events, now_ns).tallies:
+        tally.accepted += found.accepted
+        tally.duplicate += found.duplicate
+    store.commit()
+
+
+def _by(archive: Archive, table: str, day: date, column: str) -> Mapping[bytes, list[dict[str, Any]]]:
+    found: defaultdict[bytes, list[dict[str, Any]]] = defaultdict(list)
+    for row in archive.rows(table, day):
+        found[row[column]].append(row)
+    return found
+
+
+def _event(kind: Kind, row: dict[str, Any]) -> Beside:
+    return Beside(kind, row.pop("id"), row.pop("time_ns"), row)
+
+
+def _rolled_up(reader: Reader) -> dict[date, Sums]:
+    return {
+        date.fromisoformat(row["day"]): Sums(
+            row["calls"], row["cost"], row["list_cost"], row["input_tokens"], row["output_tokens"]
+        )
+        for row in reader.report(Query(("day",)))
+    }

@@ -1,0 +1,164 @@
+"""Days as files: what a store holds, to the last digit; reports over them; into another store and nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import closing
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from exporter_kit import NOW, Event, logs, new_id, usage_event
+from genai_meter_exporter.normalise import Batch, normalise
+from genai_meter_exporter.receive import protobuf
+from genai_meter_exporter.store import Query, StoreError
+from genai_meter_exporter.store.archive import Archive, Form, open_archive
+from genai_meter_exporter.store.base import Price
+from genai_meter_exporter.store.transfer import export_days, import_days
+from ledger_kit import ENGINES, Ledger, foreign_span, ledger_of_engine
+
+DAY = 86_400_000_000_000
+TODAY = datetime.fromtimestamp(NOW // 10**9, UTC).date()
+YESTERDAY = TODAY - timedelta(days=1)
+TOMORROW = TODAY + timedelta(days=1)
+
+QUERIES = [
+    Query(by, since, until, where)
+    for by in (("tenant", "model"), ("day",), ("hour", "status"), ("quarter",), ("month", "host"), ("call_id",), ())
+    for since, until, where in (
+        (None, None, ()),
+        (NOW - 12 * 3600 * 10**9, NOW + 1, ()),
+        (None, None, (("tenant", "acme"),)),
+        (None, None, (("hour", "2026-11-22T09:00Z"),)),
+        (None, None, (("tenant", ""), ("attempt_count", "3"))),
+    )
+]
+
+ledger = pytest.fixture(params=ENGINES)(ledger_of_engine)
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Generator[Ledger]:
+    """Another ledger, empty."""
+    other = Ledger(tmp_path / "other" / "ledger.db")
+    yield other
+    other.store.close()
+
+
+def fill(ledger: Ledger) -> None:
+    """Three days: two accounts of a call, a revision, what has no price, what costs a lot, texts of all kinds."""
+    charged = usage_event(tenant="acme", response_id="chatcmpl-1", context_ratio=0.1 + 0.2, cache_read=500)
+    ledger.send(charged, usage_event(start_ns=NOW - DAY, tenant='q"uo,te\n\\N', feature="é\u2028", attempt_count=3))
+    ledger.send(foreign_span(response_id="chatcmpl-1", input_tokens=1500))
+    ledger.send(usage_event(start_ns=NOW - 2 * DAY, model="no-such-model", request_model="no-such-model"))
+    dear = {"genai_meter.cost.what": "capacity", "genai_meter.cost.effective": 9 * 10**18, "genai_meter.cost.list": 1}
+    ledger.send(Event({**usage_event().attributes, **dear}, name="genai_meter.cost"))
+    ledger.revise(charged.call_id, Price("exact", 7, 9, "[]", None, "pb1:other"), 'a "reason"')
+    ledger.put(beside())
+
+
+def beside() -> Batch:
+    """An outcome and an answer from a cache."""
+    outcome = Event(
+        {
+            "genai_meter.outcome.name": "ticket_solved",
+            "genai_meter.outcome.id": "t1",
+            "genai_meter.outcome.value": 5 * 10**12,
+            "genai_meter.tenant": "acme",
+        },
+        name="genai_meter.outcome",
+    )
+    hit = usage_event(tenant="acme", call_id=new_id(NOW - DAY), start_ns=NOW - DAY)
+    hit.attributes["genai_meter.cache_hit"] = True
+    batch = normalise(protobuf.parse("logs", logs([outcome, hit]).SerializeToString()))
+    assert (len(batch.beside), batch.quarantined) == (2, [])
+    return batch
+
+
+def exported(ledger: Ledger, directory: Path, form: Form = "parquet", until: date = TOMORROW) -> dict[date, int]:
+    """The days that were written and the calls of each."""
+    with closing(ledger.reader()) as reader, closing(Archive(directory)) as archive:
+        return {day: sums.calls for day, sums in export_days(reader, archive, until, form)}
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv"])
+def test_what_was_written_is_read_as_it_was(ledger: Ledger, sqlite: Ledger, tmp_path: Path, form: Form) -> None:
+    fill(ledger)
+    directory = tmp_path / "it's here"
+    assert exported(ledger, directory, form) == {YESTERDAY - timedelta(days=1): 1, YESTERDAY: 1, TODAY: 2}
+    with closing(open_archive(directory)) as archive, closing(ledger.reader()) as reader:
+        for query in QUERIES:
+            assert archive.report(query) == reader.report(query), query
+        assert archive.beside("outcome", Query(("tenant", "day"))) == [
+            {"tenant": "acme", "day": str(TODAY), "events": 1, "successes": 1, "amount": 5 * 10**12}
+        ]
+        for kind in ("outcome", "cache_hit"):
+            for by in (("tenant",), ("hour",), ("quarter",), ()):
+                assert archive.beside(kind, Query(by)) == reader.beside(kind, Query(by))
+        counts = [
+            (tally.accepted, tally.duplicate) for _ in "12" for _, tally in import_days(archive, sqlite.store, NOW)
+        ]
+    assert counts == [(1, 0), (1, 0), (2, 0), (0, 1), (0, 1), (0, 2)]
+    assert known(sqlite) == known(ledger)
+    sqlite.store.close()
+    sqlite.open()
+    sqlite.check()
+
+
+def known(ledger: Ledger) -> dict[str, Any]:
+    """All that a store tells, keys in order."""
+    with closing(ledger.reader()) as reader:
+        told: dict[str, Any] = {
+            table: sorted((at, sorted(row.items(), key=str)) for at, row in reader.others(table, 0, 2 * NOW))
+            for table in ("linked", "revision", "outcome", "cache_hit")
+        }
+        told["calls"] = sorted((row["call_id"], sorted(row.items(), key=str)) for row in reader.calls(Query(())))
+        assert [len(found) for found in told.values()] == [1, 1, 1, 1, 4]
+        return told
+
+
+def test_only_days_that_have_changed_are_written_again(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    assert exported(ledger, tmp_path, until=TODAY) == {YESTERDAY - timedelta(days=1): 1, YESTERDAY: 1}
+    assert exported(ledger, tmp_path, until=TODAY) == {}
+    late = usage_event(start_ns=NOW - DAY, tenant="late")
+    ledger.send(late)
+    assert exported(ledger, tmp_path, until=TODAY) == {YESTERDAY: 2}
+    ledger.revise(late.call_id, Price("exact", 1, 1, "[]", None, None), "why")
+    assert exported(ledger, tmp_path, "csv", until=TODAY) == {YESTERDAY: 2}
+    assert sorted(path.name for path in (tmp_path / "usage").iterdir()) == ["2026-11-20.parquet", "2026-11-21.csv"]
+    with closing(open_archive(tmp_path)) as archive, closing(ledger.reader()) as reader:
+        query = Query(("day", "tenant", "host"), None, NOW // DAY * DAY)
+        assert archive.report(query) == reader.report(query)
+
+
+def test_days_that_were_removed_stay_in_the_files(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    exported(ledger, tmp_path)
+    before = (NOW // DAY - 1) * DAY
+    while ledger.store.retire(before, 10):
+        pass
+    assert exported(ledger, tmp_path) == {}
+    with closing(open_archive(tmp_path)) as archive:
+        assert sum(row["calls"] for row in archive.report(Query(("host",)))) == 4
+        with pytest.raises(StoreError, match="started before the first that this store still keeps"):
+            list(import_days(archive, ledger.store, NOW))
+
+
+def test_there_is_nothing_to_read(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="has no exported days"):
+        open_archive(tmp_path)
+
+
+def test_a_column_that_older_files_do_not_have_is_unknown(ledger: Ledger, tmp_path: Path) -> None:
+    import duckdb
+
+    fill(ledger)
+    exported(ledger, tmp_path)
+    file = tmp_path / "usage" / f"{YESTERDAY}.parquet"
+    with duckdb.connect() as db:
+        db.execute(f"CREATE TABLE t AS SELECT * EXCLUDE (feature) FROM read_parquet('{file}')")
+        db.execute(f"COPY t TO '{file}' (FORMAT parquet)")
+    with closing(open_archive(tmp_path)) as archive:
+        assert {row["feature"] for row in archive.report(Query(("feature",)))} == {""}
