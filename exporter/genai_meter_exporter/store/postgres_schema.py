@@ -140,16 +140,14 @@ def _make_view(connection: Connection[dict[str, Any]]) -> None:
     digest = int.from_bytes(hashlib.blake2b(fields.encode(), digest_size=8).digest(), "big") >> 1
     if connection.execute("SELECT 1 FROM fact WHERE name = 'view' AND value = %s", (digest,)).fetchone():
         return
+    _add_columns(connection)
     connection.execute("DROP VIEW IF EXISTS usage")
     connection.execute(view.encode())
-    _add_columns(connection)
     connection.execute(
         "INSERT INTO fact VALUES ('view', %s) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (digest,)
     )
 
 
-MIGRATION_LOCK: Final = 0x67656E01
-WRITER_LOCK: Final = 0x67656E02
 def _add_columns(connection: Connection[dict[str, Any]]) -> None:
     """A field that the event schema has gained since the tables were made becomes a column."""
     for kind, columns in beside.COLUMNS.items():
@@ -158,6 +156,8 @@ def _add_columns(connection: Connection[dict[str, Any]]) -> None:
             connection.execute(f'ALTER TABLE {kind} ADD COLUMN IF NOT EXISTS "{name}" {sql_type}'.encode())
 
 
+MIGRATION_LOCK: Final = 0x67656E01
+WRITER_LOCK: Final = 0x67656E02
 LEADER_LOCK: Final = 0x67656E03
 INSTANCE_LOCK: Final = 0x67656E04
 """Classes of advisory locks, for each schema: one migrates, one transaction writes, one leads, one bears a name."""
