@@ -13,6 +13,9 @@ import promql_parser
 import pytest
 import yaml
 
+from genai_meter_exporter import alerting
+from genai_meter_exporter.alerting import Alerts
+
 from examples.tools import ToolMissing, need
 
 ROOT = Path(__file__).parent.parent
@@ -97,9 +100,13 @@ def faster(node: object, key: str = "") -> object:
     if isinstance(node, dict):
         items = cast(dict[str, object], node)
         changed = {name: faster(value, name) for name, value in items.items()}
-        if "_per_second{" in str(items.get("series")):
+        series = str(items.get("series"))
+        if "_per_second{" in series:
             # What grows so many times faster was planned to do so.
             changed["values"] = re.sub(r"^[\d.]+", lambda m: f"{float(m[0]) * SCALE:g}", str(items["values"]))
+        if re.match(r"genai_meter_(price_book|\w+_evaluated)_timestamp_seconds", series):
+            # Follows the clock.
+            changed["values"] = str(items["values"]).replace("+60x", "+1x")
         if key == "exp_annotations":
             changed["time_scale"] = "time scale 60: where a name or a text says one hour, the rule looks at 1m"
         return changed
@@ -125,9 +132,23 @@ def test_every_alert_has_a_firing_and_a_silent_case() -> None:
     assert (names - firing, names - silent) == (set(), set())
 
 
+def test_thresholds_in_the_cases_are_the_shipped_ones() -> None:
+    shipped = {
+        sample.labels["threshold"]: sample.value for metric in alerting.collect(Alerts()) for sample in metric.samples
+    }
+    for file in UNIT_TESTS:
+        for name, value in re.findall(r'threshold="(\w+)"}\', values: \'([-\d.]+)x', file.read_text()):
+            assert float(value) == shipped[name], (file.name, name)
+
+
+def test_thresholds_in_the_rules_are_all_there_is() -> None:
+    read = set(re.findall(r'genai_meter_alert_threshold{threshold="(\w+)"}', RULES.read_text()))
+    assert read == set(Alerts.model_fields)
+
+
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     names = {alert["alert"] for alert in alerts()}
-    assert {page.stem for page in RUNBOOKS.glob("*.md")} == names
+    assert {page.stem for page in RUNBOOKS.glob("GenAIMeter*.md")} == names
     for name in names:
         text = (RUNBOOKS / f"{name}.md").read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
@@ -137,10 +158,17 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
 def test_alert_says_what_to_do(alert: dict[str, Any]) -> None:
     assert re.fullmatch(r"GenAIMeter([A-Z][a-z]+)+", alert["alert"])
-    assert set(alert["annotations"]) == {"summary", "description", "action", "runbook_url", "dashboard_url"}
+    wanted = {"summary", "description", "owner", "action", "runbook_url", "dashboard_url"}
+    assert set(alert["annotations"]) - {"primarily_due_to"} == wanted
     assert "{{" not in alert["annotations"]["summary"], "a summary is the headline of grouped alerts: static"
     assert alert["annotations"]["runbook_url"].endswith(f"/{alert['alert']}.md")
-    assert alert["labels"]["severity"] in {"critical", "warning"}
+    labels = alert["labels"]
+    assert set(labels) - {"long", "review"} == {"severity", "category", "audience"}
+    assert labels["severity"] in {"critical", "warning"}
+    assert labels["audience"] in {"engineering", "finance", "product", "operations"}
+    assert labels["category"] in {
+        *("budget", "spend", "anomaly", "efficiency", "economics", "endpoint", "data-quality"),
+    }
     assert set(alert) == {"alert", "expr", "for", "labels", "annotations"}
 
 
