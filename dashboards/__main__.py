@@ -5,11 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards.llm_spend_overview import FILE, overview
+from dashboards import budgets, overview, product, providers, quality, service, tenants
+from dashboards.pages import Page, dashboard_of
+
+PAGES: Final[tuple[Page, ...]] = (
+    overview.PAGE,
+    budgets.PAGE,
+    service.PAGE,
+    product.PAGE,
+    tenants.PAGE,
+    providers.PAGE,
+    quality.PAGE,
+)
 
 
 def render(page: Dashboard) -> str:
@@ -21,7 +33,8 @@ def main() -> int:
     """Write all dashboards."""
     directory = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / FILE).write_text(render(overview()), encoding="utf-8")
+    for page in PAGES:
+        (directory / page.file).write_text(render(dashboard_of(page)), encoding="utf-8")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The dashboards: what is checked in is what is built, and it is sound. Its queries run in test_end_to_end."""
+"""The dashboards: what is checked in is what is built, and it is sound. Their queries run in test_dashboards_live."""
 
 from __future__ import annotations
 
@@ -8,40 +8,21 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import promql_parser
 import pytest
+from dashboard_kit import FILES, Asked, interpolate, load, panels, queries
 from grafana_foundation_sdk.models import units
 
 ROOT = Path(__file__).parent.parent
-FILES = sorted((ROOT / "dashboards").glob("*.json"))
-BUILTIN = {"__range": "6h", "__rate_interval": "5m", "__interval": "1m"}
+BROWSER = {"__range", "__rate_interval", "__interval", "__url_time_range", "__field", "__value", "__from", "__to"}
+"""What Grafana fills in by itself."""
 
+SQL = {"grafana-postgresql-datasource", "grafana-clickhouse-datasource"}
 
-def load(file: Path) -> dict[str, Any]:
-    return json.loads(file.read_text())
-
-
-def panels(page: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Every panel that is no row."""
-    return (panel for panel in page["panels"] if panel["type"] != "row")
-
-
-def targets() -> list[Any]:
-    return [
-        pytest.param(panel, target, id=f"{panel['title']}-{target['refId']}")
-        for file in FILES
-        for panel in panels(load(file))
-        for target in panel["targets"]
-    ]
-
-
-def interpolate(expression: str) -> str:
-    """The query as Grafana sends it when everything is selected."""
-    return re.sub(r"\$(\w+)", lambda match: BUILTIN.get(match[1], ".*"), expression)
+ASKED = queries("prometheus")
+PAGES = {load(file)["uid"]: load(file) for file in FILES}
 
 
 def test_the_one_build_of_the_sdk_that_emits_todays_panels() -> None:
@@ -68,7 +49,7 @@ def test_command_writes_the_checked_in_json(tmp_path: Path) -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_layout(file: Path) -> None:
     page = load(file)
-    numbers = [panel["id"] for panel in page["panels"]]
+    numbers = [panel["id"] for row in page["panels"] for panel in (row, *row.get("panels", ()))]
     assert numbers == sorted(set(numbers))
     for panel in page["panels"]:
         place = panel["gridPos"]
@@ -89,33 +70,63 @@ def test_layout(file: Path) -> None:
 def test_every_panel_explains_itself_and_its_emptiness(file: Path) -> None:
     known_units = {value for name, value in vars(units).items() if not name.startswith("_") and isinstance(value, str)}
     for panel in panels(load(file)):
-        defaults = panel["fieldConfig"]["defaults"]
         assert panel["description"].endswith(".")
+        if panel["type"] == "text":
+            continue
+        defaults = panel["fieldConfig"]["defaults"]
         assert defaults["noValue"].endswith("."), panel["title"]
         assert defaults["unit"] in known_units
-        assert [target["refId"] for target in panel["targets"]] == list("ABCDEF"[: len(panel["targets"])])
+        assert [target["refId"] for target in panel["targets"]] == list("ABCDEFGHIJ"[: len(panel["targets"])])
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_variables_used_are_defined_and_variables_defined_are_used(file: Path) -> None:
     page = load(file)
     defined = {variable["name"] for variable in page["templating"]["list"]}
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(page["panels"]))) - set(BUILTIN)
-    assert used == defined
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps([page["panels"], page["links"]]))) - BROWSER
+    assert {name for name in used if not name.startswith("__")} == defined
 
 
-@pytest.mark.parametrize(("panel", "target"), targets())
-def test_query(panel: dict[str, Any], target: dict[str, Any]) -> None:
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_links_lead_to_dashboards_that_have_the_variable(file: Path) -> None:
+    addresses = re.findall(r'"url": "(/d/[^"]+)"', json.dumps(load(file)))
+    for address in addresses:
+        uid, _, parameters = address.removeprefix("/d/").partition("?")
+        page = PAGES[uid]
+        names = set(re.findall(r"&var-(\w+)=", parameters))
+        assert names <= {variable["name"] for variable in page["templating"]["list"]}, address
+        assert parameters.startswith("${__url_time_range}")
+
+
+def test_every_dashboard_offers_all_others() -> None:
+    for page in PAGES.values():
+        assert page["tags"][0] == "genai-meter"
+        assert [link["tags"] for link in page["links"] if link["type"] == "dashboards"] == [["genai-meter"]]
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(asked.key))
+def test_query(asked: Asked) -> None:
     """PromQL that parses and type-checks, on the chosen data source, in the form its panel needs."""
-    tree = promql_parser.parse(interpolate(target["expr"]))
-    assert tree is not None
+    target, kind = asked.target, asked.panel["type"]
+    assert promql_parser.parse(interpolate(target["expr"])) is not None
     assert target["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-    assert target["instant"] == (panel["type"] in ("stat", "table"))
+    assert target["instant"] == (kind in ("stat", "bargauge", "table"))
     assert target["range"] != target["instant"]
-    assert target.get("format") == {"table": "table", "heatmap": "heatmap"}.get(panel["type"])
+    assert target.get("format") == {"table": "table", "heatmap": "heatmap"}.get(kind)
     if target.get("exemplar"):
         assert "_bucket{" in target["expr"], "only histograms have exemplars"
-    grouped = re.search(r"by \(([^)]*)\)", target["expr"])
-    if grouped:
-        labels = {label.strip() for label in grouped[1].split(",")}
-        assert set(re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", ""))) <= labels
+
+
+def test_table_columns_are_what_the_queries_return() -> None:
+    """A label or a value that no query has would leave an empty column."""
+    for asked in ASKED:
+        if asked.panel["type"] != "table":
+            continue
+        organize = next(t for t in asked.panel["transformations"] if t["id"] == "organize")["options"]
+        letters = [target["refId"] for target in asked.panel["targets"]]
+        values = {f"Value #{letter}" for letter in letters} if len(letters) > 1 else {"Value"}
+        placed = set(organize["renameByName"]) | set(organize["excludeByName"])
+        assert values <= placed, asked.key
+        text = " ".join(target["expr"] for target in asked.panel["targets"])
+        for column in placed - values - {"Time"}:
+            assert re.search(rf"by \([^)]*\b{column}\b", text), (asked.key, column)
