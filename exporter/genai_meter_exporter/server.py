@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -176,14 +177,17 @@ class Exporter:
         except RuntimeError:
             raise _taken(listen.host, listen.grpc_port, "listen.grpc_port") from None
 
+    def _context(self, *_: object) -> ssl.SSLContext:
+        assert self._certificates is not None
+        return self._certificates.context
+
     def _http(self, application: Any) -> _Server:
-        certificates = self._certificates
         return _Server(
             uvicorn.Config(
                 application,
                 http=bounded(self._config.limits.request_seconds),
                 limit_concurrency=self._config.limits.connections,
-                ssl_context_factory=(lambda *_: certificates.context) if certificates else None,
+                ssl_context_factory=self._context if self._certificates else None,
                 ws="none",
                 lifespan="off",
                 interface="asgi3",

@@ -5,13 +5,10 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Final
 
-from genai_meter_exporter.normalise.record import Batch, Beside, Quarantined, UsageRecord, usage_json
+from genai_meter_exporter.normalise.record import REFUSED, Batch, Beside, Quarantined, UsageRecord, usage_json
 
 FOREIGN: Final = "the token that sent it may not write for this tenant"
 NOBODY: Final = "it names no tenant, and the token that sent it has several"
-
-REFUSED: Final = "refused"
-"""Key of a record in the quarantine that says why; such a record is not read again."""
 
 
 def bind(batch: Batch, tenants: frozenset[str]) -> None:

@@ -86,12 +86,11 @@ class Keyring:
             return
         self._looked = now
         try:
-            state = os.stat(self._path)
-            seen = state.st_mtime_ns, state.st_ino, state.st_size
-            if seen == self._seen and self.error is None:
+            seen = _stamp(self._path)
+            if seen and seen == self._seen:
                 return
             found = tokens.read(self._path)
-        except (OSError, TokenError) as error:
+        except TokenError as error:
             reason = str(error)
             if reason != self.error:
                 logger.error("nobody is let in: %s", reason)
@@ -155,6 +154,15 @@ class Gate:
     def _count(self, whose: str) -> None:
         if seconds := self._rates.wait(whose):
             raise TooMany(seconds)
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """Changes with the file; empty when there is none."""
+    try:
+        state = os.stat(path)
+    except OSError:
+        return ()
+    return state.st_mtime_ns, state.st_ino, state.st_size
 
 
 def _bearer(authorization: str | None) -> str:

@@ -19,7 +19,7 @@ def cost(row: Mapping[str, Any]) -> Decimal | None:
 
 def totals(rows: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     """The sums of all rows."""
-    sums = dict.fromkeys(MEASURES, 0)
+    sums: dict[str, int] = dict.fromkeys(MEASURES, 0)
     for row in rows:
         for name in MEASURES:
             sums[name] += row[name]

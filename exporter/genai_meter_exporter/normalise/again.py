@@ -9,7 +9,15 @@ from typing import Any, Protocol
 
 from genai_meter.usage import Quantity, Usage
 
-from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, Batch, UsageRecord, price_context
+from genai_meter_exporter.normalise.record import (
+    OWN_PRODUCER,
+    RANK_OWN_SPAN,
+    REFUSED,
+    Batch,
+    Quarantined,
+    UsageRecord,
+    price_context,
+)
 from genai_meter_exporter.receive.raw import Parsed, Raw, Signal
 
 
@@ -63,6 +71,8 @@ def read_again(kept: Iterable[Kept], read: Callable[[Parsed], Batch], finish: Ca
 
 def _batch(row: Kept, read: Callable[[Parsed], Batch]) -> Batch:
     record: dict[str, Any] = json.loads(row.record)
+    if reason := record.get(REFUSED):
+        return Batch(quarantined=[Quarantined(row.signal, reason, "", record)])
     if "attributes" not in record:
         return Batch(records=[_charged_before(record)])
     signal: Signal = "logs" if row.signal == "logs" else "traces"

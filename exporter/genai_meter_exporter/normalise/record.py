@@ -13,7 +13,9 @@ RANK_OWN_EVENT: Final = 0
 RANK_OWN_SPAN: Final = 1
 RANK_EVENT: Final = 2
 RANK_SPAN: Final = 3
-"""Source ranks: the lowest of the records of one call is the one that is charged."""
+RANK_PARTIAL: Final = 4
+"""Source ranks: the lowest of the records of one call is the one that is charged. Partial: known to tell less, or
+less exactly, than others do."""
 
 OWN_PRODUCER: Final = "genai_meter"
 
@@ -30,9 +32,19 @@ _PARTS: Final = {
 }
 """Bucket → the total it counts into, and which part of that."""
 
+REFUSED: Final = "refused"
+"""Key of a record in the quarantine that must not be read again, whoever asks; its value says why."""
+
 
 class Unreadable(Exception):
     """A record that cannot be charged; the message says why, without its content."""
+
+
+class Wrapper:
+    """A record that a flavour knows to be no model call of its own: an agent, a tool, the outer of two spans."""
+
+
+WRAPPER: Final = Wrapper()
 
 
 @dataclass(slots=True)

@@ -71,7 +71,7 @@ def bounded(seconds: float) -> type[asyncio.Protocol]:
 
         def _refuse(self, answer: bytes) -> None:
             self._stop_waiting()
-            if self.transport is not None and not self.transport.is_closing():
+            if not self.transport.is_closing():
                 self.transport.write(answer)
                 self.transport.close()
 
