@@ -149,7 +149,16 @@ def test_thresholds_in_the_rules_are_all_there_is() -> None:
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     names = {alert["alert"] for alert in alerts()}
     assert {page.stem for page in RUNBOOKS.glob("GenAIMeter*.md")} == names
-    for name in names:
+    situations = {page.stem for page in RUNBOOKS.glob("*.md")} - names
+    assert situations == {
+        "budget-exceedance",
+        "model-deprecation",
+        "price-migration",
+        "provider-outage",
+        "telemetry-lost",
+        "token-miscount",
+    }
+    for name in names | situations:
         text = (RUNBOOKS / f"{name}.md").read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         assert headings == [name, "Meaning", "Impact", "Diagnosis", "Mitigation"]
