@@ -98,6 +98,10 @@ e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 
 dashboards: env ## build the dashboards' JSON
 	@$(BIN)/python -m dashboards
 
+.PHONY: dashboards-types
+dashboards-types: env ## the dashboards' JSON against Grafana's own types, of three major versions (needs node)
+	@$(BIN)/python -m pytest -m slow -rs tests/test_dashboard_types.py
+
 .PHONY: rules
 rules: env tools ## check the alert rules and run their unit tests
 	@$(BIN)/python -m pytest -rs tests/test_rules.py

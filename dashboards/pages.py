@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard as builders
-from grafana_foundation_sdk.models import dashboard
+from grafana_foundation_sdk.builders import prometheus
+from grafana_foundation_sdk.models import dashboard, table
 
 from dashboards.panels import BLUE, RED, Row, build
 from dashboards.queries import PROMETHEUS, Engine
@@ -118,7 +119,6 @@ def _filter(name: str) -> builders.QueryVariable:
         .label(title)
         .datasource(PROMETHEUS.datasource)
         .query(query)
-        .definition(query)
         .refresh(dashboard.VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(dashboard.VariableSort.ALPHABETICAL_ASC)
         .multi(True)
@@ -139,12 +139,18 @@ def _annotations() -> list[builders.AnnotationQuery]:
 
 def _annotation(name: str, colour: str, expr: str, title: str, text: str) -> builders.AnnotationQuery:
     made = builders.AnnotationQuery().name(name).datasource(PROMETHEUS.datasource).enable(True).icon_color(colour)
-    return made.expr(expr).title_format(title).text_format(text).step("1m")
+    query = prometheus.Dataquery().ref_id("Anno").expr(expr).interval("1m")
+    return made.target(query).title_format(title).text_format(text)
 
 
 def _repair(model: dashboard.Dashboard) -> None:
-    """What version 0.0.21 of the library adds or leaves out, and Grafana's own types refuse."""
+    """Take out what version 0.0.21 of the library adds and Grafana's own types refuse, or what moves out of sight."""
     for link in model.links or []:
         link.placement = None  # pyright: ignore[reportAttributeAccessIssue]
     for annotation in (model.annotations.list_val if model.annotations else None) or []:
         annotation.placement = None  # pyright: ignore[reportAttributeAccessIssue]
+    for variable in (model.templating.list_val if model.templating else None) or []:
+        variable.auto = variable.auto_min = variable.auto_count = None
+    for panel in model.panels or []:
+        if isinstance(panel, dashboard.Panel) and isinstance(panel.options, table.Options):
+            panel.options.footer = None

@@ -180,7 +180,7 @@ def test_what_is_chosen_narrows_the_figures(stage: Live) -> None:
 
 def variables() -> list[Any]:
     found = {
-        variable["definition"]: variable
+        variable["query"]: variable
         for file in FILES
         for variable in load(file)["templating"]["list"]
         if variable["type"] == "query"
@@ -196,13 +196,13 @@ def test_variable_offers_values(stage: Live, definition: str) -> None:
 
 
 def marks() -> list[Any]:
-    found = {a["expr"]: a for file in FILES for a in load(file).get("annotations", {}).get("list", ())}
-    return [pytest.param(annotation, id=annotation["name"]) for annotation in found.values() if annotation["expr"]]
+    found = {a["name"]: a for file in FILES for a in load(file).get("annotations", {}).get("list", ())}
+    return [pytest.param(annotation, id=name) for name, annotation in found.items()]
 
 
 @pytest.mark.parametrize("annotation", marks())
 def test_annotation_marks_what_happened(stage: Live, annotation: dict[str, Any]) -> None:
-    samples = stage.prometheus.query(annotation["expr"])
+    samples = stage.prometheus.query(annotation["target"]["expr"])
     assert samples
     named = set(re.findall(r"\{\{(\w+)\}\}", annotation["titleFormat"]))
     assert all(named <= set(sample.labels) for sample in samples)

@@ -59,8 +59,8 @@ def in_dashboards() -> set[str]:
     expressions = [interpolate(asked.target["expr"]) for asked in queries("prometheus")]
     for file in FILES:
         page = load(file)
-        expressions += [a["expr"] for a in page.get("annotations", {}).get("list", ()) if a.get("expr")]
-        definitions = [v["definition"] for v in page["templating"]["list"] if v["type"] == "query"]
+        expressions += [a["target"]["expr"] for a in page.get("annotations", {}).get("list", ())]
+        definitions = [v["query"] for v in page["templating"]["list"] if v["type"] == "query"]
         expressions += [definition.removeprefix("label_values(").partition(",")[0] for definition in definitions]
     return metrics_of(expressions)
 
