@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Generator
 from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
@@ -9,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlglot
+import sqlglot.expressions
 from exporter_kit import NOW, Event, logs, new_id, usage_event
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.receive import protobuf
-from genai_meter_exporter.store import Query, StoreError
+from genai_meter_exporter.store import Query, StoreError, dialects
 from genai_meter_exporter.store.archive import Archive, Form, open_archive
 from genai_meter_exporter.store.base import Price
-from genai_meter_exporter.store.transfer import export_days, import_days
+from genai_meter_exporter.store.transfer import export_days, import_days, report_over
 from ledger_kit import ENGINES, Ledger, foreign_span, ledger_of_engine
 
 DAY = 86_400_000_000_000
@@ -162,3 +166,78 @@ def test_a_column_that_older_files_do_not_have_is_unknown(ledger: Ledger, tmp_pa
         db.execute(f"COPY t TO '{file}' (FORMAT parquet)")
     with closing(open_archive(tmp_path)) as archive:
         assert {row["feature"] for row in archive.report(Query(("feature",)))} == {""}
+
+
+def test_a_report_over_files_goes_on_in_the_store(ledger: Ledger, tmp_path: Path) -> None:
+    fill(ledger)
+    exported(ledger, tmp_path, until=TODAY)
+    with closing(open_archive(tmp_path)) as archive, closing(ledger.reader()) as reader:
+        for query in QUERIES:
+            assert report_over(archive, reader, query) == reader.report(query), query
+    # What was taken from the store is still in the files.
+    while ledger.store.retire(NOW // DAY * DAY, 10):
+        pass
+    with closing(open_archive(tmp_path)) as archive, closing(ledger.reader()) as reader:
+        (row,) = report_over(archive, reader, Query(("operation",), where=(("provider", "openai"),)))
+        assert row["calls"] == 4
+
+
+# --- the commands ------------------------------------------------------------------------------------
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """`genai-meter …`."""
+    program = "from genai_meter_exporter.cli import main; raise SystemExit(main())"
+    return subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_ledger_goes_through_files_into_another(sqlite: Ledger, tmp_path: Path) -> None:
+    fill(sqlite)
+    sqlite.store.close()
+    old, new, files = sqlite.path.parent, tmp_path / "new", tmp_path / "files"
+    done = command("store", "export", "--data-dir", old, "--to", files, "--until", str(TOMORROW))
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, f"3 days written to {files}"), done
+    taken = command("store", "import", files, "--data-dir", new)
+    assert (taken.returncode, taken.stderr) == (0, "")
+    assert taken.stdout.endswith(f"4 calls taken over into {new / 'ledger.db'}, 0 were there\n")
+    checked = command("store", "check", "--data-dir", new)
+    assert (checked.returncode, checked.stdout.count("4 calls  9000000.003500000009 USD")) == (0, 4), checked
+    reports = [
+        command("usage", "--since", "all", "--by", "tenant,host", "--format", "csv", "--data-dir", *more).stdout
+        for more in ((old,), (new,), (new, "--archive", files))
+    ]
+    assert reports[0].count("\n") == 4
+    assert reports[0] == reports[1] == reports[2]
+    sqlite.open()
+
+
+@pytest.mark.parametrize("dialect", ["bigquery", "duckdb", "clickhouse"])
+def test_every_report_is_sql_of_the_dialect(dialect: str) -> None:
+    for query in QUERIES:
+        for sql, parameters in (
+            dialects.report(dialects.BY_NAME[dialect], dialects.ledger("usage"), query),
+            dialects.report(dialects.BY_NAME[dialect], dialects.ledger("project.dataset.usage"), query),
+            dialects.report_beside(
+                dialects.BY_NAME[dialect],
+                dialects.events("outcome", "outcome"),
+                "outcome",
+                Query(("tenant", "day"), query.since_ns, query.until_ns, (("team", "a"),)),
+            ),
+        ):
+            (parsed,) = sqlglot.parse(sql, dialect=dialect)
+            assert isinstance(parsed, sqlglot.expressions.Select)
+            marks = {mark.name or str(mark.this) for mark in parsed.find_all(sqlglot.expressions.Parameter)}
+            if dialect == "bigquery":
+                assert marks == set(parameters)
+                assert not list(parsed.find_all(sqlglot.expressions.Anonymous)), sql
+
+
+def test_the_sql_of_a_report_is_printed() -> None:
+    told = command("usage", "--sql", "bigquery", "--by", "tenant,month", "--since", "2026-11-01", "--where", "team=a")
+    assert told.returncode == 0, told
+    head, *parameters, sql = told.stdout.splitlines()
+    assert head.startswith("-- tenant, month, calls, retries,")
+    assert parameters == ["-- p0 = 'a'", "-- p1 = 1793491200000000000"]
+    assert "FORMAT_TIMESTAMP('%Y-%m', g1)" in sql
+    wrong = command("usage", "--sql", "bigquery", "--by", "nothing")
+    assert (wrong.returncode, wrong.stderr) == (2, "genai-meter usage: the ledger has no column 'nothing'\n")

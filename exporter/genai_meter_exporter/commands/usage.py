@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
+from contextlib import closing
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Final
 
 from genai_meter_exporter.api import figures
+from genai_meter_exporter.cells import MEASURES
 from genai_meter_exporter.commands import reports
 from genai_meter_exporter.commands.reports import Row
-from genai_meter_exporter.store import Query
+from genai_meter_exporter.store import Query, Reader, StoreError
 
 _SMALLEST: Final = Decimal("0.000001")
 """What the table shows at least of a cost that is not zero."""
@@ -31,12 +36,52 @@ _COLUMNS: Final = {
 def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     reports.configure(parser, by="model")
+    parser.add_argument(
+        "--archive",
+        metavar="DIR",
+        type=Path,
+        help="days that `genai-meter store export` wrote, from there; later ones"
+        " from the store (needs the extra duckdb)",
+    )
+    parser.add_argument(
+        "--sql", choices=("bigquery", "clickhouse", "duckdb"), help="print the report as SQL over exported days instead"
+    )
 
 
 def run(options: argparse.Namespace) -> int:
     """Print one report."""
+    if options.sql:
+        return _sql(options)
     show = {"table": _table, "json": _json, "csv": _csv}
-    return reports.run("usage", options, lambda reader, query: reader.report(query), show)
+
+    def report(reader: Reader, query: Query) -> Sequence[Row]:
+        if options.archive is None:
+            return reader.report(query)
+        from genai_meter_exporter.store.archive import open_archive
+        from genai_meter_exporter.store.transfer import report_over
+
+        with closing(open_archive(options.archive)) as archive:
+            return report_over(archive, reader, query)
+
+    return reports.run("usage", options, report, show)
+
+
+def _sql(options: argparse.Namespace) -> int:
+    """What a warehouse is asked that has loaded the files of `usage`."""
+    from genai_meter_exporter.store import dialects
+
+    try:
+        query = reports.query_of(options, datetime.now(UTC))
+        sql, parameters = dialects.report(dialects.BY_NAME[options.sql], dialects.ledger("usage"), query)
+    except (StoreError, ValueError) as error:
+        print(f"genai-meter usage: {error}", file=sys.stderr)
+        return 2
+    columns = [*query.by, *MEASURES]
+    print(f"-- {', '.join(columns)}; money in pico-USD")
+    for name, value in parameters.items():
+        print(f"-- {name} = {value!r}")
+    print(sql)
+    return 0
 
 
 def _table(query: Query, rows: Sequence[Row]) -> None:

@@ -83,7 +83,7 @@ class Archive:
     def write(self, reader: Reader, days: Sequence[date], form: Form) -> None:
         """Write these days anew, from a store."""
         wanted = set(days)
-        since, until = _start(min(wanted)), _start(max(wanted)) + DAY_NS
+        since, until = _start(min(wanted)), end_of(max(wanted))
         for table in TABLES:
             directory = self._directory / table
             directory.mkdir(parents=True, exist_ok=True)
@@ -226,6 +226,11 @@ def open_archive(directory: Path) -> Archive:
 def day_of(time_ns: int) -> date:
     """The UTC day of an instant."""
     return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).date()
+
+
+def end_of(day: date) -> int:
+    """Where a UTC day ends, in Unix nanoseconds."""
+    return _start(day) + DAY_NS
 
 
 def _start(day: date) -> int:

@@ -95,6 +95,9 @@ BIGQUERY: Final = Dialect(
 )
 
 
+BY_NAME: Final = {dialect.name: dialect for dialect in (CLICKHOUSE, DUCKDB, BIGQUERY)}
+
+
 class Parameters:
     """The values of a statement, in their order."""
 

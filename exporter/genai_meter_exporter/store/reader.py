@@ -21,6 +21,8 @@ _GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 PERIODS: Final = {"quarter": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """Dimensions of time, in UTC."""
 
+_SUMMED: Final = (*COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico")))
+
 _FROM_RAW: Final = {
     "calls": "COUNT(*)",
     "retries": "SUM(MAX(COALESCE(attempt_count, 1) - 1, 0))",
@@ -190,14 +192,28 @@ def check_kept(query: Query, raw_since: int) -> None:
 
 
 def _from_rollup(query: Query) -> tuple[str, list[Any]]:
-    conditions, arguments = _conditions(query, _rollup_expression)
-    source, bounds = quarters_and_days(query)
-    sums = [f"SUM({name}) AS {name}" for name in COUNTS]
-    for name in MONEY:
-        sums.append(f"SUM({name}_micro) AS {name}_micro")
-        sums.append(f"SUM({name}_pico) AS {name}_pico")
-    table = f"({source}) AS r JOIN cell ON cell.id = r.cell"
-    return _select(table, query.by, sums, conditions, _rollup_expression), [*bounds, *arguments]
+    """Sums by cell and period first: what the cells are is looked up once a group, not once a row."""
+    source, arguments = quarters_and_days(query)
+    conditions: list[str] = []
+    of_cells = [name for name, _ in query.where if name not in PERIODS]
+    if of_cells:
+        matching = " AND ".join(f"{name} = ?" for name in of_cells)
+        conditions.append(f"r.cell IN (SELECT id FROM cell WHERE {matching})")
+        arguments += [value for name, value in query.where if name not in PERIODS]
+    for name, value in query.where:
+        if name in PERIODS:
+            conditions.append(f"{_rollup_period(name)} = ?")
+            arguments.append(value)
+    sums = [f"SUM({name}) AS {name}" for name in _SUMMED]
+    periods = {name: f"{_rollup_period(name)} AS {name}" for name in query.by if name in PERIODS}
+    joined = len(periods) < len(query.by)
+    keys = [*(["r.cell AS cell"] if joined else []), *periods.values()]
+    names = [*(["r.cell"] if joined else []), *(_rollup_period(name) for name in periods)]
+    where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+    inner = f"SELECT {', '.join([*keys, *sums])} FROM ({source}) AS r{where}"
+    inner += f" GROUP BY {', '.join(names)}" if names else ""
+    table = f"({inner}) AS r" + (" JOIN cell ON cell.id = r.cell" if joined else "")
+    return _select(table, query.by, sums, [], str), arguments
 
 
 def quarters_and_days(query: Query) -> tuple[str, list[int]]:
@@ -235,16 +251,15 @@ def _conditions(query: Query, expression: Any) -> tuple[list[str], list[Any]]:
 def _select(table: str, by: tuple[str, ...], sums: list[str], conditions: list[str], expression: Any) -> str:
     groups = [f"{expression(name)} AS {name}_" for name in by]
     named = [f"{name}_ AS {name}" for name in by]
-    measured = [*COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
     inner = f"SELECT {', '.join([*groups, *sums])} FROM {table}{where}"
     if by:
         inner += f" GROUP BY {', '.join(f'{name}_' for name in by)}"
-    return f"SELECT {', '.join([*named, *measured])} FROM ({inner}) WHERE calls > 0"
+    return f"SELECT {', '.join([*named, *_SUMMED])} FROM ({inner}) WHERE calls > 0"
 
 
-def _rollup_expression(name: str) -> str:
-    return f"strftime('{PERIODS[name]}', r.start, 'unixepoch')" if name in PERIODS else name
+def _rollup_period(name: str) -> str:
+    return f"strftime('{PERIODS[name]}', r.start, 'unixepoch')"
 
 
 def _ledger_expression(name: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any, Final
 
+from genai_meter_exporter.cells import MEASURES
 from genai_meter_exporter.normalise.record import Beside, Kind
-from genai_meter_exporter.store.archive import Archive, Form, Sums, day_of
+from genai_meter_exporter.store.archive import Archive, Form, Sums, day_of, end_of
 from genai_meter_exporter.store.base import Past, Query, Reader, Store, StoreError, Tally
+from genai_meter_exporter.store.dialects import rows_of
 
 _DAYS_AT_ONCE: Final = 31
 """Days that are read from the store together; each has a file open."""
@@ -61,6 +64,22 @@ def import_days(archive: Archive, store: Store, now_ns: int) -> Iterator[tuple[d
         events = [_event(kind, row) for kind in _KINDS for row in archive.rows(kind, day)]
         _adopt(store, waiting, events, now_ns, tally)
         yield day, tally
+
+
+def report_over(archive: Archive, reader: Reader, query: Query) -> list[dict[str, Any]]:
+    """Days that have a file from there, later ones from the store."""
+    end = end_of(archive.days()[-1])
+    rows: list[dict[str, Any]] = []
+    if query.since_ns is None or query.since_ns < end:
+        rows += archive.report(replace(query, until_ns=end if query.until_ns is None else min(query.until_ns, end)))
+    if query.until_ns is None or query.until_ns > end:
+        rows += reader.report(replace(query, since_ns=max(query.since_ns or 0, end)))
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for row in rows:
+        sums = groups.setdefault(tuple(row[name] for name in query.by), [0] * len(MEASURES))
+        for index, name in enumerate(MEASURES):
+            sums[index] += row[name]
+    return rows_of(query, [(*group, *sums) for group, sums in groups.items()])
 
 
 def _adopt(store: Store, past: list[Past], events: list[Beside], now_ns: int, tally: Tally) -> None:
