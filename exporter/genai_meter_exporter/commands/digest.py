@@ -1,0 +1,61 @@
+"""`genai-meter digest`: what the configured messages say now, without sending them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from genai_meter_exporter import config as configuration
+from genai_meter_exporter.budgets.engine import Engine, Standing
+from genai_meter_exporter.budgets.history import History
+from genai_meter_exporter.budgets.model import zone
+from genai_meter_exporter.config import Config, ConfigError
+from genai_meter_exporter.digest.message import document, text
+from genai_meter_exporter.digest.numbers import gather
+from genai_meter_exporter.digest.periods import latest
+from genai_meter_exporter.store import Reader, StoreError, open_readonly
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("name", nargs="*", help="only these digests (default: all)")
+    parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="YAML configuration with digests")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
+    parser.add_argument("--json", action="store_true", help="all numbers as JSON instead of the text")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print each message about the period that was over last."""
+    try:
+        config = configuration.load(options.config)
+        entries = [entry for entry in config.digest.entries if not options.name or entry.name in options.name]
+        if not entries:
+            print(f"genai-meter digest: {options.config} has no such digest (docs/budgets.md)", file=sys.stderr)
+            return 2
+        now = time.time()
+        reader = open_readonly(configuration.store_path(config, options.data_dir))
+        try:
+            standings = _standings(config, options.data_dir, reader, now)
+            tz = zone(config.digest.timezone)
+            found = [gather(entry, latest(entry, tz, now), reader, standings) for entry in entries]
+        finally:
+            reader.close()
+    except (ConfigError, StoreError, ValueError) as error:
+        print(f"genai-meter digest: {error}", file=sys.stderr)
+        return 2
+    if options.json:
+        print(json.dumps([document(numbers) for numbers in found], indent=2))
+    else:
+        print("\n\n".join(text(numbers) for numbers in found))
+    return 0
+
+
+def _standings(config: Config, data_directory: str | None, reader: Reader, now: float) -> Sequence[Standing]:
+    history = History(configuration.data_directory(data_directory), read_only=True)
+    engine = Engine(config.budgets, history)
+    engine.load(reader, now)
+    return engine.evaluate(now)
