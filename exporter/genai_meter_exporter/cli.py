@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "usage": "spend and tokens from the ledger, by any dimension",
     "batch": "charge the results of a batch that no metered application reads",
     "budgets": "where every budget stands, what to look at, what would have alerted",
+    "digest": "what the digests and reviews that go out by webhook say now",
     "outcomes": "what came of the spend: success rate, value, cost per success",
     "caches": "answers from the applications' own caches, and what they did not cost",
     "estimates": "how far token estimates are from the providers' counts",

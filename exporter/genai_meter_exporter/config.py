@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails
 from genai_meter_exporter.access.settings import Access, Tls
 from genai_meter_exporter.alerting import Alerts
 from genai_meter_exporter.budgets.model import Budgets
+from genai_meter_exporter.digest.settings import Digest
 from genai_meter_exporter.section import Section as _Section
 
 
@@ -243,6 +244,9 @@ class Config(_Section):
 
     budgets: Budgets = Budgets()
     """Budgets, contracts and caps."""
+
+    digest: Digest = Digest()
+    """Daily digests and weekly reviews, by webhook."""
 
     alerts: Alerts = Alerts()
     """Thresholds of the alert rules."""

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,8 @@ from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.charging import open_prices
 from genai_meter_exporter.config import Config, ConfigError, kept_days, written_path
 from genai_meter_exporter.counters import Counters
+from genai_meter_exporter.digest.memory import memory
+from genai_meter_exporter.digest.sender import Sender
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
@@ -91,7 +94,14 @@ class Exporter:
             read=partial(open_readonly, self.store_path),
             shared=config.store.url is not None,
         )
-        others = (partial(alerting.collect, config.alerts),)
+        self.digests = Sender(
+            config.digest,
+            memory(config.store.url, data_directory),
+            partial(open_readonly, self.store_path),
+            lambda: self.budgets.standings(time.time()),
+            directory=directory,
+        )
+        others = (partial(alerting.collect, config.alerts), self.digests.collect)
         self._exposition = Exposition(MeterCollector(counters, bounds, self._facts, self.budgets, others))
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
@@ -108,12 +118,14 @@ class Exporter:
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
         self.pipeline.start()
+        self.digests.start()
         # Records are many and live in no cycles: looking for some each 700 objects would cost a fifth of the time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         try:
             await self._listen(stop, started)
         finally:
+            await asyncio.to_thread(self.digests.stop)
             await asyncio.to_thread(self.pipeline.stop)
 
     def _reload(self, read_again: Callable[[], Config]) -> None:
