@@ -85,7 +85,10 @@ def json_text(value: Any) -> str:
         except orjson.JSONDecodeError:
             raise ValueError("is no JSON") from None
         return value
-    return orjson.dumps(value).decode()
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        raise ValueError("is no JSON value") from None
 
 
 def quantity(value: Any) -> int | Decimal:

@@ -20,6 +20,9 @@ _EMPTY: Final[dict[str, Any]] = {}
 
 _ID_LENGTHS: Final = (0, 8, 16)
 
+_DEPTH: Final = 32
+"""Levels of a value; protobuf's own limit is 100 messages, 33 such levels."""
+
 
 def parse(signal: Signal, body: bytes) -> Parsed:
     """Read one export request; raises `Garbage`."""
@@ -129,9 +132,11 @@ def _attributes(pairs: Iterable[Any], wanted: frozenset[str]) -> Attributes:
     return {key: _value(pair.get("value")) for pair in pairs if (key := pair["key"]) in wanted}
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, depth: int = 0) -> Any:
     if not value:
         return None
+    if depth > _DEPTH:
+        raise ValueError(f"a value is nested deeper than {_DEPTH} levels")
     kind, content = next(iter(value.items()))
     if kind in ("stringValue", "boolValue", "bytesValue"):
         return content
@@ -140,9 +145,9 @@ def _value(value: Any) -> Any:
     if kind == "doubleValue":
         return float(content)
     if kind == "arrayValue":
-        return [_value(item) for item in _list(content, "values")]
+        return [_value(item, depth + 1) for item in _list(content, "values")]
     if kind == "kvlistValue":
-        return {pair["key"]: _value(pair.get("value")) for pair in _list(content, "values")}
+        return {pair["key"]: _value(pair.get("value"), depth + 1) for pair in _list(content, "values")}
     raise ValueError(f"unknown kind of value {kind[:40]!r}")
 
 
