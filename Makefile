@@ -87,8 +87,12 @@ two-services: env ## a web front names the tenant, the worker behind it is charg
 	@$(BIN)/python -m examples.two_services --python "$$(cd tests && ../$(BIN)/python -m environments)"
 
 .PHONY: drill
-drill: env ## kill -9 of exporters (and of their database) under load, a hundred times on each store
-	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py
+drill: env ## kill -9 of exporters (and of their database) and of applications under load, a hundred times on each store
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py tests/test_spool_crash.py
+
+.PHONY: outage
+outage: env ## the exporter ten minutes away at 200 calls a second, and full disks: what is lost, what a call waits
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_spool_outage.py
 
 .PHONY: e2e
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read

@@ -9,14 +9,15 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from emission_kit import Telemetry, telemetry
-from genai_meter import spool_files
+from emission_kit import Telemetry, call, telemetry
+from genai_meter import emit, identity, spool_files
+from opentelemetry.sdk.metrics.export import AggregationTemporality
 
 NOWHERE = "http://127.0.0.1:9"
 """Nobody listens there."""
@@ -118,7 +119,7 @@ class Receiver:
 
 def spooling(directory: Path, endpoint: str = NOWHERE, **settings: str) -> AbstractContextManager[Telemetry]:
     """A pipeline whose events go through a spool."""
-    return telemetry(SPOOL_DIR=str(directory), SPOOL_ENDPOINT=endpoint, **settings)
+    return telemetry(AggregationTemporality.CUMULATIVE, SPOOL_DIR=str(directory), SPOOL_ENDPOINT=endpoint, **settings)
 
 
 def states(pipeline: Telemetry) -> dict[str, int]:
@@ -129,8 +130,12 @@ def states(pipeline: Telemetry) -> dict[str, int]:
 
 def on_disk(directory: Path, suffix: str = spool_files.EVENTS) -> list[Any]:
     """Events of all files, oldest first."""
-    found = [spool_files.parse((directory / name).read_bytes()) for name in spool_files.names(str(directory), suffix)]
-    return [event for contents in found for event in contents.events]
+    events: list[Any] = []
+    for name in spool_files.names(str(directory), suffix):
+        # It may be shipped at this moment.
+        with suppress(FileNotFoundError):
+            events += spool_files.parse((directory / name).read_bytes()).events
+    return events
 
 
 def wait_until(what: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -159,3 +164,27 @@ def an_event(number: int, **attributes: Any) -> list[Any]:
     """A record as it stands in a file."""
     told = {"genai_meter.outcome.name": "resolved", "genai_meter.outcome.id": str(number), **attributes}
     return ["genai_meter.outcome", 10**18 + number, 10**18, "", "", 0, told]
+
+
+# --- calls ------------------------------------------------------------------------------------------
+BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Grüße, \ud83d\ude00"}], "max_tokens": 64}
+ANSWER = {
+    "object": "chat.completion",
+    "id": "chatcmpl-Grüße-☃",
+    "model": "gpt-4o-mini-2024-07-18",
+    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
+    "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+}
+
+
+def make(number: int = 1) -> str:
+    """One call, metered; its response id."""
+    made = call("openai_chat", BODY, answer={**ANSWER, "id": f"chatcmpl-{number}"}, call_id=identity.new_call_id())
+    emit.finish(made, "ok")
+    return f"chatcmpl-{number}"
+
+
+def response_ids(records: list[dict[str, Any]]) -> list[str]:
+    """Of log records in OTLP's JSON."""
+    pairs = ({pair["key"]: pair["value"] for pair in record["attributes"]} for record in records)
+    return [attributes["gen_ai.response.id"]["stringValue"] for attributes in pairs]

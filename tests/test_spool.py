@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from emission_kit import START_NS, call
 from exporter_kit import Served
-from genai_meter import attribute, cache_hit, emit, identity, outcome, record_cost, spool_files
+from genai_meter import attribute, cache_hit, emit, estimator, identity, outcome, record_cost, spool_files
 from genai_meter.call import Attempt
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider
@@ -25,29 +25,19 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.id_generator import IdGenerator
-from spool_kit import Receiver, an_event, on_disk, spooling, states, wait_until, write_file
-
-BODY = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Grüße, \ud83d\ude00"}], "max_tokens": 64}
-ANSWER = {
-    "object": "chat.completion",
-    "id": "chatcmpl-Grüße-☃",
-    "model": "gpt-4o-mini-2024-07-18",
-    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Hi"}}],
-    "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
-}
-
-
-def make(number: int = 1) -> str:
-    """One call, metered; its response id."""
-    made = call("openai_chat", BODY, answer={**ANSWER, "id": f"chatcmpl-{number}"}, call_id=identity.new_call_id())
-    emit.finish(made, "ok")
-    return f"chatcmpl-{number}"
-
-
-def response_ids(records: list[dict[str, Any]]) -> list[str]:
-    """Of log records in OTLP's JSON."""
-    pairs = ({pair["key"]: pair["value"] for pair in record["attributes"]} for record in records)
-    return [attributes["gen_ai.response.id"]["stringValue"] for attributes in pairs]
+from spool_kit import (
+    ANSWER,
+    BODY,
+    Receiver,
+    an_event,
+    make,
+    on_disk,
+    response_ids,
+    spooling,
+    states,
+    wait_until,
+    write_file,
+)
 
 
 # --- written ----------------------------------------------------------------------------------------
@@ -91,6 +81,7 @@ def everything(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> None:
     logger = LoggerProvider(resource=resource, shutdown_on_exit=False)
     logger.add_log_record_processor(SimpleLogRecordProcessor(OTLPLogExporter(f"{endpoint}/v1/logs")))
     emit.bind(tracer, MeterProvider(shutdown_on_exit=False), logger)
+    estimator.reset()
     numbers = count(1)
     with monkeypatch.context() as patch:
         patch.setattr(time, "time_ns", lambda: START_NS)
@@ -236,8 +227,7 @@ def test_a_line_that_the_disk_takes_in_part_is_taken_back(tmp_path: Path) -> Non
 # --- processes --------------------------------------------------------------------------------------
 FORKING = """
 import os, sys, time
-from test_spool import make
-from spool_kit import spooling
+from spool_kit import make, spooling
 from pathlib import Path
 with spooling(Path(sys.argv[1])):
     make(1)
@@ -276,8 +266,7 @@ def test_a_system_without_file_locks_is_told(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['fcntl'] = None; sys.argv = ['']\n"
         "from pathlib import Path\n"
-        "from test_spool import make\n"
-        "from spool_kit import spooling\n"
+        "from spool_kit import make, spooling\n"
         f"with spooling(Path({str(tmp_path / 'spool')!r})) as pipeline:\n"
         "    make()\n"
         "    assert len(pipeline.events) == 1\n"

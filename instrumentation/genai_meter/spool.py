@@ -7,6 +7,7 @@ death of the process in whatever way, not a power cut.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -295,7 +296,8 @@ class Spool(Logger):
         with self._lock:
             if self._held:
                 self._stuck_until = -math.inf
-                guarded(self._write_held)
+                with contextlib.suppress(OSError):
+                    self._write_held()
             lost = len(self._held)
             self._counts[GIVEN_UP] += lost
             self._held.clear()

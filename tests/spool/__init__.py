@@ -1,0 +1,1 @@
+"""Applications under `opentelemetry-instrument` that write a spool and die."""
