@@ -98,6 +98,10 @@ outage: env ## the exporter ten minutes away at 200 calls a second, and full dis
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read
 	@nice -n 10 $(BIN)/python -m pytest -m slow -rs -s tests/test_e2e.py
 
+.PHONY: fuzz
+fuzz: env ## more than a million payloads that nobody should send (FUZZ_RUNS=… of them guided by coverage)
+	@$(BIN)/python -m pytest -n 0 -m slow -rs -s tests/test_fuzz.py
+
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON
 	@$(BIN)/python -m dashboards
