@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Final
@@ -42,6 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--runbook-url", metavar="URL", help=f"where the runbooks are, instead of {_RUNBOOKS}")
     parser.add_argument("--dashboard-url", metavar="URL", help=f"where Grafana is, instead of {_DASHBOARDS}")
     parser.add_argument(
+        "--alertmanager", type=Path, metavar="DIR", help="write the Alertmanager example into this directory as well"
+    )
+    parser.add_argument(
         "--prometheus-rule", action="store_true", help="as a PrometheusRule object of the Prometheus Operator"
     )
 
@@ -59,6 +63,10 @@ def run(options: argparse.Namespace) -> int:
         text = text.replace(_DASHBOARDS, options.dashboard_url.rstrip("/"))
     if options.prometheus_rule:
         text = _prometheus_rule(text)
+    if options.alertmanager is not None:
+        options.alertmanager.mkdir(parents=True, exist_ok=True)
+        for file in sorted((data.directory("alert_rules") / "alertmanager").iterdir()):
+            shutil.copyfile(file, options.alertmanager / file.name)
     if options.output is None:
         sys.stdout.write(text)
     else:
