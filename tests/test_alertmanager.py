@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
+from genai_meter_exporter.cli import main
 
 from examples.alertmanager import EXAMPLE, Alertmanager, shipped
 from examples.children import wait_for
@@ -92,12 +93,20 @@ ROUTES = {
         {"ticket", "review"},
     ),
     "the meter is blind": (
-        {"alertname": "GenAIMeterTelemetryAbsent", "severity": "critical", "category": "data-quality"},
+        {"alertname": "GenAIMeterTelemetryAbsent", "severity": "critical", "audience": "operations"},
         {"ticket", "page-platform"},
     ),
-    "the meter lacks a price": (
-        {"alertname": "GenAIMeterUnpricedModel", "severity": "warning", "category": "data-quality"},
+    "the meter rejects": (
+        {"alertname": "GenAIMeterEventsRejected", "severity": "warning", "audience": "operations"},
         {"ticket", "platform"},
+    ),
+    "the meter lacks a price, which finance wants to know": (
+        {"alertname": "GenAIMeterUnpricedModel", "severity": "warning", "audience": "finance"},
+        {"ticket", "finance", "platform"},
+    ),
+    "a service that the meter does not hear": (
+        {"alertname": "GenAIMeterServiceTelemetryLost", "severity": "warning", "audience": "engineering"},
+        {"ticket", "chat"},
     ),
     "nobody else's alerts": ({"alertname": "HostDown", "severity": "critical", "team": "search"}, {"ticket"}),
 }
@@ -293,3 +302,10 @@ def test_chat_is_told_when_it_is_over(delivered: tuple[Inbox, Alertmanager]) -> 
     )
     assert "Next step" not in attachment["text"]
     assert f"*Since:* {NOW:%Y-%m-%d %H:%M} UTC to {over:%Y-%m-%d %H:%M} UTC" in attachment["text"]
+
+
+def test_the_command_writes_the_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "--alertmanager", str(tmp_path / "new")]) == 0
+    assert capsys.readouterr().out == RULES.read_text(encoding="utf-8")
+    written = {file.name: file.read_bytes() for file in (tmp_path / "new").iterdir()}
+    assert written == {name: (EXAMPLE / name).read_bytes() for name in ("alertmanager.yml", "genai-meter.tmpl")}
