@@ -249,7 +249,7 @@ def wrapped(random: Random, encoding: str, body: bytes) -> tuple[list[tuple[byte
     if random.random() < 0.1:
         kind = random.choice((b"", b"text/plain", b"application/json; charset=\xff", b"application/grpc", b"*/*"))
     headers = [(b"content-type", kind)]
-    packing = random.choice((b"", b"", b"gzip", b"deflate", b"br", b"GZIP ", b"gzip, gzip"))
+    packing = random.choice((b"", b"", b"", b"", b"gzip", b"gzip", b"deflate", b"br", b"GZIP ", b"gzip, gzip"))
     if packing:
         headers.append((b"content-encoding", packing))
         if random.random() < 0.02:

@@ -30,7 +30,13 @@ MIB = 1024 * 1024
 ROOT = Path(__file__).resolve().parents[1]
 
 COVERAGE_GUIDED = Environment(
-    "atheris", ("atheris==3.0.0", "pytest", "hypothesis", "pyyaml"), ("opentelemetry-sdk",), editable=True
+    "atheris",
+    ("atheris==3.0.0",),
+    (
+        *("opentelemetry-sdk", "opentelemetry-instrumentation", "opentelemetry-exporter-otlp", "opentelemetry-proto"),
+        *("grpcio", "protobuf", "uvicorn", "httptools", "orjson", "prometheus-client", "pydantic", "pyyaml", "rich"),
+    ),
+    editable=True,
 )
 
 
@@ -267,7 +273,8 @@ def test_grpc_survives_garbage(served: Served, record_property: Callable[[str, o
 
 
 _FRAMES = {
-    **{0: "DATA", 1: "HEADERS", 3: "RST_STREAM", 4: "SETTINGS", 6: "PING", 7: "GOAWAY", 8: "WINDOW_UPDATE"},
+    **dict(enumerate(("DATA", "HEADERS", "PRIORITY", "RST_STREAM", "SETTINGS", "PUSH_PROMISE", "PING", "GOAWAY"))),
+    8: "WINDOW_UPDATE",
 }
 
 
