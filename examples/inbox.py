@@ -10,10 +10,9 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from email import message_from_bytes, policy
-from email.message import EmailMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 POLL_S: Final = 0.05
 
@@ -110,7 +109,7 @@ def _mails_to(inbox: Inbox) -> type[socketserver.StreamRequestHandler]:
                     to = command.partition("<")[2].partition(">")[0]
                 if verb == "DATA":
                     self._say("354 go on")
-                    mail = cast(EmailMessage, message_from_bytes(self._data(), policy=policy.default))
+                    mail = message_from_bytes(self._data(), policy=policy.default)
                     headers = {name.lower(): str(value) for name, value in mail.items()}
                     inbox.messages.append(Message(to, mail, time.time(), headers))
                 self._say("221 bye" if verb == "QUIT" else "250 ok")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -217,7 +217,7 @@ def _unfilled(drill: Drill) -> dict[Key, list[str]]:
     return found
 
 
-def _print(drill: Drill, rows: Iterator[Provoked] | list[Provoked] | tuple[Provoked, ...]) -> None:
+def _print(drill: Drill, rows: Sequence[Provoked]) -> None:
     scale = f"`for` {FOR_SCALE} times shorter, evaluated each second; windows, offsets and thresholds as shipped"
     table = Table(title=f"35 days of history; {scale}", box=box.SIMPLE_HEAD, title_justify="left")
     for name in ("alert", "about", "provoked by", "received after", "says"):
@@ -225,7 +225,7 @@ def _print(drill: Drill, rows: Iterator[Provoked] | list[Provoked] | tuple[Provo
     for provoked in rows:
         received = drill.look().get(key_of(provoked))
         since = drill.provoked.get(provoked.service, drill.began)
-        told = received.annotations if received else {}
+        told: Mapping[str, str] = received.annotations if received else {}
         text = " · ".join(told.get(name, "") for name in ("description", "primarily_due_to", "owner") if told.get(name))
         table.add_row(
             provoked.alert,
