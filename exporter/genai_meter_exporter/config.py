@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from genai_meter_exporter.access.settings import Access, Tls
 from genai_meter_exporter.alerting import Alerts
+from genai_meter_exporter.anomalies.model import Anomalies
 from genai_meter_exporter.budgets.model import Budgets
 from genai_meter_exporter.digest.settings import Digest
 from genai_meter_exporter.section import Section as _Section
@@ -250,6 +251,9 @@ class Config(_Section):
 
     alerts: Alerts = Alerts()
     """Thresholds of the alert rules."""
+
+    anomalies: Anomalies = Anomalies()
+    """What in the ledger is unusual."""
 
     limits: Limits = Limits()
     """Bounds on what producers may send."""
