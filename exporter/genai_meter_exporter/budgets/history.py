@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import logging
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-logger: Final = logging.getLogger("genai_meter_exporter")
+from genai_meter_exporter.lines import Lines
 
 FILE: Final = "budgets.jsonl"
 HORIZONS: Final = (5, 10, 15, 20)
 """Days of the period after which a forecast is judged."""
-_KEPT_SECONDS: Final = 400 * 86400
-_MOST_LINES: Final = 500_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,56 +31,20 @@ class Accuracy:
 
 
 class History:
-    """Appends; reads once, at the start. A line that cannot be written is logged, and nothing waits for it."""
+    """Appends; reads once, at the start."""
 
     def __init__(self, directory: Path | None, *, read_only: bool = False) -> None:
-        self._path = directory / FILE if directory is not None else None
-        self._read_only = read_only
-        self._failed = False
+        self._lines = Lines(directory, FILE, {"budget": str}, read_only=read_only)
 
     def read(self, now: float) -> list[dict[str, Any]]:
-        """What is kept, oldest first; older lines and broken ones are dropped from the file."""
-        if self._path is None or not self._path.exists():
-            return []
-        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [entry for entry in map(_parsed, lines) if entry is not None and entry["at"] > now - _KEPT_SECONDS]
-        kept = kept[-_MOST_LINES:]
-        if len(kept) < len(lines) and not self._read_only:
-            self._rewrite(kept)
-        return kept
+        """What is kept, oldest first."""
+        return self._lines.read(now)
 
     def write(self, at: float, kind: str, budget: str, **facts: Any) -> dict[str, Any]:
         """One line: `state`, `forecast`, `period` or `spend`."""
         entry = {"at": int(at), "kind": kind, "budget": budget, **facts}
-        if self._path is not None and not self._read_only:
-            try:
-                with self._path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(entry, separators=(",", ":")) + "\n")
-                self._failed = False
-            except OSError as error:
-                if not self._failed:
-                    logger.warning("the history of budgets is not written: %s", error)
-                self._failed = True
+        self._lines.write(entry)
         return entry
-
-    def _rewrite(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        assert self._path is not None
-        fresh = self._path.with_suffix(".new")
-        try:
-            fresh.write_text(
-                "".join(json.dumps(entry, separators=(",", ":")) + "\n" for entry in entries), encoding="utf-8"
-            )
-            fresh.replace(self._path)
-        except OSError as error:
-            logger.warning("the history of budgets is not shortened: %s", error)
-
-
-def _parsed(line: str) -> dict[str, Any] | None:
-    try:
-        entry = json.loads(line)
-        return entry if isinstance(entry["at"], int) and isinstance(entry["budget"], str) and entry["kind"] else None
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def accuracy(entries: Iterable[Mapping[str, Any]]) -> list[Accuracy]:
