@@ -14,6 +14,7 @@ COMMANDS: Final = {
     "token": "make, list and revoke the tokens of those who may send and read",
     "usage": "spend and tokens from the ledger, by any dimension",
     "batch": "charge the results of a batch that no metered application reads",
+    "anomalies": "what was unusual in the ledger, since when, and what it came from",
     "budgets": "where every budget stands, what to look at, what would have alerted",
     "digest": "what the digests and reviews that go out by webhook say now",
     "outcomes": "what came of the spend: success rate, value, cost per success",
