@@ -60,6 +60,9 @@ OUTCOMES: Final = Family("outcomes", ("team", "feature", "outcome", "success"), 
 OUTCOME_VALUE: Final = Family("outcome_value_usd", ("team", "feature", "outcome"), "Value of outcomes.", "pico_usd")
 CACHE_HITS: Final = Family("cache_hits", _WHO, "Answers from the applications' own caches; no calls.")
 COST_AVOIDED: Final = Family("cost_avoided_usd", _WHO, "What these answers did not cost.", "pico_usd")
+CLOCK_AHEAD: Final = Family(
+    "clock_ahead_requests", ("team", "environment", "service"), "Calls that ended five seconds or more after they arrived."
+)
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
 LEDGER_WITHDRAWN: Final = Family(
@@ -85,6 +88,7 @@ FAMILIES: Final = (
     OUTCOME_VALUE,
     CACHE_HITS,
     COST_AVOIDED,
+    CLOCK_AHEAD,
     INGEST,
     LEDGER_EVENTS,
     LEDGER_WITHDRAWN,
@@ -138,6 +142,8 @@ _UNPRICED, _GROSS_INPUT, _GROSS_OUTPUT = (
 )
 _SERIES_OF: Final = itemgetter(*(_AT[name] for name in REQUESTS.labels))
 """Dimensions → labels of `requests`; without the last two, of all families by who asked whom."""
+_AHEAD_NS: Final = 5_000_000_000
+"""Less is the usual difference between two clocks."""
 _DURATION_EDGES: Final = tuple(round(edge * DURATION.scale) for edge in DURATION_BOUNDARIES)
 _NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
 
@@ -335,7 +341,12 @@ class Observations:
         if waited is not None:
             _fall(first_chunk, _DURATION_EDGES, round(waited * FIRST_CHUNK.scale), values, traced)
         # A clock that is ahead must not stop the gauge from moving.
-        at = min(end, values["recorded_at"])
+        at = values["recorded_at"]
+        if end <= at:
+            at = end
+        elif end - at >= _AHEAD_NS:
+            bounds, deltas = self._bounds, self._deltas
+            deltas.add(CLOCK_AHEAD.name, bounds.fold(CLOCK_AHEAD.name, CLOCK_AHEAD.labels, where), 1)
         last_events = self._deltas.last_events
         if at > last_events.get(where, 0):
             last_events[where] = at
