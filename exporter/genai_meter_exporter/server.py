@@ -19,6 +19,8 @@ import grpc.aio
 import uvicorn
 
 from genai_meter_exporter import alerting
+from genai_meter_exporter.anomalies import exposition as anomaly_metrics
+from genai_meter_exporter.anomalies.watch import Watch, Watcher
 from genai_meter_exporter.access.gate import Gate, Keyring
 from genai_meter_exporter.access.rates import Rates
 from genai_meter_exporter.access.tls import certificates
@@ -101,7 +103,13 @@ class Exporter:
             lambda: self.budgets.standings(time.time()),
             directory=directory,
         )
-        others = (partial(alerting.collect, config.alerts), self.digests.collect)
+        anomalies = Watch(config.anomalies, data_directory)
+        self._watcher = Watcher(anomalies, partial(open_readonly, self.store_path))
+        others = (
+            partial(alerting.collect, config.alerts),
+            partial(anomaly_metrics.collect, anomalies),
+            self.digests.collect,
+        )
         self._exposition = Exposition(MeterCollector(counters, bounds, self._facts, self.budgets, others))
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
@@ -119,12 +127,14 @@ class Exporter:
             loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
         self.pipeline.start()
         self.digests.start()
+        self._watcher.start()
         # Records are many and live in no cycles: looking for some each 700 objects would cost a fifth of the time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         try:
             await self._listen(stop, started)
         finally:
+            await asyncio.to_thread(self._watcher.stop)
             await asyncio.to_thread(self.digests.stop)
             await asyncio.to_thread(self.pipeline.stop)
 
