@@ -61,7 +61,7 @@ OUTCOME_VALUE: Final = Family("outcome_value_usd", ("team", "feature", "outcome"
 CACHE_HITS: Final = Family("cache_hits", _WHO, "Answers from the applications' own caches; no calls.")
 COST_AVOIDED: Final = Family("cost_avoided_usd", _WHO, "What these answers did not cost.", "pico_usd")
 CLOCK_AHEAD: Final = Family(
-    "clock_ahead_requests", ("team", "environment", "service"), "Calls that ended five seconds or more after they arrived."
+    "clock_ahead_requests", ("team", "environment", "service"), "Calls that ended over five seconds after they arrived."
 )
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)

@@ -19,11 +19,11 @@ import grpc.aio
 import uvicorn
 
 from genai_meter_exporter import alerting
-from genai_meter_exporter.anomalies import exposition as anomaly_metrics
-from genai_meter_exporter.anomalies.watch import Watch, Watcher
 from genai_meter_exporter.access.gate import Gate, Keyring
 from genai_meter_exporter.access.rates import Rates
 from genai_meter_exporter.access.tls import certificates
+from genai_meter_exporter.anomalies import exposition as anomaly_metrics
+from genai_meter_exporter.anomalies.watch import Watch, Watcher
 from genai_meter_exporter.api.application import Api
 from genai_meter_exporter.attribution_map import AttributionMap
 from genai_meter_exporter.bounds import Bounds
