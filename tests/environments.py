@@ -264,6 +264,33 @@ REST_INSTRUMENTATIONS: Final = {
 }
 """OpenLLMetry knows version 1 of `mistralai` only. The library's own tracing is there in both."""
 
+
+COMPATIBLE_INSTRUMENTATIONS: Final = {
+    "openllmetry": Environment(
+        "interop-compatible-openllmetry",
+        (
+            "groq==1.7.0",
+            "together==3.1.1",
+            "ollama==0.6.3",
+            "opentelemetry-instrumentation-groq==0.62.4",
+            "opentelemetry-instrumentation-together==0.62.4",
+            "opentelemetry-instrumentation-ollama==0.62.4",
+        ),
+        (*SDK, *INTEROP),
+    ),
+    "openinference": Environment(
+        "interop-compatible-openinference",
+        (
+            "groq==1.7.0",
+            "litellm==1.106.2",
+            "openinference-instrumentation-groq==0.1.33",
+            "openinference-instrumentation-litellm==0.1.51",
+        ),
+        (*SDK, *INTEROP),
+    ),
+}
+"""For `make bench`."""
+
 OTHER_INSTRUMENTATIONS: Final = {
     "sdk": _interop("sdk"),
     "genai": _interop("genai", *GENAI),

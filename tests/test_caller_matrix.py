@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,34 +10,28 @@ import pytest
 
 from tests.environments import OPENAI_ANTHROPIC
 from tests.matrix import compatibility
-from tests.matrix.families import FAMILIES, Rows, environments
-from tests.matrix.runner import Outcome, run
+from tests.matrix.families import FAMILIES
+from tests.matrix.runner import Runs
+from tests.matrix.suite import FIRST, check, check_ends, ends
 from tests.matrix.table import Column
 
 
-def check(directory: Path, rows: Rows) -> Outcome:
-    """The tables of every family; fails with what is wrong."""
-    for environment in environments(rows=rows):
-        try:
-            environment.python()
-        except (FileNotFoundError, subprocess.CalledProcessError) as error:
-            pytest.skip(f"the environment {environment.name} cannot be made here: {error}")
-    outcome = run(directory, rows=rows)
-    assert not outcome.wrong, "\n".join([outcome.text(), *outcome.wrong])
-    return outcome
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return ends(tmp_path_factory.mktemp("matrix"), FIRST)
 
 
 @pytest.mark.timeout(1800)
-def test_oldest_and_newest(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    outcome = check(tmp_path, "ends")
-    record_property("table", outcome.text())
-    assert compatibility.drift(outcome) == [], "docs/compatibility.md is not of this matrix: run `make matrix`"
+@pytest.mark.parametrize("family", FIRST)
+def test_oldest_and_newest(runs: Runs, family: str, record_property: Callable[[str, object], None]) -> None:
+    check_ends(runs, family, record_property)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
-def test_every_major(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
-    record_property("table", check(tmp_path, "every").text())
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_major(tmp_path: Path, family: str, record_property: Callable[[str, object], None]) -> None:
+    record_property("table", check(Runs(tmp_path, (family,), "every"), family, "every").text())
 
 
 def test_newest_is_what_the_suite_runs_on() -> None:

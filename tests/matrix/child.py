@@ -9,8 +9,10 @@ import inspect
 import json
 import logging
 import os
+import ssl
 import sys
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,12 @@ def run(scenario: Scenario, stage: Stage, telemetry: Telemetry) -> dict[str, Any
     return {**result, **telemetry.seen()}
 
 
+def without_certificates() -> None:
+    """Nothing here uses TLS, and to read the world's certificates for each client takes longest."""
+    for name in ("load_verify_locations", "load_default_certs", "set_default_verify_paths"):
+        setattr(ssl.SSLContext, name, lambda *_args, **_kwargs: None)  # pyright: ignore[reportUnknownLambdaType]
+
+
 def instrument() -> None:
     """Meter every library that there is an instrumentor for."""
     from genai_meter import instrumentor
@@ -168,18 +176,31 @@ def fork(modes: list[str], place: str, *names: str) -> None:
     warnings.simplefilter("ignore")
     for name in names:
         importlib.import_module(FAMILIES[name].module)
-    for mode in modes:
+    imported = Path(f"{place}-imported.json")
+    for number, mode in enumerate(modes):
         child = os.fork()
         if child == 0:
             main(mode, Path(f"{place}-{mode}.json"), *names)
+            imported.write_text(json.dumps(list(sys.modules)))
             sys.stdout.flush()
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
             raise SystemExit(f"{mode}: ended with {status}")
+        if number == 0:
+            import_lazy_parts(json.loads(imported.read_text()))
+
+
+def import_lazy_parts(modules: list[str]) -> None:
+    """Libraries import most of themselves when it is used: what the first mode has used, the others will use."""
+    for name in modules:
+        if name not in sys.modules and not name.startswith(("genai_meter", "tests", "examples")):
+            with suppress(Exception):  # made by other means than an import
+                importlib.import_module(name)
 
 
 if __name__ == "__main__":
+    without_certificates()
     wanted = sys.argv[1].split(",")
     if len(wanted) > 1:
         fork(wanted, sys.argv[2], *sys.argv[3:])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -40,27 +40,48 @@ class Outcome:
         return "\n\n".join(table.table(family, columns) for family, columns in self.columns.items())
 
 
-def run(directory: Path, *names: str, rows: Rows = "ends") -> Outcome:
-    """Run some families (all when none is named) on some of their versions."""
-    wanted = environments(*names, rows=rows)
-    declare(*names)
-    for environment in wanted:
-        environment.python()
-    with ThreadPoolExecutor(PROCESSES) as pool:
-        futures: dict[Environment, list[Future[dict[str, dict[str, Any]]]]] = {
-            environment: [pool.submit(table.play, environment, families, modes, directory) for modes in table.PROCESSES]
-            for environment, families in wanted.items()
-        }
-    results = {
-        environment: {mode: found for part in parts for mode, found in part.result().items()}
-        for environment, parts in futures.items()
-    }
-    columns: dict[str, dict[str, table.Column]] = {}
-    for family in names or tuple(FAMILIES):
-        own = columns.setdefault(family, {})
-        for environment in chosen(family, rows):
+class Runs:
+    """Some families on some of their versions; an environment is run when the first family asks for it."""
+
+    def __init__(self, directory: Path, names: tuple[str, ...], rows: Rows) -> None:
+        self._directory = directory
+        self._rows: Rows = rows
+        self.environments = environments(*names, rows=rows)
+        self._played: dict[Environment, dict[str, dict[str, Any]]] = {}
+        declare(*names)
+
+    def results(self, environment: Environment) -> dict[str, dict[str, Any]]:
+        """Mode → what every scenario gave there."""
+        if environment not in self._played:
+            families = self.environments[environment]
+            self._played[environment] = {
+                mode: found
+                for modes in self._processes(environment)
+                for mode, found in table.play(environment, families, modes, self._directory).items()
+            }
+        return self._played[environment]
+
+    def _processes(self, environment: Environment) -> tuple[tuple[str, ...], ...]:
+        """The short form imports the oldest libraries once; their patches come later than an application's."""
+        newest = any(environment == FAMILIES[name].environments[-1] for name in self.environments[environment])
+        return table.PROCESSES if newest or self._rows != "ends" else (table.FORKED,)
+
+    def columns(self, family: str) -> dict[str, table.Column]:
+        """Version → verdicts."""
+        own: dict[str, table.Column] = {}
+        for environment in chosen(family, self._rows):
             head = environment.version_of(FAMILIES[family].package)
             # The same version with other packages around it.
             head = f"{head} ({environment.name})" if head in own else head
-            own[head] = table.verdicts(family, results[environment])
-    return Outcome(columns)
+            own[head] = table.verdicts(family, self.results(environment))
+        return own
+
+
+def run(directory: Path, *names: str, rows: Rows = "ends") -> Outcome:
+    """Run some families (all when none is named) on some of their versions."""
+    runs = Runs(directory, names, rows)
+    for environment in runs.environments:
+        environment.python()
+    with ThreadPoolExecutor(PROCESSES) as pool:
+        list(pool.map(runs.results, runs.environments))
+    return Outcome({family: runs.columns(family) for family in names or tuple(FAMILIES)})

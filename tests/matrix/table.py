@@ -17,6 +17,8 @@ ABSENT: Final = "(absent)"
 MODES: Final = ("off", "on", "chaos1", "chaos2")
 PROCESSES: Final = (("on",), ("off", "chaos1", "chaos2"))
 """`on` patches libraries that are yet to be imported, the others in a fork of a process that has them."""
+FORKED: Final = MODES
+"""All in forks of one process: the libraries are imported once."""
 
 Column: TypeAlias = dict[str, tuple[str, list[str]]]
 """Scenario → verdict, and what is wrong."""
@@ -35,7 +37,8 @@ def play(
         [str(environment.python()), "-m", "tests.matrix.child", ",".join(modes), str(place), *names],
         check=True,
         cwd=ROOT,
-        env={**variables, "PYTHONPATH": paths, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        # Bytecode is kept: to compile a library takes longer than to run it.
+        env={**variables, "PYTHONPATH": paths, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "PYTHONDONTWRITEBYTECODE": ""},
         timeout=900,
     )
     return {mode: json.loads(Path(f"{place}-{mode}.json").read_text()) for mode in modes}
