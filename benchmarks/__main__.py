@@ -58,7 +58,7 @@ def main() -> int:
         "book": child("book"),
         "startup": child("startup", max(5, options.rounds // 4)),
         "calls": [child("calls", options.rounds, GENAI_METER_SEMCONV=name) for name in GENERATIONS],
-        "peers": child("peers", max(6, options.rounds // 2)),
+        "families": child("families", max(6, options.rounds // 4)),
         "memory": child("memory", options.calls),
         "ingest": child("ingest"),
     }

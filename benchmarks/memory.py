@@ -17,13 +17,14 @@ from genai_meter import attribute, environment
 from benchmarks import wire
 from benchmarks.calls import installed
 from benchmarks.telemetry import Telemetry
+from benchmarks.workers import Run
 
 STREAMS: Final = 8
 CHUNKS: Final = 150
 TENANTS: Final = 50
 
 
-def peak_of_call(run: wire.Run) -> int:
+def peak_of_call(run: Run) -> int:
     """Most bytes held at once by one call, beyond what was held before it."""
     peaks: list[int] = []
     tracemalloc.start()

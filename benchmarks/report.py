@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks import report_families as families
+from benchmarks.markdown import instructions, micro, milli, table
+
 FLOOR_RATIO: Final = 1.25
 CHUNK_SECONDS: Final = 2e-6
 PRICE_SECONDS: Final = 1e-6
@@ -28,14 +31,6 @@ class Goal:
     goal: str
     measured: str
     met: bool
-
-
-def micro(seconds: float, digits: int = 1) -> str:
-    return f"{seconds * 1e6:.{digits}f} µs"
-
-
-def milli(seconds: float) -> str:
-    return f"{seconds * 1e3:.1f} ms"
 
 
 def goals(results: Mapping[str, Any]) -> list[Goal]:
@@ -101,12 +96,6 @@ def _ingest_goals(ingest: Mapping[str, Any]) -> Iterator[Goal]:
         )
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """A Markdown table, first column left, the others right."""
-    rule = ["---", *["---:"] * (len(head) - 1)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, rule, *rows])
-
-
 def render(results: Mapping[str, Any], machine: str, command: str) -> str:
     """`RESULTS.md`, whole."""
     parts = [
@@ -124,8 +113,12 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         "*instructions*: ours ÷ floor by the instructions executed in user space, which other load hardly changes;"
         " *seam*: reading the request and the answer, retries and ways out; *price*: the price of the call;"
         " *emission*: span, metrics, usage event; ± is half the distance between the quartiles.",
+        "## Every library",
+        families.alone(results["families"]),
+        families.ALONE,
         "## Beside others",
-        _peers(results["peers"]),
+        families.beside(results["families"]),
+        families.BESIDE,
         "## Added CPU per chunk",
         _chunks(results["calls"]),
         "## Memory",
@@ -158,32 +151,6 @@ def _cases(reports: list[Any]) -> str:
                     micro(seam, 0),
                     micro(price),
                     micro(emission, 0),
-                ]
-            )
-    return table(head, rows)
-
-
-def instructions(case: Mapping[str, Any], name: str, base: str) -> str:
-    """The ratio of the instructions that two variants add."""
-    mine, other = case[f"{name}_instructions"], case[f"{base}_instructions"]
-    return f"{mine / other:.2f}" if mine is not None and other else "not told"
-
-
-def _peers(reports: list[Any]) -> str:
-    """What other instrumentations add to the same call, each in an environment of its own."""
-    head = ["call", "peer", "what it adds", "ours beside it", "ours ÷ peer", "instructions"]
-    rows: list[list[str]] = []
-    for report in reports:
-        for name, case in report["cases"].items():
-            peer = report["peer"]
-            rows.append(
-                [
-                    name,
-                    peer,
-                    f"{micro(case[peer], 0)} ± {case[f'{peer}_spread'] * 1e6:.0f}",
-                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
-                    f"{case['ours'] / case[peer]:.2f}",
-                    instructions(case, "ours", peer),
                 ]
             )
     return table(head, rows)

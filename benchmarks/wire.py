@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Final
 
 import anthropic
 import httpx2
 import openai
 
+from benchmarks.workers import Case, Run
 from examples.provider import anthropic_messages, openai_chat
 from examples.provider.wire import Memory, Reply, Request
 
@@ -22,19 +22,6 @@ TURNS: Final = 60
 """Messages of the long conversation, of about two kilobytes each."""
 CHUNKS: Final = 24
 LONG_STREAM: Final = 1024
-
-Run: TypeAlias = Callable[[int], None]
-"""Makes that many calls."""
-
-
-@dataclass(slots=True)
-class Case:
-    """One kind of call."""
-
-    name: str
-    run: Run
-    calls: int
-    """In one slice of a measurement."""
 
 
 class Frames(httpx2.SyncByteStream, httpx2.AsyncByteStream):

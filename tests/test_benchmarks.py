@@ -55,6 +55,14 @@ def test_calls_and_streams_leave_nothing_behind() -> None:
     assert growth["ours"] - growth["bare"] <= report.STREAM_BYTES
 
 
+def test_a_library_among_others_is_measured() -> None:
+    (found,) = measured("families", 2, "anthropic", "--alone")
+    for case in found["cases"].values():
+        if case["ours_instructions"] is not None:
+            assert 0 < case["seam_instructions"] < case["ours_instructions"] < 1.0 * case["bare_instructions"]
+    assert found["emits"]["ours"]["chat"]["spans"] == found["emits"]["ours"]["chat"]["records"] == 1
+
+
 def test_ingest_and_the_page_are_fast() -> None:
     found = measured("ingest", 2, 8)
     assert found["records"] == 8 * 512
@@ -74,10 +82,16 @@ def test_a_missed_goal_is_named() -> None:
         "chunk": {"floor": 1e-7, "ours": 1e-6},
         "price": {"price": 8e-7},
     }
+    alone = {"bare": 1e-3, "ours": 2e-4, "seam": 5e-5, "ours_spread": 1e-6}
+    alone |= {"bare_instructions": 5_000_000, "ours_instructions": 1_200_000, "seam_instructions": 200_400}
+    family = {"family": "cohere", "version": "7.3.1", "peer": "", "cases": {"chat": alone}, "emits": {}}
+    other = {"bare": 1e-3, "ours": 2e-4, "peer": 4e-4, "ours_instructions": 1200, "peer_instructions": 2400}
+    left = {"spans": 1, "span attributes": 12, "records": 0, "record attributes": 0, "metrics": 2}
+    beside = {**family, "peer": "peer", "cases": {"chat": other}, "emits": {"peer": {"chat": left}}}
     bytes_held = {"bare": 1000, "floor": 2000, "ours": 2000}
     results = {
         "calls": [calls],
-        "peers": [],
+        "families": [family, beside],
         "book": {"load": 0.009},
         "startup": {"with": 0.2, "added": 0.026},
         "memory": {
@@ -102,4 +116,6 @@ def test_a_missed_goal_is_named() -> None:
     ]
     text = report.render(results, "one core", "make bench")
     assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 179 µs |" in text
+    assert "| cohere 7.3.1 | chat | 1000 µs | 200 µs ± 1 | 5,000 k | 1,200 k | 200 k |" in text
+    assert "| cohere 7.3.1 | chat | peer | 400 µs | 200 µs | 0.50 (0.50) | 1 span of 12, 2 metrics |" in text
     assert text.count("**missed**") == len(missed)

@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._refuse(request, int(trouble[1]), f"The scenario asks for {trouble[1]}.")
         if scenario == "reject_stream_options" and "stream_options" in request.body:
             return self._refuse(request, 400, "Unrecognized request argument supplied: stream_options")
-        return self._answer(request, _reply(request))
+        return self._answer(request, reply_to(request))
 
     def _request(self) -> Request:
         headers = {name.lower(): value for name, value in self.headers.items()}
@@ -321,7 +321,7 @@ class _Handler(BaseHTTPRequestHandler):
         _hang_up(self.connection)
 
 
-def _reply(request: Request) -> Reply | None:
+def reply_to(request: Request) -> Reply | None:
     """The answer of the API that lives at this path."""
     path, model = request.path.removeprefix("/anthropic"), str(request.body.get("model") or "")
     if path in ANTHROPIC:

@@ -1,0 +1,79 @@
+"""What the meter adds to a call of each library, and what others add."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from benchmarks.markdown import instructions, micro, table
+
+ALONE: Final = (
+    "`GENAI_METER_SEMCONV=latest`. *seam*: reading the request and the answer, retries and ways out; the rest is"
+    " span, metrics and usage event, the same for every library. Thousands of instructions in user space."
+)
+BESIDE: Final = (
+    "Each in an environment of its own, ours beside it; *ours ÷ it* by instructions, by CPU time in brackets (which"
+    " swings with what else the machine does). *It emits*: spans and their attributes, metrics, log records for each"
+    " call. None of them prices a call, writes a usage event, counts retries, or keeps the ways out of a stream apart."
+)
+
+
+def alone(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Each library by itself."""
+    head = ["library", "call", "bare", "ours adds", "bare, instructions", "ours adds", "of it the seam"]
+    rows: list[list[str]] = []
+    for report in reports:
+        if report["peer"]:
+            continue
+        for name, case in report["cases"].items():
+            rows.append(
+                [
+                    f"{report['family']} {report['version']}",
+                    name,
+                    micro(case["bare"], 0),
+                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
+                    *(_thousands(case[f"{what}_instructions"]) for what in ("bare", "ours", "seam")),
+                ]
+            )
+    return table(head, rows)
+
+
+def beside(reports: Sequence[Mapping[str, Any]]) -> str:
+    """Each other instrumentation, in the order of the libraries."""
+    head = ["library", "call", "other", "it adds", "ours adds", "ours ÷ it", "it emits"]
+    rows: list[list[str]] = []
+    for report in reports:
+        peer = report["peer"]
+        for name, case in report["cases"].items() if peer else ():
+            rows.append(
+                [
+                    f"{report['family']} {report['version']}",
+                    name,
+                    peer,
+                    micro(case[peer], 0),
+                    micro(case["ours"], 0),
+                    f"{instructions(case, 'ours', peer)} ({_ratio(case['ours'], case[peer])})",
+                    emitted(report["emits"][peer][name]),
+                ]
+            )
+    return table(head, rows)
+
+
+def emitted(counted: Mapping[str, float]) -> str:
+    """What one call leaves, in words."""
+    parts: list[str] = []
+    for what in ("span", "record"):
+        number = counted[f"{what}s"]
+        if number:
+            attributes = counted[f"{what} attributes"] / number
+            parts.append(f"{number:g} {what}{'s' if number > 1 else ''} of {attributes:.0f}")
+    parts.append(f"{counted['metrics']} metrics" if counted["metrics"] else "no metrics")
+    return ", ".join(parts)
+
+
+def _ratio(mine: float, other: float) -> str:
+    return f"{mine / other:.2f}" if other else "–"
+
+
+def _thousands(count: float | None) -> str:
+    return "not told" if count is None else f"{count / 1e3:,.0f} k"
