@@ -1,8 +1,13 @@
 """Every function of the application half made to raise, one after the other: the caller must not notice.
 
-`python -m tests.chaos PLACE [--each N] [--most N]` drives N recorded exchanges of each kind through the real clients:
-without the plug-in, then with it while it is noted which of our functions run, then once for each of those, its code
-exchanged for one that raises. Prints a table; exit code 1 when a caller got anything else.
+`python -m tests.chaos PLACE [--each N] [--most N]` drives N recorded exchanges of each kind (provider, operation,
+streamed or not, framing, refused or not) through the real clients, sync, async, and streams that did not ask for
+their usage. First without the plug-in; then with it, while it is noted which of our functions run for which call; then
+every function in turn has its code exchanged for one that raises, and every call in which it runs is made again.
+What does not run cannot raise. Prints a table; exit code 1 when a caller got anything else than without the plug-in.
+
+In the environment of the test suite these are the clients of OpenAI and Anthropic; in `tests.environments.CLIENTS`
+all the others, too.
 """
 
 from __future__ import annotations
@@ -16,34 +21,59 @@ import inspect
 import io
 import json
 import logging
+import os
 import pkgutil
 import sys
+import threading
 import types
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import genai_meter
-from genai_meter import safety
+from genai_meter import emit, safety
 from genai_meter.instrumentor import LibraryInstrumentor
 
 from tests.traffic import driver
+from tests.traffic.calls import NotReplayable
+from tests.traffic.families import plan
 from tests.traffic.recordings import Exchange, files, load
-from tests.traffic.server import Replay
+from tests.traffic.server import Replay, asked_for_usage
 from tests.traffic.watch import Watch
 
 HOME: Final = str(Path(genai_meter.__file__).parent)
-PROVIDERS: Final = frozenset({"openai", "anthropic", "azure"})
-"""Whose clients the test suite's own environment has."""
 NET: Final = frozenset({"guarded", "swallow", "decide", "decide_async", "take"})
 """What catches everything else: hardly more than a `try`."""
-STAND_INS: Final = frozenset({"__call__", "__iter__", "__next__", "__aiter__", "__anext__", "close", "aclose"})
+STAND_INS: Final = frozenset(
+    {"__call__", "__iter__", "__next__", "__aiter__", "__anext__", "__enter__", "__exit__", "__aenter__", "__aexit__"}
+    | {"__getattr__", "close", "aclose"}
+)
 """What the client library or the caller calls on an object of ours: it hands on, with a net inside."""
 SPARED: Final = NET | STAND_INS
 HIDING: Final = frozenset({"Ending.__init__", "Observer.__init__", "Exchange._see", "hides", "observe"})
 """Once a stream was asked for its usage these hide the extra chunk: without them the caller sees it."""
+
+
+class Point(NamedTuple):
+    """One call: an exchange, and the form in which it is made."""
+
+    exchange: str
+    form: str
+    """`sync`, `async`, or `hidden`: a stream that does not ask for its usage."""
+
+
+@dataclass
+class Finding:
+    """What one function did."""
+
+    name: str
+    points: int
+    noticed: list[Point] = field(default_factory=list[Point])
+    counted: int = 0
 
 
 def _raise(*_args: Any, **_kwargs: Any) -> Any:
@@ -59,16 +89,36 @@ def _raise_later(*_args: Any, **_kwargs: Any) -> Iterator[Any]:
     yield
 
 
+def kind_of(exchange: Exchange) -> tuple[object, ...]:
+    """Exchanges that are alike take the same ways through the client and through us."""
+    return (
+        exchange.provider,
+        exchange.operation,
+        exchange.operation_detail,
+        exchange.streaming,
+        exchange.framing,
+        exchange.status < 400,
+    )
+
+
 def sample(place: Path, each: int) -> list[Exchange]:
-    """So many exchanges of every kind: provider, operation, streamed or not."""
-    taken: Counter[tuple[str, ...]] = Counter()
+    """So many exchanges of every kind that there is a client for here."""
+    taken: Counter[tuple[object, ...]] = Counter()
     found: list[Exchange] = []
     for exchange in load(files(place)):
-        kind = (exchange.provider, exchange.path, str(exchange.streaming))
-        if exchange.provider in PROVIDERS and taken[kind] < each:
+        kind = kind_of(exchange)
+        if taken[kind] < each and _replayable(exchange):
             taken[kind] += 1
             found.append(exchange)
     return found
+
+
+def _replayable(exchange: Exchange) -> bool:
+    try:
+        plan(exchange)
+    except (NotReplayable, ImportError):
+        return False
+    return True
 
 
 class Drill:
@@ -77,98 +127,168 @@ class Drill:
     def __init__(self, exchanges: list[Exchange], url: str) -> None:
         warnings.simplefilter("ignore")
         logging.disable(logging.CRITICAL)
-        self._exchanges = exchanges
+        self.exchanges = {exchange.id: exchange for exchange in exchanges}
         self._url = url
         self._watch = Watch(plugin=False)
         self._loop = asyncio.Runner()
         # The clients, too, are the same again and again.
         driver.Clients = functools.cache(driver.Clients)
 
-    def run(self) -> dict[tuple[str, str], Any]:
-        """Drive every exchange, sync and async; what each caller got."""
+    def points(self) -> list[Point]:
+        """Every call there is to make."""
+        return [
+            Point(exchange.id, form)
+            for exchange in self.exchanges.values()
+            for form in driver.FORMS
+            if form != "hidden" or (exchange.streaming and asked_for_usage(exchange.request))
+        ]
+
+    def make(self, point: Point) -> Any:
+        """Make one call; what its caller got."""
         out = io.StringIO()
         run = driver.Run(self._url, self._watch, out, whole=False)
-        run.synchronously(self._exchanges, "sync")
-        run.synchronously(self._exchanges, "hidden")
-        self._loop.run(run.asynchronously(self._exchanges))
-        gc.collect(1)
-        lines = [json.loads(line) for line in out.getvalue().splitlines()]
-        return {(line["id"], line["form"]): line.get("items", line.get("skip")) for line in lines}
+        exchange = self.exchanges[point.exchange]
+        if point.form == "async":
+            self._loop.run(run.asynchronously([exchange]))
+        else:
+            run.synchronously([exchange], point.form)
+        line = json.loads(out.getvalue())
+        return line.get("items", line.get("skip"))
 
-    def functions(self) -> list[types.FunctionType]:
-        """Our functions that run when everything is driven, in an order that does not change."""
-        seen: set[types.CodeType] = set()
+    def seen(self, point: Point) -> set[types.CodeType]:
+        """The code of ours that runs when a call is made."""
+        codes: set[types.CodeType] = set()
 
         def note(frame: types.FrameType, event: str, _argument: Any) -> None:
             if event == "call" and frame.f_code.co_filename.startswith(HOME):
-                seen.add(frame.f_code)
+                codes.add(frame.f_code)
 
-        sys.setprofile(note)
-        try:
-            self.run()
-        finally:
-            sys.setprofile(None)
-        found = {function.__code__: function for function in _ours()}
-        chosen = [found[code] for code in seen if code in found]
-        return sorted(chosen, key=lambda function: (function.__module__, function.__qualname__))
+        with _profiled(note):
+            self.make(point)
+            _settle()
+        return codes
 
 
-def _ours() -> Iterator[types.FunctionType]:
+def _settle() -> None:
+    """Let what was dropped end, and be emitted by its thread."""
+    gc.collect(1)
+    with suppress(RuntimeError):  # this is ours as well
+        emit.flush()
+
+
+@contextmanager
+def _profiled(note: Any) -> Generator[None]:
+    threading.setprofile(note)
+    sys.setprofile(note)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+
+
+def functions() -> dict[types.CodeType, Any]:
     """Functions and methods of the application half that can be exchanged: not the closures that are the patches."""
+    found: dict[types.CodeType, Any] = {}
     for module in pkgutil.walk_packages(genai_meter.__path__, "genai_meter."):
         for value in vars(importlib.import_module(module.name)).values():
             if not str(getattr(value, "__module__", "")).startswith("genai_meter"):
                 continue
-            members = list(vars(value).values()) if isinstance(value, type) else [value]
-            for member in members:
+            for member in list(vars(value).values()) if isinstance(value, type) else [value]:
                 raw = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
-                if isinstance(raw, types.FunctionType) and not raw.__code__.co_freevars and raw.__name__ not in SPARED:
-                    yield raw
+                # What is remembered of calls before does not raise.
+                plain = getattr(raw, "__wrapped__", raw) if hasattr(raw, "cache_clear") else raw
+                if not isinstance(plain, types.FunctionType) or plain.__code__.co_freevars:
+                    continue
+                if plain.__name__ not in SPARED:
+                    found[plain.__code__] = raw
+    return found
 
 
-def breaks(function: types.FunctionType, drill: Drill, expected: dict[tuple[str, str], Any]) -> tuple[list[Any], int]:
-    """Exchanges whose caller noticed, and the errors counted, with `function` raising."""
-    kind = _raise
+@contextmanager
+def broken(raw: Any) -> Generator[None]:
+    """A function that raises, and forgets what it knew."""
+    forget = getattr(raw, "cache_clear", None)
+    function: types.FunctionType = raw if forget is None else raw.__wrapped__
+    kind: Any = _raise
     if inspect.iscoroutinefunction(function):
         kind = _raise_async
     elif inspect.isgeneratorfunction(function):
         kind = _raise_later
     code = function.__code__
-    safety.internal_errors.clear()
+    if forget is not None:
+        forget()
     function.__code__ = kind.__code__
     try:
-        found = drill.run()
+        yield
     finally:
         function.__code__ = code
+
+
+def breaks(raw: Any, points: list[Point], drill: Drill, expected: dict[Point, Any]) -> Finding:
+    """Make every call in which a function runs while it raises."""
+    function = getattr(raw, "__wrapped__", raw) if hasattr(raw, "cache_clear") else raw
+    finding = Finding(f"{function.__module__}.{function.__qualname__}".removeprefix("genai_meter."), len(points))
+    safety.internal_errors.clear()
     spared = "hidden" if function.__qualname__ in HIDING else ""
-    wrong = [key for key, items in expected.items() if key[1] != spared and found.get(key) != items]
-    return wrong, sum(safety.internal_errors.values())
+    with broken(raw):
+        for point in points:
+            if drill.make(point) != expected[point] and point.form != spared:
+                finding.noticed.append(point)
+        _settle()
+    finding.counted = sum(safety.internal_errors.values())
+    return finding
+
+
+def told(findings: list[Finding], drill: Drill) -> str:
+    """The table: functions by module, then what is wrong."""
+    lines = [f"{'module':<34}{'functions':>10}{'calls':>8}{'noticed':>9}{'not counted':>13}"]
+    modules: dict[str, list[Finding]] = {}
+    for finding in findings:
+        parts = [part for part in finding.name.split(".")[:-1] if not part.lstrip("_")[:1].isupper()]
+        modules.setdefault(".".join(parts), []).append(finding)
+    for name, own in sorted(modules.items()):
+        noticed, uncounted = sum(bool(f.noticed) for f in own), sum(not f.counted for f in own)
+        lines.append(f"{name:<34}{len(own):>10}{sum(f.points for f in own):>8}{noticed:>9}{uncounted:>13}")
+    providers = Counter(exchange.provider for exchange in drill.exchanges.values())
+    lines += ["", "exchanges: " + ", ".join(f"{name} {count}" for name, count in sorted(providers.items())), ""]
+    for finding in findings:
+        if finding.noticed:
+            lines.append(f"NOTICED  {finding.name}: {len(finding.noticed)} calls, such as {finding.noticed[:3]}")
+        elif not finding.counted:
+            lines.append(f"silent   {finding.name}")
+    return "\n".join(lines)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos")
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("place", type=Path)
-    parser.add_argument("--each", type=int, default=1)
+    parser.add_argument("--each", type=int, default=1, help="so many exchanges of a kind")
     parser.add_argument("--most", type=int, help="so many exchanges at most")
     options = parser.parse_args()
     exchanges = sample(options.place, options.each)[: options.most]
     with Replay(exchanges) as server:
+        # Requests for any host go there.
+        os.environ["http_proxy"] = server.url
         drill = Drill(exchanges, server.url)
-        expected = drill.run()
+        expected = {point: drill.make(point) for point in drill.points()}
         for instrumentor in LibraryInstrumentor.__subclasses__():
             instrumentor().instrument()
-        if drill.run() != expected:
-            raise SystemExit("the plug-in changes what callers get; see python -m tests.traffic")
-        noticed = uncounted = 0
-        functions = drill.functions()
-        for function in functions:
-            wrong, counted = breaks(function, drill, expected)
-            noticed += bool(wrong)
-            uncounted += not counted
-            if wrong or not counted:
-                name = f"{function.__module__}.{function.__qualname__}"
-                print(f"{name:<70} {f'NOTICED by {wrong[:3]}' if wrong else 'not counted'}")
-    print(f"{len(functions)} functions x {len(expected)} calls: {noticed} noticed, {uncounted} not counted")
+        changed = [point for point, items in expected.items() if drill.make(point) != items]
+        if changed:
+            raise SystemExit(f"the plug-in changes what callers get, see python -m tests.traffic: {changed[:5]}")
+        known, runs = functions(), dict[types.CodeType, list[Point]]()
+        for point in expected:
+            for code in drill.seen(point):
+                runs.setdefault(code, []).append(point)
+        chosen = sorted((code for code in runs if code in known), key=lambda code: (code.co_filename, code.co_qualname))
+        findings = [breaks(known[code], runs[code], drill, expected) for code in chosen]
+    print(told(findings, drill))
+    noticed, uncounted = sum(bool(f.noticed) for f in findings), sum(not f.counted for f in findings)
+    calls = sum(finding.points for finding in findings)
+    print(
+        f"{len(findings)} functions, {len(expected)} calls, {calls} broken: {noticed} noticed, {uncounted} not counted"
+    )
     return 1 if noticed else 0
 
 

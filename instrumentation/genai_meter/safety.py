@@ -32,6 +32,17 @@ def guarded(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | 
         return None
 
 
+def guarded_in_collector(function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+    """Call `function` inside the garbage collector: an `Exception` is counted, and only counted.
+
+    The thread that is interrupted may hold a lock that a log handler wants.
+    """
+    try:
+        function(*args, **kwargs)
+    except Exception:  # noqa: BLE001 - as above
+        internal_errors[function.__qualname__] += 1
+
+
 def swallow(place: str, error: Exception) -> None:
     """Count an error of ours at `place`; the first one there is logged (type only, never content)."""
     internal_errors[place] += 1

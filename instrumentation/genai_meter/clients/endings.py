@@ -25,7 +25,7 @@ from typing import Any, Final
 from genai_meter import emit
 from genai_meter.call import Call, Status
 from genai_meter.clients import lifecycle
-from genai_meter.safety import guarded
+from genai_meter.safety import guarded, guarded_in_collector
 
 
 class Ending:
@@ -121,7 +121,9 @@ class Ending:
         self._finalized("abandoned")
 
     def _dropped(self, _reference: object) -> None:
-        # Inside the garbage collector.
+        guarded_in_collector(self._abandon_latest)
+
+    def _abandon_latest(self) -> None:
         self.latest().abandon()
 
     def _release(self, _reference: object) -> None:

@@ -259,7 +259,7 @@ class Segments(Chunks):
             guarded(self.exhausted)
         return False
 
-    def _dropped(self, _reference: object) -> None:
+    def _abandon_latest(self) -> None:
         self._finalized("closed_early")
 
 
