@@ -88,7 +88,7 @@ two-services: env ## a web front names the tenant, the worker behind it is charg
 
 .PHONY: drill
 drill: env ## kill -9 of exporters (and of their database) and of applications under load, a hundred times on each store
-	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py tests/test_spool_crash.py
+	@$(BIN)/python -m pytest -m slow -rs -s tests/test_crash.py tests/test_several_exporters.py tests/test_clickhouse.py tests/test_spool_crash.py
 
 .PHONY: outage
 outage: env ## the exporter ten minutes away at 200 calls a second, and full disks: what is lost, what a call waits
@@ -101,6 +101,10 @@ e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 
 .PHONY: fuzz
 fuzz: env ## more than a million payloads that nobody should send (FUZZ_RUNS=… of them guided by coverage)
 	@$(BIN)/python -m pytest -n 0 -m slow -rs -s tests/test_fuzz.py
+
+.PHONY: stores
+stores: env ## every store: ingest, size, month report, as ratios to the bare engine; writes benchmarks/STORES.md (EVENTS=…)
+	@$(BIN)/python -m benchmarks.stores $(if $(EVENTS),--events $(EVENTS))
 
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON

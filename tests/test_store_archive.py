@@ -206,7 +206,7 @@ def test_a_ledger_goes_through_files_into_another(sqlite: Ledger, tmp_path: Path
         command("usage", "--since", "all", "--by", "tenant,host", "--format", "csv", "--data-dir", *more).stdout
         for more in ((old,), (new,), (new, "--archive", files))
     ]
-    assert reports[0].count("\n") == 4
+    assert reports[0].count("\n") == 5
     assert reports[0] == reports[1] == reports[2]
     sqlite.open()
 

@@ -166,7 +166,14 @@ class Pipeline:
     def start(self) -> None:
         """Open the store and restore the counters; raises `StoreError`."""
         self._counters.restore(self._store.open())
-        self._load_budgets()
+        try:
+            self._load_budgets()
+        except StoreError as error:
+            # What it writes is open; a ledger that others write too may be away for a while.
+            if not self._shared or self._budgets is None:
+                raise
+            self._budgets.lose(time.time())
+            self._tell(f"the budgets cannot be read: {error}")
         self._writer.start()
 
     def stop(self) -> None:
@@ -363,6 +370,7 @@ class Pipeline:
                 self._budgets.evaluate(time.time())
         except StoreError as error:
             self._budgets.lose(time.time())
+            self._next_load = now + _LOAD_SECONDS
             self._tell(f"the budgets cannot be read: {error}")
 
     def _revise(self) -> bool:

@@ -94,7 +94,7 @@ class Mover:
         if before_ns <= self._kept_since:
             return
         client = self._client
-        client.insert("fact", [("raw_since", before_ns, before_ns)], ["name", "value", "_version"])
+        self._keep("raw_since", before_ns, before_ns)
         first = time_prefix(before_ns).hex()
         for table, column in (("call", "call_id"), ("linked", "charge"), ("revision", "call_id")):
             client.command(f"DELETE FROM {table} WHERE {column} < {{first:String}}", {"first": first})
@@ -135,7 +135,13 @@ class Mover:
             own = secrets.randbits(62) + 1
             outbox.keep("journal", own)
         if not found:
-            self._client.insert("fact", [(name, own, 1)], ["name", "value", "_version"])
+            self._keep(name, own, 1)
+
+    def _keep(self, name: str, value: int, version: int) -> None:
+        self._client.command(
+            "INSERT INTO fact (name, value, _version) VALUES ({name:String}, {value:Int64}, {version:UInt64})",
+            {"name": name, "value": value, "version": version},
+        )
 
     def _send(self, page: Page) -> None:
         if not page.lines:

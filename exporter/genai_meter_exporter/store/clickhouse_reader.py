@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -144,6 +145,9 @@ def connect(url: str) -> Any:
 
     `chdb:///path/database` is the same engine in this process, for trials.
     """
+    for name in ("clickhouse_connect", "urllib3"):
+        # They tell each attempt; what comes of it is told by whoever asked.
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     parts = urlsplit(url)
     path, _, database = parts.path.rpartition("/")
     where: dict[str, Any] = {"interface": "chdb", "path": path}
@@ -155,7 +159,7 @@ def connect(url: str) -> Any:
             "secure": secure,
             "username": unquote(parts.username) if parts.username else None,
             "password": unquote(parts.password or "") or os.environ.get("CLICKHOUSE_PASSWORD", ""),
-            "connect_timeout": 10,
+            "connect_timeout": 5,
             # A client is used by one thread; sessions would only forbid a second request.
             "autogenerate_session_id": False,
             **dict(parse_qsl(parts.query)),
@@ -168,7 +172,7 @@ def connect(url: str) -> Any:
 
 def told(error: Exception) -> str:
     """The first line, without what was sent."""
-    return str(error).partition("\n")[0][:500]
+    return str(error).partition("\n")[0][:200]
 
 
 def _row(found: Sequence[Any]) -> dict[str, Any]:

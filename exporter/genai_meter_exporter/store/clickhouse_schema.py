@@ -136,7 +136,10 @@ def migrate(client: Any) -> list[int]:
     for number in pending:
         for statement in MIGRATIONS[number - 1]:
             client.command(statement)
-        client.insert("schema_version", [(number, time.time_ns())], ["version", "applied_at"])
+        client.command(
+            "INSERT INTO schema_version (version, applied_at) VALUES ({number:Int64}, {now:Int64})",
+            {"number": number, "now": time.time_ns()},
+        )
     _add_columns(client)
     return pending
 
