@@ -5,9 +5,18 @@ from __future__ import annotations
 from genai_meter import semconv
 from genai_meter.safety import swallow
 
-from genai_meter_exporter.normalise import openinference, otel_genai, own
+from genai_meter_exporter.normalise import flavours, own, unknown
 from genai_meter_exporter.normalise.again import printable
-from genai_meter_exporter.normalise.record import MAX_INT, Batch, Beside, Quarantined, Unreadable, UsageRecord
+from genai_meter_exporter.normalise.names import EVENT_DETAILS
+from genai_meter_exporter.normalise.record import (
+    MAX_INT,
+    Batch,
+    Beside,
+    Quarantined,
+    Unreadable,
+    UsageRecord,
+    Wrapper,
+)
 from genai_meter_exporter.receive.raw import Parsed, Raw
 
 __all__ = ["Batch", "Beside", "Quarantined", "Unreadable", "UsageRecord", "normalise"]
@@ -50,10 +59,17 @@ def _one(raw: Raw) -> UsageRecord | Beside | None:
             return own.cost_event(raw)
         if raw.name == semconv.EVENT_OUTCOME:
             return own.outcome(raw)
-        return otel_genai.event(raw)
+        return _foreign(raw, flavours.event(raw) if raw.name == EVENT_DETAILS else None)
     if own.CALL_ID in raw.attributes:
         return own.span(raw)
-    return otel_genai.span(raw) or openinference.span(raw)
+    return _foreign(raw, flavours.span(raw))
+
+
+def _foreign(raw: Raw, result: UsageRecord | Wrapper | None) -> UsageRecord | None:
+    """What no flavour claims, and yet tells tokens, is not dropped."""
+    if result is None:
+        unknown.refuse(raw.attributes)
+    return None if isinstance(result, Wrapper) else result
 
 
 def _producer(raw: Raw) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from genai_meter.usage import Quantity, Usage
 
+from genai_meter_exporter.normalise import objects
 from genai_meter_exporter.normalise.record import (
     OWN_PRODUCER,
     RANK_OWN_SPAN,
@@ -52,8 +53,13 @@ def printable(raw: Raw) -> dict[str, Any]:
         "start_ns": raw.start_ns,
         "end_ns": raw.end_ns,
         "failed": raw.failed,
-        "attributes": raw.attributes,
+        "attributes": {name: _bare(name, value) for name, value in raw.attributes.items()},
     }
+
+
+def _bare(name: str, value: Any) -> Any:
+    """Of objects that may hold more than counts, the numbers."""
+    return objects.numbers(value) if name in objects.CARRIED else value
 
 
 def read_again(kept: Iterable[Kept], read: Callable[[Parsed], Batch], finish: Callable[[Batch], None]) -> Batch:

@@ -1,17 +1,29 @@
-"""What all records of other producers share: their key, their buckets, their id family."""
+"""What all records of other producers share: their key, their buckets, their columns, read by tables of names."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from genai_meter import semconv
 from genai_meter.semconv import INFERENCE_OPERATIONS
 from genai_meter.usage import Usage
 
+from genai_meter_exporter.normalise import read
 from genai_meter_exporter.normalise.own import time_prefix
-from genai_meter_exporter.normalise.record import Unreadable
-from genai_meter_exporter.receive.raw import Raw
+from genai_meter_exporter.normalise.record import (
+    RANK_SPAN,
+    Unreadable,
+    UsageRecord,
+    fill_totals,
+    price_context,
+)
+from genai_meter_exporter.receive.raw import Attributes, Raw
+
+CHARGED: Final = INFERENCE_OPERATIONS | {"embeddings"}
+"""Operations of the conventions that call a model. All others are wrappers, tools or memory."""
 
 _FAMILY_OF_PREFIX: Final = (
     ("chatcmpl-", "openai.chat"),
@@ -19,6 +31,66 @@ _FAMILY_OF_PREFIX: Final = (
     ("cmpl-", "openai.completion"),
     ("msg_", "anthropic.message"),
 )
+
+_PROVIDERS: Final = {
+    "gemini": "gcp.gemini",
+    "google": "gcp.gemini",
+    "google.generative-ai": "gcp.gemini",
+    "google_genai": "gcp.gemini",
+    "vertex_ai": "gcp.vertex_ai",
+    "google.vertex": "gcp.vertex_ai",
+    "google-vertex": "gcp.vertex_ai",
+    "azure": "azure.ai.openai",
+    "azure-openai": "azure.ai.openai",
+    "az.ai.openai": "azure.ai.openai",
+    "az.ai.inference": "azure.ai.inference",
+    "azure_ai": "azure.ai.inference",
+    "aws": "aws.bedrock",
+    "amazon-bedrock": "aws.bedrock",
+    "bedrock": "aws.bedrock",
+    "mistral": "mistral_ai",
+    "mistralai": "mistral_ai",
+    "xai": "x_ai",
+}
+"""Provider names that producers use beside the conventions' own."""
+
+
+class Names(NamedTuple):
+    """Where a producer writes what: of several names, the first that is there counts."""
+
+    input: Sequence[str] = (semconv.USAGE_INPUT_TOKENS, "gen_ai.usage.prompt_tokens")
+    output: Sequence[str] = (semconv.USAGE_OUTPUT_TOKENS, "gen_ai.usage.completion_tokens")
+    cache_read: Sequence[str] = (
+        semconv.USAGE_CACHE_READ_INPUT_TOKENS,
+        "gen_ai.usage.cache_read_input_tokens",
+        "llm.usage.cache_read_input_tokens",
+    )
+    cache_write: Sequence[str] = (
+        semconv.USAGE_CACHE_WRITE_INPUT_TOKENS,
+        semconv.USAGE_CACHE_CREATION_INPUT_TOKENS,
+        "gen_ai.usage.cache_creation_input_tokens",
+        "llm.usage.cache_creation_input_tokens",
+    )
+    cache_write_5m: Sequence[str] = ()
+    """Part of the tokens written to the cache."""
+    cache_write_1h: Sequence[str] = ()
+    reasoning: Sequence[str] = (
+        semconv.USAGE_REASONING_OUTPUT_TOKENS,
+        "gen_ai.usage.reasoning_tokens",
+        "llm.usage.reasoning_tokens",
+    )
+    audio_input: Sequence[str] = ("gen_ai.usage.audio.input_tokens",)
+    audio_output: Sequence[str] = ("gen_ai.usage.audio.output_tokens",)
+    total: Sequence[str] = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
+    provider: Sequence[str] = (semconv.PROVIDER_NAME, semconv.SYSTEM)
+    model: Sequence[str] = (semconv.RESPONSE_MODEL,)
+    request_model: Sequence[str] = (semconv.REQUEST_MODEL,)
+    response_id: Sequence[str] = (semconv.RESPONSE_ID,)
+    tier: Sequence[str] = (semconv.OPENAI_RESPONSE_SERVICE_TIER, "gen_ai.openai.response.service_tier")
+
+    def all(self) -> frozenset[str]:
+        """Every name."""
+        return frozenset(name for names in self for name in names)
 
 
 @dataclass(slots=True)
@@ -31,6 +103,12 @@ class Counts:
     cache_write: int | None = None
     reasoning: int | None = None
     total: int | None = None
+    cache_write_5m: int | None = None
+    """Part of `cache_write`, as are the tokens kept for an hour."""
+    cache_write_1h: int | None = None
+    audio_input: int | None = None
+    """Part of `input` that is not cached."""
+    audio_output: int | None = None
 
     @property
     def told(self) -> bool:
@@ -38,13 +116,74 @@ class Counts:
         return self.input is not None or self.output is not None
 
 
-def key(raw: Raw, kind: str) -> bytes:
-    """A time-ordered key from the record's own start and (trace id, span id): the same on every re-send."""
+def record(
+    raw: Raw,
+    operation: str,
+    kind: str,
+    *,
+    names: Names,
+    rank: int = RANK_SPAN,
+    counts: Counts | None = None,
+    cached_beside: bool = False,
+    conventions: bool = True,
+) -> UsageRecord:
+    """A record of another producer. `counts`, when they were not read from attributes; without `conventions`, the
+    attributes of the GenAI conventions on it are not its own."""
+    attributes = raw.attributes
+    values = read.fields(attributes if conventions else {}, raw.resource)
+    for column, told in (
+        ("model", names.model),
+        ("request_model", names.request_model),
+        ("response_id", names.response_id),
+        ("tier", names.tier),
+    ):
+        _take(values, column, attributes, told)
+    provider = first(attributes, names.provider)
+    if provider:
+        values["provider"] = provider_name(read.named_text("provider", provider) or "")
+    else:
+        values.pop("provider", None)
+    values["operation"] = _operation(operation, values)
+    producer = (raw.scope or "unnamed") + kind
+    values["source"] = producer
+    values["source_rank"] = rank
+    values["trace_id"], values["span_id"] = raw.trace_id.hex(), raw.span_id.hex()
+    values["start"] = raw.start_ns
+    values["end"] = max(raw.end_ns, raw.start_ns)
+    values["status"] = "error" if raw.failed or "error_type" in values else "ok"
+    values["id_family"] = id_family(values.get("response_id"))
+    told_usage = usage(counts or read_counts(attributes, names), cached_beside=cached_beside)
+    usages = [told_usage] if told_usage else []
+    values["usage_source"] = "provider" if told_usage else "unknown"
+    if told_usage:
+        fill_totals(values, usages)
+    return UsageRecord(
+        key=key(raw, kind, values.get("response_id")),
+        values=values,
+        usages=usages,
+        producer=producer,
+        rank=rank,
+        trace_id=raw.trace_id,
+        span_id=raw.span_id,
+        parent_span_id=raw.parent_span_id,
+        context=price_context(values),
+    )
+
+
+def key(raw: Raw, kind: str, response_id: str | None = None) -> bytes:
+    """A time-ordered key from the record's own start and (trace id, span id): the same on every re-send.
+
+    A log record outside of every span goes by its response id.
+    """
     if not raw.start_ns:
         raise Unreadable("the record has no time")
-    if len(raw.trace_id) != 16 or len(raw.span_id) != 8:
+    if len(raw.trace_id) == 16 and len(raw.span_id) == 8:
+        own = raw.trace_id + raw.span_id
+    elif raw.signal == "logs" and response_id:
+        own = response_id.encode("utf-8", "surrogatepass")
+    else:
         raise Unreadable("the record has no trace id and span id: it could not be told from its own re-send")
-    digest = hashlib.blake2b(raw.trace_id + raw.span_id + kind.encode(), digest_size=10)
+    digest = hashlib.blake2b(own + kind.encode(), digest_size=10)
     return time_prefix(raw.start_ns) + digest.digest()
 
 
@@ -53,6 +192,11 @@ def id_family(response_id: str | None) -> str | None:
     if not response_id:
         return None
     return next((family for prefix, family in _FAMILY_OF_PREFIX if response_id.startswith(prefix)), None)
+
+
+def provider_name(told: str) -> str:
+    """The conventions' name of a provider; the Vercel AI SDK names the API behind it too."""
+    return _PROVIDERS.get(told, told)
 
 
 def usage(counts: Counts, *, cached_beside: bool) -> Usage | None:
@@ -70,22 +214,70 @@ def usage(counts: Counts, *, cached_beside: bool) -> Usage | None:
     if reasoning > output:
         output += reasoning
         inferred = (*inferred, "reasoning_beside_output")
+    fresh, answered = gross - cache_read - cache_write, output - reasoning
+    five, hour = counts.cache_write_5m or 0, counts.cache_write_1h or 0
+    if five + hour > cache_write:
+        five = hour = 0
+    audio_input, audio_output = counts.audio_input or 0, counts.audio_output or 0
+    audio_input = audio_input if audio_input <= fresh else 0
+    audio_output = audio_output if audio_output <= answered else 0
     buckets: dict[str, Any] = {
-        "input": gross - cache_read - cache_write,
+        "input": fresh - audio_input,
+        "input_audio": audio_input,
         "cache_read": cache_read,
-        "cache_write": cache_write,
-        "output": output - reasoning,
+        "cache_write": cache_write - five - hour,
+        "cache_write_5m": five,
+        "cache_write_1h": hour,
+        "output": answered - audio_output,
+        "output_audio": audio_output,
         "output_reasoning": reasoning,
     }
     return Usage({name: count for name, count in buckets.items() if count}, inferred=inferred)
 
 
-def operation(told: str, values: dict[str, Any]) -> str:
+def read_counts(attributes: Attributes, names: Names) -> Counts:
+    """Counts from attributes; raises `Unreadable` naming the one that is none."""
+    return Counts(
+        input=_count(attributes, names.input),
+        output=_count(attributes, names.output),
+        cache_read=_count(attributes, names.cache_read),
+        cache_write=_count(attributes, names.cache_write),
+        reasoning=_count(attributes, names.reasoning),
+        total=_count(attributes, names.total),
+        cache_write_5m=_count(attributes, names.cache_write_5m),
+        cache_write_1h=_count(attributes, names.cache_write_1h),
+        audio_input=_count(attributes, names.audio_input),
+        audio_output=_count(attributes, names.audio_output),
+    )
+
+
+def first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value of the first of these attributes that is there."""
+    return next((attributes[name] for name in names if attributes.get(name) is not None), None)
+
+
+def _take(values: dict[str, Any], column: str, attributes: Attributes, names: Sequence[str]) -> None:
+    told = first(attributes, names)
+    if told is not None:
+        values[column] = read.named_text(names[0], told)
+
+
+def _operation(told: str, values: Mapping[str, Any]) -> str:
     """What a call was: nobody who instruments Bedrock tells embeddings from chat."""
     if told in INFERENCE_OPERATIONS and values.get("provider") == "aws.bedrock":
         model = values.get("model") or values.get("request_model") or ""
         return "embeddings" if "embed" in model else told
     return told
+
+
+def _count(attributes: Attributes, names: Sequence[str]) -> int | None:
+    value = first(attributes, names)
+    if value is None:
+        return None
+    try:
+        return read.count(value)
+    except ValueError as error:
+        raise Unreadable(f"{next(n for n in names if n in attributes)} {error}") from None
 
 
 def _gross_input(counts: Counts, cached_beside: bool) -> tuple[int, tuple[str, ...]]:

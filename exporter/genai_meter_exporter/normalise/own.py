@@ -10,6 +10,7 @@ from genai_meter import semconv
 from genai_meter.usage import BUCKETS, Usage
 
 from genai_meter_exporter.normalise import quick, read
+from genai_meter_exporter.normalise.names import OWN
 from genai_meter_exporter.normalise.record import (
     MAX_INT,
     OWN_PRODUCER,
@@ -21,7 +22,6 @@ from genai_meter_exporter.normalise.record import (
     fill_totals,
     price_context,
 )
-from genai_meter_exporter.normalise.wanted import WANTED
 from genai_meter_exporter.receive.raw import Attributes, Raw
 from genai_meter_exporter.receive.values import attributes_of
 
@@ -37,7 +37,7 @@ def usage_event(raw: Raw) -> UsageRecord | Beside:
     if raw.pairs is not None:
         if record := quick.usage_event(raw):
             return record
-        raw.attributes = attributes_of(raw.pairs, WANTED)
+        raw.attributes = attributes_of(raw.pairs, OWN)
     if raw.attributes.get(CACHE_HIT) is True:
         return cache_hit(raw)
     return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import orjson
 
+from genai_meter_exporter.normalise import unknown
 from genai_meter_exporter.normalise.wanted import EVENT_NAME_ATTRIBUTE, EVENTS, WANTED, WANTED_RESOURCE
 from genai_meter_exporter.receive.raw import Attributes, Garbage, Parsed, Raw, Signal
 
@@ -17,6 +18,8 @@ _ERROR: Final = 2
 """STATUS_CODE_ERROR."""
 
 _EMPTY: Final[dict[str, Any]] = {}
+
+_PLAIN: Final = frozenset({"stringValue", "intValue", "doubleValue", "boolValue"})
 
 _ID_LENGTHS: Final = (0, 8, 16)
 
@@ -43,15 +46,18 @@ def _logs(request: Any) -> Parsed:
     for resource, scope, record in _walk(request, "resourceLogs", "scopeLogs", "logRecords"):
         pairs = _list(record, "attributes")
         name = _text(record, "eventName") or _old_event_name(pairs)
+        attributes = _attributes(pairs, WANTED)
         if name not in EVENTS:
-            parsed.ignored += 1
-            continue
+            if not unknown.tells_tokens(pair["key"] for pair in pairs):
+                parsed.ignored += 1
+                continue
+            attributes |= _unknown(pairs)
         time = _int(record.get("timeUnixNano")) or _int(record.get("observedTimeUnixNano"))
         parsed.records.append(
             Raw(
                 "logs",
                 name,
-                _attributes(pairs, WANTED),
+                attributes,
                 resource,
                 scope,
                 _id(record.get("traceId")),
@@ -69,7 +75,10 @@ def _traces(request: Any) -> Parsed:
     for resource, scope, span in _walk(request, "resourceSpans", "scopeSpans", "spans"):
         trace_id, span_id, parent = _id(span.get("traceId")), _id(span.get("spanId")), _id(span.get("parentSpanId"))
         parsed.parents.append((trace_id + span_id, parent))
-        attributes = _attributes(_list(span, "attributes"), WANTED)
+        pairs = _list(span, "attributes")
+        attributes = _attributes(pairs, WANTED)
+        if unknown.tells_tokens(pair["key"] for pair in pairs):
+            attributes |= _unknown(pairs)
         if not attributes:
             parsed.ignored += 1
             continue
@@ -130,6 +139,13 @@ def _list(parent: Any, key: str) -> list[Any]:
 
 def _attributes(pairs: Iterable[Any], wanted: frozenset[str]) -> Attributes:
     return {key: _value(pair.get("value")) for pair in pairs if (key := pair["key"]) in wanted}
+
+
+def _unknown(pairs: Iterable[Any]) -> Attributes:
+    """Numbers and short texts; what is no value of any kind is left out."""
+    told = ((pair["key"], pair.get("value") or _EMPTY) for pair in pairs)
+    plain = ((key, value) for key, value in told if value.keys() <= _PLAIN)
+    return unknown.metadata((key, _value(value)) for key, value in plain)
 
 
 def _value(value: Any, depth: int = 0) -> Any:

@@ -12,9 +12,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
+from genai_meter_exporter.normalise import unknown
 from genai_meter_exporter.normalise.wanted import EVENT_NAME_ATTRIBUTE, EVENTS, WANTED, WANTED_RESOURCE
 from genai_meter_exporter.receive.raw import Attributes, Garbage, Parsed, Raw, Signal
-from genai_meter_exporter.receive.values import attributes_of
+from genai_meter_exporter.receive.values import attributes_of, value_of
 
 
 def parse(signal: Signal, body: bytes) -> Parsed:
@@ -38,13 +39,15 @@ def _logs(request: ExportLogsServiceRequest) -> Parsed:
             scope = scope_logs.scope.name
             for record in scope_logs.log_records:
                 name = record.event_name or _old_event_name(record.attributes)
-                if name not in EVENTS:
+                if name not in EVENTS and not unknown.tells_tokens(pair.key for pair in record.attributes):
                     parsed.ignored += 1
                     continue
                 time = record.time_unix_nano or record.observed_time_unix_nano
                 # Our own events are read by kind, without the step in between.
                 pairs = record.attributes if name == EVENT_USAGE and record.event_name else None
                 attributes: Attributes = {} if pairs is not None else attributes_of(record.attributes, WANTED)
+                if name not in EVENTS:
+                    attributes |= _unknown(record.attributes)
                 ids = record.trace_id, record.span_id
                 append(Raw("logs", name, attributes, resource, scope, *ids, b"", time, time, pairs=pairs))
     return parsed
@@ -60,6 +63,8 @@ def _traces(request: ExportTraceServiceRequest) -> Parsed:
             for span in scope_spans.spans:
                 parsed.parents.append((span.trace_id + span.span_id, span.parent_span_id))
                 attributes = attributes_of(span.attributes, WANTED)
+                if unknown.tells_tokens(pair.key for pair in span.attributes):
+                    attributes |= _unknown(span.attributes)
                 if not attributes:
                     parsed.ignored += 1
                     continue
@@ -84,6 +89,10 @@ def _traces(request: ExportTraceServiceRequest) -> Parsed:
 def _metrics(request: ExportMetricsServiceRequest) -> Parsed:
     count = sum(len(s.metrics) for r in request.resource_metrics for s in r.scope_metrics)
     return Parsed("metrics", ignored=count)
+
+
+def _unknown(pairs: Iterable[KeyValue]) -> Attributes:
+    return unknown.metadata((pair.key, value_of(pair.value)) for pair in pairs)
 
 
 def _old_event_name(pairs: Iterable[KeyValue]) -> str:

@@ -1,0 +1,41 @@
+"""Spans of LiteLLM's OpenTelemetry callback, in the library and in its proxy."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Final
+
+from genai_meter import semconv
+
+from genai_meter_exporter.normalise import objects, otel_genai
+from genai_meter_exporter.normalise.foreign import Counts
+from genai_meter_exporter.normalise.record import UsageRecord, Wrapper
+from genai_meter_exporter.receive.raw import Raw
+
+SCOPES: Final = ("litellm",)
+
+_USAGE: Final = "metadata.usage_object"
+"""As Python prints a dictionary: the only place with the cached tokens."""
+_ROUTE: Final = "litellm.provider.model"
+_MINTED: Final = re.compile(r"chatcmpl-[0-9a-f]{8}-[0-9a-f]{4}-")
+"""A response id of LiteLLM's own."""
+
+ATTRIBUTES: Final = otel_genai.ATTRIBUTES | {_USAGE, _ROUTE}
+
+
+def span(raw: Raw) -> UsageRecord | Wrapper | None:
+    """A request; the raw one below it repeats it."""
+    attributes = raw.attributes
+    if not attributes.get(semconv.SYSTEM) and (route := str(attributes.get(_ROUTE) or "")):
+        provider, slash, _ = route.partition("/")
+        if slash:
+            raw = replace(raw, attributes={**attributes, semconv.SYSTEM: provider})
+    counts: Counts | None = None
+    beside = False
+    if whole := objects.printed(attributes.get(_USAGE)):
+        counts, beside = objects.counts_of(whole, _USAGE)
+    found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
+    if isinstance(found, UsageRecord) and _MINTED.match(found.values.get("response_id") or ""):
+        found.values["id_family"] = None
+    return found

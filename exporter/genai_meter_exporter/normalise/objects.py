@@ -1,0 +1,120 @@
+"""Usage as a provider's answer has it, carried whole inside one attribute: JSON, or Python's way to print it."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+import orjson
+
+from genai_meter_exporter.normalise import read
+from genai_meter_exporter.normalise.foreign import Counts, first
+from genai_meter_exporter.normalise.record import Unreadable
+
+MAX_OBJECT: Final = 16_384
+"""Characters; more no usage has."""
+
+_INPUT: Final = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "input")
+_OUTPUT: Final = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens", "output")
+_TOTAL: Final = ("total_tokens", "totalTokens", "total")
+_INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
+_OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
+_WRITTEN_IN: Final = ("cache_creation_tokens", "cache_write_tokens")
+"""Among the details of the input: part of it."""
+_TTL_IN: Final = ("cache_creation_token_details",)
+_READ_BESIDE: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "input_cached_tokens", "input_cache_read")
+"""Beside the input, not part of it: Anthropic, Bedrock, and details that add up."""
+_WRITTEN_BESIDE: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens", "input_cache_creation")
+_REASONING_BESIDE: Final = ("output_reasoning_tokens", "output_reasoning")
+
+
+CARRIED: Final = frozenset(
+    {
+        "gen_ai.usage.raw",
+        "langfuse.observation.usage_details",
+        "langfuse.observation.model.parameters",
+        "metadata.usage_object",
+        "ai.response.providerMetadata",
+    }
+)
+"""Attributes that hold such objects; some hold other things too."""
+
+
+def numbers(value: Any) -> str:
+    """The object again, with nothing but its numbers, as JSON."""
+    return json.dumps(_numbers(mapping(value) or printed(value)))
+
+
+def _numbers(of: Mapping[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {}
+    for name, value in of.items():
+        if isinstance(value, dict):
+            if inner := _numbers(cast("Mapping[str, Any]", value)):
+                kept[str(name)] = inner
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            kept[str(name)] = value
+    return kept
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """The object that a text holds; empty when there is none."""
+    if isinstance(value, dict):
+        return cast("Mapping[str, Any]", value)
+    if not isinstance(value, str) or len(value) > MAX_OBJECT:
+        return {}
+    try:
+        found: Any = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return {}
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def printed(value: Any) -> Mapping[str, Any]:
+    """The object that Python has printed into a text; empty when there is none."""
+    if not isinstance(value, str) or not value.startswith("{") or len(value) > MAX_OBJECT:
+        return {}
+    try:
+        found: Any = ast.literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return {}
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool]:
+    """What an object tells, and whether its cached tokens are beside its input; `name` is its attribute."""
+
+    def count(of: Mapping[str, Any], *names: str) -> int | None:
+        value = first(of, names)
+        if value is None:
+            return None
+        try:
+            return read.count(value)
+        except ValueError as error:
+            raise Unreadable(f"{name} {error}") from None
+
+    inside, answered = _part(usage, _INPUT_DETAILS), _part(usage, _OUTPUT_DETAILS)
+    ttl = _part(usage, ("cache_creation",)) or _part(inside, _TTL_IN)
+    beside = first(usage, (*_READ_BESIDE, *_WRITTEN_BESIDE)) is not None and "cached_tokens" not in inside
+    output, reasoning = count(usage, *_OUTPUT), count(answered, "reasoning_tokens")
+    if (apart := count(usage, *_REASONING_BESIDE)) is not None:
+        output, reasoning = (output or 0) + apart, apart
+    counts = Counts(
+        input=count(usage, *_INPUT),
+        output=output,
+        cache_read=count(usage, *_READ_BESIDE) if beside else count(inside, "cached_tokens"),
+        cache_write=count(usage, *_WRITTEN_BESIDE) if beside else count(inside, *_WRITTEN_IN),
+        reasoning=reasoning,
+        total=count(usage, *_TOTAL),
+        cache_write_5m=count(ttl, "ephemeral_5m_input_tokens"),
+        cache_write_1h=count(ttl, "ephemeral_1h_input_tokens"),
+        audio_input=count(inside, "audio_tokens"),
+        audio_output=count(answered, "audio_tokens"),
+    )
+    return counts, beside
+
+
+def _part(of: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:
+    found = first(of, names)
+    return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
