@@ -293,7 +293,7 @@ def test_a_directory_that_cannot_be_used_is_named(
         assert len(pipeline.events) == 1
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("GENAI_METER_SPOOL_DIR is ignored")
-    assert told.endswith("File exists" if how == "file" else "http:// or https://: grpc://exporter:4327/v1/logs")
+    assert told.endswith("File exists" if how == "file" else "must begin with http:// or https://")
 
 
 @pytest.fixture(autouse=True)

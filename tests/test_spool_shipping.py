@@ -129,6 +129,7 @@ def test_what_otlp_says_of_a_record(tmp_path: Path) -> None:
         pytest.param(Answer(302, headers={"location": "/login"}), "answers HTTP 302", id="redirect"),
         pytest.param(HTML, "is no OTLP receiver: it answers 200 with text/html", id="log-in-page"),
         pytest.param(Answer(200, b"ok"), "is no OTLP receiver: its answer cannot be read", id="no-json"),
+        pytest.param(Answer(400), "is no OTLP receiver: HTTP 400 for an empty request", id="refuses-everything"),
         pytest.param(Answer(202, b""), "is no OTLP receiver: it answers 202", id="another-status"),
     ],
 )
@@ -136,7 +137,7 @@ def test_nothing_else_is_an_acknowledgement(
     tmp_path: Path, answer: Answer, reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_file(tmp_path / "spool", [an_event(1)])
-    with Receiver(answer) as receiver:
+    with Receiver(answer, *[answer] * (answer.status == 400)) as receiver:
         assert ship(tmp_path / "spool", receiver.url) == 1
         assert reason in capsys.readouterr().err
         assert len(on_disk(tmp_path / "spool")) == 1

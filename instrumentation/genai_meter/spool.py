@@ -40,13 +40,21 @@ _TICK: Final = 1.0
 """Seconds between two looks at what there is to ship."""
 _LOOK_AROUND: Final = 10.0
 """Seconds between two looks for files of processes that have died."""
+_BREATH: Final = 0.0005
 _LONGEST_WAIT: Final = 30.0
 _LONGEST_ASKED: Final = 300.0
 """Of the time that a receiver asks for."""
 _EXIT_SECONDS: Final = 5.0
 """How long the end of the process waits for what is being shipped."""
+_AT_ONCE: Final = 32
+"""Events that one call writes for others, when the disk takes them again."""
 _STUCK_SECONDS: Final = 0.5
 """How long the disk is left alone after it took nothing."""
+
+
+def _breathe() -> None:
+    """In between, calls have the interpreter for themselves; else each would wait for it up to five milliseconds."""
+    time.sleep(_BREATH)
 
 
 def make(provider: Any, meter_provider: MeterProvider | None, scope: dict[str, Any] | None) -> Spool | None:
@@ -56,9 +64,10 @@ def make(provider: Any, meter_provider: MeterProvider | None, scope: dict[str, A
     if directory is None or os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return None
     try:
+        directory = os.path.abspath(directory)
         spool_files.prepare(directory)
         made = Spool(directory, settings.spool_max_bytes, spool_shipping.destination(os.environ), provider)
-    except SpoolError as error:
+    except (SpoolError, OSError) as error:
         logger.warning("GENAI_METER_SPOOL_DIR is ignored, a process that is killed loses events: %s", error)
         return None
     made.observe(meter_provider, scope)
@@ -89,6 +98,7 @@ class Spool(Logger):
         self._thread: threading.Thread | None = None
         self._stop: threading.Event
         self._sender: Sender | None = None
+        self._pending = False
         self._away = False
         self._looked_around = -math.inf
 
@@ -114,9 +124,10 @@ class Spool(Logger):
         data = spool_files.encode(event).encode()
         problem: OSError | None = None
         with self._lock:
+            self._pending = True
             try:
                 if self._held:
-                    self._write_held()
+                    self._write_held(_AT_ONCE)
                 self._write(data)
                 self._counts[SPOOLED] += 1
             except OSError as error:
@@ -170,14 +181,17 @@ class Spool(Logger):
         self._held_bytes += len(data)
         self._counts[HELD] += 1
 
-    def _write_held(self) -> None:
+    def _write_held(self, at_most: int) -> None:
         """Write what waits; a disk that has just refused is not asked again at once. The caller holds the lock."""
         if time.monotonic() < self._stuck_until:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self._stuck_until = time.monotonic() + _STUCK_SECONDS
-        while self._held:
-            self._write(self._held[0])
-            self._unhold()
+        try:
+            for _ in range(min(len(self._held), at_most)):
+                self._write(self._held[0])
+                self._unhold()
+        except OSError:
+            self._stuck_until = time.monotonic() + _STUCK_SECONDS
+            raise
 
     def _unhold(self) -> None:
         self._held_bytes -= len(self._held.popleft())
@@ -223,9 +237,13 @@ class Spool(Logger):
 
     def _tick(self, go_on: Callable[[], bool]) -> float | None:
         """Ship what there is. None when all of it was taken, else the seconds that the receiver asked for."""
+        look_around = time.monotonic() - self._looked_around >= _LOOK_AROUND
+        if not (self._pending or self._away or look_around):
+            return None
+        self._pending = False
         try:
             with suppress_instrumentation():
-                self._ship(go_on)
+                self._ship(go_on, look_around=look_around)
         except (Later, SpoolError) as error:
             self._away = True
             self._tell("away", "events wait in the spool %s: %s", self._directory, error)
@@ -234,20 +252,20 @@ class Spool(Logger):
             self._measure()
         if self._away:
             self._away = False
+            self._told.discard("away")
             logger.info("genai_meter: the spool %s is shipped again", self._directory)
         return None
 
-    def _ship(self, go_on: Callable[[], bool]) -> None:
+    def _ship(self, go_on: Callable[[], bool], *, look_around: bool) -> None:
         """Everything that is there now, the oldest first. Raises `Later`."""
         if self._sender is None:
-            self._sender = Sender(self._to, self._counts)
+            self._sender = Sender(self._to, self._counts, _breathe)
         job = Job(self._directory, self._sender, self._counts, go_on)
-        now = time.monotonic()
-        if now - self._looked_around >= _LOOK_AROUND:
+        if look_around:
             # What others have left behind when they died.
             spool_files.sweep(self._directory)
             job.run()
-            self._looked_around = now
+            self._looked_around = time.monotonic()
         else:
             job.run(writer=self._writer)
         # Nothing is in front of it any more. While the receiver is away, it grows to its full size.
@@ -297,7 +315,7 @@ class Spool(Logger):
             if self._held:
                 self._stuck_until = -math.inf
                 with contextlib.suppress(OSError):
-                    self._write_held()
+                    self._write_held(len(self._held))
             lost = len(self._held)
             self._counts[GIVEN_UP] += lost
             self._held.clear()
@@ -307,10 +325,11 @@ class Spool(Logger):
 
     def _last_tick(self, thread: threading.Thread) -> None:
         self._stop.set()
-        thread.join(_EXIT_SECONDS)
+        if thread.ident is not None:
+            thread.join(_EXIT_SECONDS)
         if thread.is_alive() or self._away:
             return
-        until = time.monotonic() + _EXIT_SECONDS
+        until, self._pending = time.monotonic() + _EXIT_SECONDS, True
         self._to, self._sender = self._to._replace(timeout=min(self._to.timeout, _EXIT_SECONDS)), None
         guarded(self._tick, lambda: time.monotonic() < until)
 

@@ -13,7 +13,7 @@ import json
 import os
 import time
 import zlib
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, NamedTuple
 
 _fcntl: Any = None
@@ -131,10 +131,18 @@ class Contents(NamedTuple):
     """Lines that do not have their checksum, but for a last one that was cut short: its call never returned."""
 
 
-def parse(data: bytes) -> Contents:
+FEW: Final = 8
+"""Lines after which whoever reads or sends in the background gives way to others."""
+
+
+def parse(data: bytes, breathe: Callable[[], None] = lambda: None) -> Contents:
     """Read the bytes of a file."""
     *lines, _torn = data.split(b"\n")
-    found = [_unframed(line) for line in lines]
+    found: list[Any] = []
+    for number, line in enumerate(lines):
+        if number % FEW == 0:
+            breathe()
+        found.append(_unframed(line))
     damaged = found.count(None)
     events: list[Any] = [line for line in found if type(line) is list]
     return Contents(_head(found[0] if found else None), events, damaged)
@@ -224,7 +232,7 @@ def adopted(path: str) -> Generator[bytes | None]:
     """The bytes of a file whose writer is through, for this process alone; None when it is in other hands."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         yield None
         return
     _open.add(descriptor)

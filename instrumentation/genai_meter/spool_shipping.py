@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from genai_meter import __version__, environment, spool_files
 from genai_meter.safety import logger
-from genai_meter.spool_files import Head, SpoolError
+from genai_meter.spool_files import FEW, Head, SpoolError
 
 if TYPE_CHECKING:
     import urllib.error
@@ -68,6 +69,11 @@ class Destination(NamedTuple):
     client_certificate: str | None = None
     client_key: str | None = None
 
+    @property
+    def shown(self) -> str:
+        """The address without what may be a secret."""
+        return self.url.partition("?")[0]
+
 
 def destination(environ: Mapping[str, str], endpoint: str | None = None) -> Destination:
     """What the variables say, ours before OpenTelemetry's; raises `SpoolError`."""
@@ -91,9 +97,14 @@ def destination(environ: Mapping[str, str], endpoint: str | None = None) -> Dest
             )
         whole = environ.get("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "").strip()
         url = whole or _with_path(told("ENDPOINT"))
-        headers = {**environment.header_pairs(told("HEADERS")), **settings.spool_headers}
+        try:
+            headers = {**environment.header_pairs(told("HEADERS")), **settings.spool_headers}
+        except ValueError as error:
+            raise SpoolError(f"OTEL_EXPORTER_OTLP_HEADERS: wrong value, expected {error}") from None
     if not url.startswith(("http://", "https://")):
-        raise SpoolError(f"the address that the spool ships to must begin with http:// or https://: {url}")
+        raise SpoolError("the address that the spool ships to must begin with http:// or https://")
+    if "@" in url:
+        raise SpoolError("the address that the spool ships to must have no password: GENAI_METER_SPOOL_HEADERS may")
     compression = told("COMPRESSION").lower()
     return Destination(
         url,
@@ -153,67 +164,91 @@ def _log_record(event: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def request(head: Head | None, events: Sequence[Any]) -> bytes:
+def request(head: Head | None, events: Sequence[Any], breathe: Callable[[], None]) -> bytes:
     """An export request of logs, as OTLP in JSON."""
     head = head or Head({}, "", "")
-    scope = {"name": head.scope, "version": head.scope_version}
-    scoped = {"scope": scope, "logRecords": [_log_record(event) for event in events]}
-    resource = {"attributes": _pairs(head.resource)}
-    # ASCII but for nothing: half a surrogate pair, which JSON can escape and UTF-8 cannot hold, becomes "?".
-    text = _encode({"resourceLogs": [{"resource": resource, "scopeLogs": [scoped]}]})
+    records: list[str] = []
+    for number, event in enumerate(events):
+        if number % FEW == 0:
+            breathe()
+        records.append(_encode(_log_record(event)))
+    resource = _encode({"attributes": _pairs(head.resource)})
+    scope = _encode({"name": head.scope, "version": head.scope_version})
+    text = (
+        f'{{"resourceLogs":[{{"resource":{resource},"scopeLogs":[{{"scope":{scope},"logRecords":['
+        f"{','.join(records)}]}}]}}]}}"
+    )
+    # Half a surrogate pair, which JSON can escape and UTF-8 cannot hold, becomes "?".
     return text.encode("utf-8", "replace")
 
 
-def _encode(value: Any) -> str:
-    import json
-
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+_encode: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 # --- on the way -------------------------------------------------------------------------------------
 class Sender:
     """Posts requests, one after the other."""
 
-    def __init__(self, to: Destination, counts: Counter[str]) -> None:
+    def __init__(self, to: Destination, counts: Counter[str], breathe: Callable[[], None] = lambda: None) -> None:
         self._to = to
         self._counts = counts
+        self.breathe = breathe
+        """Called now and then during longer work."""
         self._opener = _opener(to)
-        self._rejection_told = False
+        self._told: set[str] = set()
 
     def send(self, head: Head | None, events: Sequence[Any]) -> list[Any]:
         """Have events acknowledged; gives those that the receiver cannot read. Raises `Later`."""
         refused: list[Any] = []
         for start in range(0, len(events), _BATCH):
-            refused += self._send(head, events[start : start + _BATCH])
+            batch = events[start : start + _BATCH]
+            try:
+                self._post(head, batch)
+            except _Unreadable as error:
+                self._prove()
+                refused += self._in_parts(head, batch, str(error))
         return refused
 
-    def _send(self, head: Head | None, events: Sequence[Any]) -> list[Any]:
+    def _prove(self) -> None:
+        """Whoever refuses even an empty request has nothing against our events in particular."""
         try:
-            self._post(request(head, events))
+            self._post(None, ())
         except _Unreadable as error:
-            if len(events) == 1:
-                logger.warning("genai_meter: the receiver cannot read an event of the spool: %s", error)
-                return list(events)
-            # One of them is to blame, or all of them are too many.
-            half = len(events) // 2
-            return [*self._send(head, events[:half]), *self._send(head, events[half:])]
-        self._counts[ACKNOWLEDGED] += len(events)
-        return []
+            raise Later(f"{self._to.shown} is no OTLP receiver: {error} for an empty request") from None
 
-    def _post(self, body: bytes) -> None:
+    def _in_parts(self, head: Head | None, events: Sequence[Any], why: str) -> list[Any]:
+        """One of them is to blame, or all of them are too many."""
+        if len(events) == 1:
+            self._tell("cannot read an event of the spool, which is set aside", why)
+            return list(events)
+        refused: list[Any] = []
+        for half in (events[: len(events) // 2], events[len(events) // 2 :]):
+            try:
+                self._post(head, half)
+            except _Unreadable as error:
+                refused += self._in_parts(head, half, str(error))
+        return refused
+
+    def _tell(self, what: str, why: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            logger.warning("genai_meter: %s %s: %s (logged once)", self._to.shown, what, why)
+
+    def _post(self, head: Head | None, events: Sequence[Any]) -> None:
         import http.client
         import urllib.error
 
-        request = self._request(body)
+        ready = self._request(request(head, events, self.breathe))
         try:
-            with self._opener.open(request, timeout=self._to.timeout) as answer:
+            with self._opener.open(ready, timeout=self._to.timeout) as answer:
                 self._acknowledged(answer)
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error) from None
         except (OSError, http.client.HTTPException) as error:
             reason = getattr(error, "reason", None) or error
-            raise Later(f"{self._to.url} cannot be reached: {reason}") from None
+            raise Later(f"{self._to.shown} cannot be reached: {reason}") from None
+        self._counts[ACKNOWLEDGED] += len(events)
 
     def _request(self, body: bytes) -> urllib.request.Request:
         import urllib.request
@@ -232,32 +267,25 @@ class Sender:
 
     def _acknowledged(self, answer: HTTPResponse) -> None:
         """Nothing but the answer of an OTLP receiver counts: a log-in page has status 200 as well."""
-        import json
-
         told = answer.read(_MAX_ANSWER)
         kind = answer.headers.get_content_type()
         if answer.status != 200 or (told and kind not in ("application/json", "application/x-protobuf")):
-            raise Later(f"{self._to.url} is no OTLP receiver: it answers {answer.status} with {kind}")
+            raise Later(f"{self._to.shown} is no OTLP receiver: it answers {answer.status} with {kind}")
         if not told or kind != "application/json":
             return
         try:
             partial: dict[str, Any] = json.loads(told).get("partialSuccess") or {}
             rejected = int(partial.get("rejectedLogRecords") or 0)
         except (ValueError, AttributeError, TypeError):
-            raise Later(f"{self._to.url} is no OTLP receiver: its answer cannot be read") from None
+            raise Later(f"{self._to.shown} is no OTLP receiver: its answer cannot be read") from None
         self._counts[REJECTED] += rejected
-        if rejected and not self._rejection_told:
-            self._rejection_told = True
-            logger.warning(
-                "genai_meter: the receiver keeps %d events of the spool apart: %s (logged once)",
-                rejected,
-                str(partial.get("errorMessage"))[:200],
-            )
+        if rejected:
+            self._tell(f"keeps {rejected} events of the spool apart", str(partial.get("errorMessage"))[:200])
 
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         if error.code in (400, 413, 422):
             return _Unreadable(f"HTTP {error.code}")
-        return Later(f"{self._to.url} answers HTTP {error.code}", _retry_after(error.headers.get("retry-after")))
+        return Later(f"{self._to.shown} answers HTTP {error.code}", _retry_after(error.headers.get("retry-after")))
 
 
 def _opener(to: Destination) -> urllib.request.OpenerDirector:
@@ -331,7 +359,7 @@ class Job:
         return Shipped(files, living)
 
     def _ship(self, path: str, data: bytes, suffix: str) -> None:
-        contents = spool_files.parse(data)
+        contents = spool_files.parse(data, self.sender.breathe)
         if contents.damaged:
             self.counts[DAMAGED] += contents.damaged
             logger.warning("genai_meter: %d lines of %s are damaged and skipped", contents.damaged, path)
