@@ -52,8 +52,8 @@ def _finding(reader: Reports, window: Window, kind: Kind, labels: tuple[tuple[st
 
 def _due_to(reader: Reports, window: Window, labels: tuple[tuple[str, str], ...]) -> str:
     by: Key = ("feature", "model")
-    after, before = read(reader, by, window.today, labels), read(reader, by, window.before, labels)
-    days = window.before.days
+    after, before = read(reader, by, window.today, labels), read(reader, by, window.days, labels)
+    days = window.days.days
     found = largest(after, before, lambda now, was: now.cost - was.cost / days)
     if found is None:
         return ""
