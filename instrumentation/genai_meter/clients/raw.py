@@ -38,6 +38,10 @@ VECTORS: Final = re.compile(rb"\[[-+0-9.eE, \r\n\t]{256,}\]")
 """Long lists of numbers: nearly all of an answer with embeddings, slow to parse and of no interest."""
 
 
+_object: Final = json.JSONDecoder().raw_decode
+"""`json.loads` without its search for the encoding and for what follows: a line is one object, and UTF-8."""
+
+
 def http_response_of(result: Any) -> Any:
     """The HTTP response inside a raw response, or itself; None for anything else."""
     response = getattr(result, "http_response", result)
@@ -84,30 +88,46 @@ def ending_of(response: Any) -> Ending | None:
 class Bytes(Ending):
     """The bytes of one body, as they came over the wire."""
 
-    __slots__ = ("_bare", "_encoding", "_events", "_json", "_kept", "_kept_size", "_response_class")
+    __slots__ = (
+        "_bare",
+        "_chunk",
+        "_encoding",
+        "_events",
+        "_json",
+        "_kept",
+        "_kept_size",
+        "_plain",
+        "_reading",
+        "_response_class",
+    )
 
     def __init__(self, call: Call, headers: Any, response_class: Any) -> None:
         super().__init__(call)
+        self._chunk = call.prepared.dialect.chunk
+        self._reading = call.reading
         content_type = headers.get("content-type", "")
         self._bare = any(part in content_type for part in JSON_LINES)
         self._events = self._bare or "event-stream" in content_type
         self._json = not self._events and is_json(content_type)
         self._encoding: str = headers.get("content-encoding", "identity")
+        self._plain = self._events and self._encoding == "identity"
+        """Events can be read as they come."""
         self._response_class = response_class
         self._kept: list[bytes] = []
         self._kept_size = 0
 
     def read_lines(self) -> None:
         """Expect one JSON object a line, whatever the headers say."""
-        self._bare = self._events = True
+        self._bare = self._events = self._plain = True
         self._json, self._encoding = False, "identity"
 
     def take(self, item: bytes) -> bool:
         try:
             self.last_ns = now = time.time_ns()
-            if self.call.prepared.request.stream and self.call.first_chunk_ns is None:
-                self.call.first_chunk_ns = now
-            if self._events and self._encoding == "identity":
+            call = self.call
+            if call.first_chunk_ns is None and call.prepared.request.stream:
+                call.first_chunk_ns = now
+            if self._plain:
                 self._take_events(item)
             elif self._json or self._events:
                 self._keep(item)
@@ -139,20 +159,31 @@ class Bytes(Ending):
 
     def _take_events(self, data: bytes) -> None:
         """Read all whole lines; keep the rest for the next time."""
-        if b"\n" not in data:
-            return self._keep(data)
-        lines = b"".join((*self._kept, data)).split(b"\n")
-        self._kept = [lines.pop()]
-        self._kept_size = len(self._kept[0])
+        kept = self._kept
+        if kept:
+            if b"\n" not in data:
+                return self._keep(data)
+            data = b"".join((*kept, data))
+            kept.clear()
+            self._kept_size = 0
+        lines = data.split(b"\n")
+        rest = lines.pop()
+        if rest:
+            self._keep(rest)
         for line in lines:
-            self._take_line(line)
+            if line:
+                self._take_line(line)
         return None
 
     def _take_line(self, line: bytes) -> None:
-        data = line if self._bare else line[5:] if line.startswith(b"data:") else b""
-        if data.lstrip().startswith(b"{"):
+        if not self._bare:
+            if not line.startswith(b"data:"):
+                return
+            line = line[5:]
+        data = line.lstrip()
+        if data.startswith(b"{"):
             self.call.chunk_count += 1
-            self.call.prepared.dialect.chunk(self.call.reading, json.loads(data))
+            self._chunk(self._reading, _object(data.decode())[0])
 
     def _read_kept(self) -> None:
         data = b"".join(self._kept)

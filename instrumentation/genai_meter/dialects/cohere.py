@@ -68,6 +68,14 @@ class Cohere(Dialect):
     def chunk(self, reading: Reading, event: Json) -> None:
         told = fields(event)
         kind = told.get("type") or told.get("event_type")
+        try:
+            # Nearly every chunk: a piece of text.
+            if kind == "content-delta":
+                reading.output_chars += len(told["delta"]["message"]["content"]["text"])
+                return
+        except (KeyError, TypeError):
+            # Thoughts; other shapes.
+            pass
         delta = fields(told.get("delta"))
         if kind == "content-delta":
             content = fields(fields(delta.get("message")).get("content"))

@@ -30,12 +30,10 @@ class MistralChat(OpenAIChat):
 
     def chunk(self, reading: Reading, event: Json) -> None:
         super().chunk(reading, event)
-        for choice in read(event, "choices") or ():
-            content = read(read(choice, "delta"), "content")
-            if content.__class__ is list:
-                # Its parts were counted as if they were characters.
-                reading.output_chars += said(content) - len(content)
         note_error(reading, event)
+
+    def _in_parts(self, content: Json) -> int:
+        return said(content) if content.__class__ is list else len(content)
 
 
 class MistralFim(MistralChat):

@@ -97,6 +97,9 @@ class OpenAIChat(Dialect):
         reading.terminal = True
 
     def chunk(self, reading: Reading, event: Json) -> None:
+        if event.__class__ is dict:
+            self._chunk(reading, event)
+            return
         try:
             # Nearly every chunk: one choice, a piece of text, nothing else.
             told = event.__dict__
@@ -112,7 +115,7 @@ class OpenAIChat(Dialect):
                 reading.output_chars += len(part["delta"].__dict__["content"])
                 return
         except (AttributeError, KeyError, TypeError, ValueError):
-            # Another shape: dicts, tool calls, no choice at all.
+            # Another shape: tool calls, no choice at all.
             pass
         self._chunk(reading, event)
 
@@ -127,7 +130,7 @@ class OpenAIChat(Dialect):
                 delta = delta if delta.__class__ is dict else delta.__dict__
                 said = delta.get("content")
                 if said is not None:
-                    reading.output_chars += len(said)
+                    reading.output_chars += len(said) if said.__class__ is str else self._in_parts(said)
                 elif delta:
                     _rare(reading, delta)
             index = part.get("index")
@@ -139,6 +142,10 @@ class OpenAIChat(Dialect):
                 _groq(reading, event)
         if "error" in told:
             note_error(reading, told)
+
+    def _in_parts(self, content: Json) -> int:
+        """Characters of a delta's content that is no text."""
+        return len(content)
 
     def billed(self, reading: Reading) -> list[Usage]:
         found = openai_usage.usages(reading)
