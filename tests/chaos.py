@@ -38,7 +38,7 @@ import genai_meter
 from genai_meter import emit, safety
 from genai_meter.instrumentor import LibraryInstrumentor
 
-from tests.traffic import driver
+from tests.traffic import driver, known
 from tests.traffic.calls import NotReplayable
 from tests.traffic.families import plan
 from tests.traffic.recordings import Exchange, files, load
@@ -107,7 +107,7 @@ def sample(place: Path, each: int) -> list[Exchange]:
     found: list[Exchange] = []
     for exchange in load(files(place)):
         kind = kind_of(exchange)
-        if taken[kind] < each and _replayable(exchange):
+        if taken[kind] < each and known.values(exchange) is None and _replayable(exchange):
             taken[kind] += 1
             found.append(exchange)
     return found
@@ -277,12 +277,12 @@ def main() -> int:
         changed = [point for point, items in expected.items() if drill.make(point) != items]
         if changed:
             raise SystemExit(f"the plug-in changes what callers get, see python -m tests.traffic: {changed[:5]}")
-        known, runs = functions(), dict[types.CodeType, list[Point]]()
+        ours, runs = functions(), dict[types.CodeType, list[Point]]()
         for point in expected:
             for code in drill.seen(point):
                 runs.setdefault(code, []).append(point)
-        chosen = sorted((code for code in runs if code in known), key=lambda code: (code.co_filename, code.co_qualname))
-        findings = [breaks(known[code], runs[code], drill, expected) for code in chosen]
+        chosen = sorted((code for code in runs if code in ours), key=lambda code: (code.co_filename, code.co_qualname))
+        findings = [breaks(ours[code], runs[code], drill, expected) for code in chosen]
     print(told(findings, drill))
     noticed, uncounted = sum(bool(f.noticed) for f in findings), sum(not f.counted for f in findings)
     calls = sum(finding.points for finding in findings)
