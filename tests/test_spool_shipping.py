@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from genai_meter import environment
+from genai_meter import environment, spool_files
 from genai_meter.spool_files import SpoolError
 from genai_meter.spool_shipping import Destination, destination
 from genai_meter_exporter.cli import main
@@ -55,6 +55,7 @@ def numbers(records: list[dict[str, Any]]) -> list[int]:
         pytest.param(b'deadbeef ["genai_meter.outcome"]\n', 1, id="wrong-checksum"),
         pytest.param(b"\0" * 4096 + b"\n", 1, id="zeros-after-a-power-cut"),
         pytest.param(b"\n\n\xff\xfe\n", 3, id="garbage"),
+        pytest.param(spool_files.frame(b'["of another version"]'), 1, id="no-event"),
     ],
 )
 def test_nothing_before_a_damaged_line_is_lost(

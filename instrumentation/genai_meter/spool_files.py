@@ -31,6 +31,8 @@ REFUSED: Final = ".refused"
 SEGMENT_BYTES: Final = 1024 * 1024
 """When a file has reached this size, the next one is begun."""
 _STALE_SECONDS: Final = 60
+_EVENT_LENGTH: Final = 7
+"""Of the list that is an event, see `Contents`."""
 
 VERSION: Final = 1
 
@@ -138,14 +140,18 @@ FEW: Final = 8
 def parse(data: bytes, breathe: Callable[[], None] = lambda: None) -> Contents:
     """Read the bytes of a file."""
     *lines, _torn = data.split(b"\n")
-    found: list[Any] = []
+    head: Head | None = None
+    events: list[Any] = []
+    damaged = 0
     for number, line in enumerate(lines):
         if number % FEW == 0:
             breathe()
-        found.append(_unframed(line))
-    damaged = found.count(None)
-    events: list[Any] = [line for line in found if type(line) is list]
-    return Contents(_head(found[0] if found else None), events, damaged)
+        told = _unframed(line)
+        if type(told) is list and len(told) == _EVENT_LENGTH:
+            events.append(told)
+        elif number or (head := _head(told)) is None:
+            damaged += 1
+    return Contents(head, events, damaged)
 
 
 def _head(told: Any) -> Head | None:

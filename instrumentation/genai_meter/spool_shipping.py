@@ -305,7 +305,7 @@ def _opener(to: Destination) -> urllib.request.OpenerDirector:
             if to.client_certificate:
                 context.load_cert_chain(to.client_certificate, to.client_key)
         except OSError as error:
-            raise SpoolError(f"the certificates for {to.url} cannot be read: {error}") from None
+            raise SpoolError(f"the certificates for {to.shown} cannot be read: {error}") from None
         handlers.append(urllib.request.HTTPSHandler(context=context))
     return urllib.request.build_opener(*handlers)
 
