@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from environments import CHDB
+from tests.environments import CHDB
 
 
 def site_packages() -> Path:

@@ -137,6 +137,14 @@ def test_only_days_that_have_changed_are_written_again(ledger: Ledger, tmp_path:
         assert archive.report(query) == reader.report(query)
 
 
+def test_a_call_whose_id_is_of_another_time_is_in_the_file_of_its_day(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.send(usage_event(), usage_event(call_id=b"\xfe" * 16), usage_event(call_id=b"\x01" * 16))
+    assert exported(ledger, tmp_path) == {TODAY: 3}
+    with closing(open_archive(tmp_path)) as archive:
+        found = archive.report(Query(("call_id",)))
+    assert {row["call_id"] for row in found} > {"fe" * 16, "01" * 16}
+
+
 def test_days_that_were_removed_stay_in_the_files(ledger: Ledger, tmp_path: Path) -> None:
     fill(ledger)
     exported(ledger, tmp_path)

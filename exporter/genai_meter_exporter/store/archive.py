@@ -80,18 +80,19 @@ class Archive:
         self._db = duckdb.connect()
 
     # --- writing --------------------------------------------------------------------------------------
-    def write(self, reader: Reader, days: Sequence[date], form: Form) -> None:
-        """Write these days anew, from a store."""
+    def write(self, reader: Reader, days: Sequence[date], form: Form, *, by_key: bool = True) -> None:
+        """Write these days anew, from a store; `by_key` as in `Reader.lines`."""
         wanted = set(days)
         since, until = _start(min(wanted)), end_of(max(wanted))
         for table in TABLES:
             directory = self._directory / table
             directory.mkdir(parents=True, exist_ok=True)
             if table == "usage":
-                rows = ((row["start"], row) for row in reader.calls(Query((), since, until)))
+                lines = reader.lines(since, until, by_key=by_key)
             else:
-                rows = reader.others(table, since, until)
-            written = self._lines(directory, rows, wanted)
+                others = reader.others(table, since, until)
+                lines = ((at, orjson.dumps(row, default=bytes.hex)) for at, row in others)
+            written = self._lines(directory, lines, wanted)
             for day in wanted:
                 target = directory / f"{day}.{form}"
                 if day in written:
@@ -100,20 +101,18 @@ class Archive:
                     target.unlink(missing_ok=True)
                 (directory / f"{day}.{_other(form)}").unlink(missing_ok=True)
 
-    def _lines(
-        self, directory: Path, rows: Iterable[tuple[int, Mapping[str, Any]]], days: set[date]
-    ) -> dict[date, Path]:
-        """Rows as lines of JSON, a file a day."""
+    def _lines(self, directory: Path, lines: Iterable[tuple[int, bytes]], days: set[date]) -> dict[date, Path]:
+        """A file of them each day."""
         found: dict[date, tuple[Path, IO[bytes]]] = {}
         with ExitStack() as files:
-            for time_ns, row in rows:
+            for time_ns, line in lines:
                 day = day_of(time_ns)
                 if day not in days:
                     continue
                 if day not in found:
                     path = directory / f"{day}.part"
                     found[day] = path, files.enter_context(path.open("wb"))
-                found[day][1].write(orjson.dumps(row, default=bytes.hex, option=orjson.OPT_APPEND_NEWLINE))
+                found[day][1].write(line + b"\n")
         return {day: path for day, (path, _) in found.items()}
 
     def _convert(self, table: str, lines: Path, target: Path, form: Form) -> None:

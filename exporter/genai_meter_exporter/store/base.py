@@ -127,6 +127,13 @@ class Reader(Protocol):
         """The rows of a span of time, in order; `by` does not matter."""
         ...
 
+    def lines(self, since_ns: int, until_ns: int, *, by_key: bool) -> Iterator[tuple[int, bytes]]:
+        """The calls of a span of time: when they started, and what is known of them as JSON, the key in hex.
+
+        `by_key`: only those whose key is of that time too, to within an hour, which is quicker.
+        """
+        ...
+
     def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
         ...

@@ -9,6 +9,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
+import orjson
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
 from genai_meter_exporter.normalise.record import Kind
@@ -16,7 +17,7 @@ from genai_meter_exporter.store import beside, dialects
 from genai_meter_exporter.store.base import Query, StoreError
 from genai_meter_exporter.store.dialects import CLICKHOUSE
 from genai_meter_exporter.store.layout import COLUMNS
-from genai_meter_exporter.store.reader import check_kept, net, rollup_can
+from genai_meter_exporter.store.reader import check_kept, key_bounds, net, rollup_can
 
 _CALLS: Final = dialects.ledger("call FINAL")
 _ROLLUP: Final = dialects.rollup("rollup FINAL")
@@ -72,6 +73,9 @@ class ClickHouseReader:
         """The rows of a span of time, in order; `by` does not matter."""
         check_kept(query, self.raw_since())
         where, parameters = dialects.of_calls(CLICKHOUSE, _CALLS, query)
+        yield from self._calls(where, parameters)
+
+    def _calls(self, where: str, parameters: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         # A page at a time by the key: a read that lasts keeps no connection waiting.
         last = ""
         while True:
@@ -84,6 +88,18 @@ class ClickHouseReader:
             if len(found) < _AT_ONCE:
                 return
             last = found[-1][COLUMNS.index("call_id")]
+
+    def lines(self, since_ns: int, until_ns: int, *, by_key: bool) -> Iterator[tuple[int, bytes]]:
+        """The calls of a span of time: when they started, and what is known of them as JSON, the key in hex."""
+        first, last = (key.hex() for key in key_bounds(since_ns, until_ns, by_key))
+        where = (
+            " WHERE start >= {since:Int64} AND start < {until:Int64} "
+            "AND call_id >= {first_key:String} AND call_id <= {last_key:String}"
+        )
+        told = {"since": since_ns, "until": until_ns, "first_key": first, "last_key": last}
+        for row in self._calls(where, told):
+            known = {name: value for name, value in row.items() if value is not None}
+            yield row["start"], orjson.dumps(known, default=bytes.hex)
 
     def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""

@@ -23,7 +23,7 @@ from genai_meter_exporter.normalise.record import Batch, Beside, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Past, Price, Restored, StoreError, Written
-from genai_meter_exporter.store.layout import OWN, SHARED
+from genai_meter_exporter.store.layout import OWN_VALUES, SHARED, unpack
 from genai_meter_exporter.store.sqlite import SqliteStore
 from genai_meter_exporter.store.sqlite_rows import MICRO, SqliteRows
 
@@ -63,7 +63,7 @@ def _names(table: str, columns: Sequence[str]) -> str:
     return ", ".join(f"{table}.{name}" for name in columns)
 
 
-_OWN: Final = _names("c", OWN[1:])
+_OWN: Final = _names("c", OWN_VALUES)
 _SHARED: Final = _names("d", SHARED)
 _SUMS: Final = ", ".join([*COUNTS, *(f"r.{name}_micro, r.{name}_pico" for name in MONEY)])
 _SELECT: Final[Mapping[Table, str]] = {
@@ -300,17 +300,11 @@ class Outbox:
         self._db.execute("COMMIT")
 
 
-_CALL_COLUMNS: Final = ("_version", *(name for name in OWN if name != "call_id"))
-
-
 def _call(row: sqlite3.Row) -> bytes:
-    values = {name: row[name] for name in _CALL_COLUMNS if row[name] is not None}
-    # A dimension that is unknown is the empty text in its cell.
-    values |= {name: row[name] for name in SHARED if row[name]}
     key: bytes = row["key"]
-    more: str = row["more"] or "{}"
-    values |= {"call_id": key.hex(), "_month": month_of(key), "_gone": int("start" not in values)}
-    return orjson.dumps(values)[:-1] + (b"," + more[1:].encode() if len(more) > 2 else b"}")
+    gone = row["start"] is None
+    first = {"_version": row["_version"], "call_id": key.hex(), "_month": month_of(key), "_gone": int(gone)}
+    return orjson.dumps(first) if gone else unpack(row, first)
 
 
 def _rollup(row: sqlite3.Row) -> bytes:

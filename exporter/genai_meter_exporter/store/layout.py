@@ -51,6 +51,9 @@ OWN: Final = (
 )
 """Columns of the table `call`; it has `cell` and `more` beside them."""
 
+OWN_VALUES: Final = OWN[1:]
+"""Without the key."""
+
 SHARED: Final = tuple(name for name in DIMENSIONS if name != "model")
 """Columns that are read from the table `cell`; the model of a cell may be the requested one."""
 
@@ -65,6 +68,20 @@ def cell_id(dimensions: tuple[str, ...]) -> int:
     """The key of a set of dimensions: 63 bits of its hash, equal in every store and exporter."""
     text = "\x1f".join(dimensions).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def unpack(row: Any, first: Mapping[str, Any]) -> bytes:
+    """A row of the table `call` with its cell's columns as one line of JSON: what is known, `first` first."""
+    values = {**first}
+    for name in OWN_VALUES:
+        if (value := row[name]) is not None:
+            values[name] = value
+    for name in SHARED:
+        # A dimension that is unknown is the empty text in its cell.
+        if value := row[name]:
+            values[name] = value
+    more: str = row["more"]
+    return orjson.dumps(values)[:-1] + (b"," + more[1:].encode() if len(more) > 2 else b"}")
 
 
 _SHAPES_KEPT: Final = 1_000

@@ -13,8 +13,8 @@ from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
-from genai_meter_exporter.store.layout import COLUMNS
-from genai_meter_exporter.store.reader import OTHERS, check_kept, net, quarters_and_days, rollup_can
+from genai_meter_exporter.store.layout import COLUMNS, unpack
+from genai_meter_exporter.store.reader import LINES, OTHERS, check_kept, key_bounds, net, quarters_and_days, rollup_can
 
 _PERIODS: Final = {
     "quarter": 'YYYY-MM-DD"T"HH24:MI"Z"',
@@ -78,6 +78,13 @@ class PostgresReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         with self._db.transaction(), self._db.cursor("calls") as cursor:
             yield from cursor.execute(f"SELECT * FROM usage{where} ORDER BY call_id".encode(), arguments)
+
+    def lines(self, since_ns: int, until_ns: int, *, by_key: bool) -> Iterator[tuple[int, bytes]]:
+        """The calls of a span of time: when they started, and what is known of them as JSON, the key in hex."""
+        sql = LINES.replace("c.more", "c.more::text AS more").replace("?", "%s")
+        with self._db.transaction(), self._db.cursor("lines") as cursor:
+            for row in cursor.execute(sql.encode(), (since_ns, until_ns, *key_bounds(since_ns, until_ns, by_key))):
+                yield row["start"], unpack(row, {"call_id": row["call_id"].hex()})
 
     def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""

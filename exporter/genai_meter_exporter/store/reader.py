@@ -14,9 +14,12 @@ from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
 from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.layout import OWN, SHARED, unpack
 from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, MICRO
 
 _GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
+
+_HOUR_NS: Final = 3_600_000_000_000
 
 PERIODS: Final = {"quarter": "%Y-%m-%dT%H:%MZ", "hour": "%Y-%m-%dT%H:00Z", "day": "%Y-%m-%d", "month": "%Y-%m"}
 """Dimensions of time, in UTC."""
@@ -32,6 +35,14 @@ _FROM_RAW: Final = {
 }
 """Measure → SQL over the ledger; the same figures as `cells.measures`."""
 
+
+LINES: Final = (
+    "SELECT {}, {}, c.more FROM call AS c JOIN cell AS d ON d.id = c.cell "
+    "WHERE c.start >= ? AND c.start < ? AND c.call_id >= ? AND c.call_id <= ?".format(
+        ", ".join(f'c."{name}"' for name in OWN), ", ".join(f'd."{name}"' for name in SHARED)
+    )
+)
+"""The calls of a span of time, without the view: it takes each rare column out of its JSON alone."""
 
 OTHERS: Final = {
     "linked": "SELECT c.start AS time_of_row, l.call_id, l.source, l.charge, l.rule, l.recorded_at, l.record "
@@ -90,6 +101,11 @@ class SqliteReader:
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
         for row in self._connection.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments):
             yield dict(row)
+
+    def lines(self, since_ns: int, until_ns: int, *, by_key: bool) -> Iterator[tuple[int, bytes]]:
+        """The calls of a span of time: when they started, and what is known of them as JSON, the key in hex."""
+        for row in self._connection.execute(LINES, (since_ns, until_ns, *key_bounds(since_ns, until_ns, by_key))):
+            yield row["start"], unpack(row, {"call_id": row["call_id"].hex()})
 
     def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
@@ -160,11 +176,18 @@ class SqliteReader:
         if query.since_ns is not None:
             # The key starts with the call's time, to within its clock's truth: an hour of slack, then exactly.
             conditions += ["call_id >= ?", "start >= ?"]
-            arguments += [time_prefix(max(query.since_ns - 3_600_000_000_000, 0)), query.since_ns]
+            arguments += [time_prefix(max(query.since_ns - _HOUR_NS, 0)), query.since_ns]
         if query.until_ns is not None:
             conditions.append("start < ?")
             arguments.append(query.until_ns)
         return conditions, arguments
+
+
+def key_bounds(since_ns: int, until_ns: int, by_key: bool) -> tuple[bytes, bytes]:
+    """Keys of calls of a span of time, to within an hour; else all keys."""
+    if not by_key:
+        return b"", b"\xff" * 17
+    return time_prefix(max(since_ns - _HOUR_NS, 0)), time_prefix(until_ns + _HOUR_NS)
 
 
 def rollup_can(query: Query) -> bool:
