@@ -18,6 +18,7 @@ from emission_kit import START_NS, call
 from exporter_kit import Served
 from genai_meter import attribute, cache_hit, emit, estimator, identity, outcome, record_cost, spool_files
 from genai_meter.call import Attempt
+from genai_meter.safety import internal_errors
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import SimpleLogRecordProcessor
@@ -133,6 +134,22 @@ def test_the_ledger_is_the_same_by_both_ways(tmp_path: Path, monkeypatch: pytest
     assert (first["input_tokens"], first["attempt_count"]) == (100, 2)
     assert first["trace_id"] == f"{2**100 + 1:032x}"
     assert on_disk(tmp_path / "spool") == []
+
+
+@pytest.mark.parametrize("broken", ["encode", "frame", "names", "total", "parse"])
+def test_what_breaks_in_the_spool_reaches_no_caller(
+    tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: Any, **_kwargs: Any) -> Any:
+        raise RuntimeError(broken)
+
+    with Receiver() as receiver:
+        with spooling(tmp_path / "spool", receiver.url):
+            make(1)
+            monkeypatch.setattr(f"genai_meter.spool_files.{broken}", fail)
+            assert make(2) == "chatcmpl-2"
+        assert internal_errors.total() > 0
+        internal_errors.clear()
 
 
 # --- shipped ----------------------------------------------------------------------------------------

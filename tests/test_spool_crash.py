@@ -25,6 +25,7 @@ import pytest
 from environments import ROOT
 from exporter_kit import Served
 from genai_meter_exporter.cli import main
+from test_crash import scraped
 
 from examples.provider import Provider
 
@@ -146,6 +147,7 @@ def drill(place: Path, kills: int, store: dict[str, Any], rows: Callable[[Path],
         assert main(["spool", "ship", str(spool), "--endpoint", served.http]) == 0
         assert list(spool.iterdir()) == []
         found = Counter(rows(served.ledger))
+        shown, _cost = scraped(served)
         had = journal.read_text(encoding="ascii").split()
         answered = {answer.response_id for answer in provider.served}
     log = (place / "log").read_text(encoding="utf-8")
@@ -155,6 +157,7 @@ def drill(place: Path, kills: int, store: dict[str, Any], rows: Callable[[Path],
         "answers that callers had": len(had),
         "rows": found.total(),
         "rows of calls that died between disk and caller": len(found.keys() - set(had)),
+        "rows that /metrics does not show": found.total() - shown,
         "lost": len(set(had) - found.keys()),
         "doubled": found.total() - len(found),
         "rows that no provider has answered": len(found.keys() - answered),
@@ -164,7 +167,7 @@ def drill(place: Path, kills: int, store: dict[str, Any], rows: Callable[[Path],
 def check(figures: dict[str, int]) -> None:
     """Nothing lost, nothing doubled; what else is there was cut off on its last step."""
     print(figures)
-    zero = ("lost", "doubled", "rows that no provider has answered")
+    zero = ("lost", "doubled", "rows that no provider has answered", "rows that /metrics does not show")
     assert {name: figures[name] for name in zero} == dict.fromkeys(zero, 0)
     assert figures["answers that callers had"] > 5 * figures["kills"]
     # At each death no thread can be further than one call.
