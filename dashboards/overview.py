@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.pages import NO_BUDGETS, NO_CALLS, NO_EXPORTER, NO_RULES, Page, drill_down, scope
+from dashboards.pages import NO_BUDGETS, NO_CALLS, NO_RULES, Page, drill_down, scope
 from dashboards.panels import AMBER, RED, Column, Panel, Row
 from dashboards.queries import Query, named, rate, spend, spike_threshold, total
 
@@ -34,8 +34,8 @@ def _glance() -> Row:
                 decimals=2,
             ),
             _figure(
-                "Last 7 days against the 7 before",
-                "Growth of spend, week over week, whatever time range is chosen.",
+                "Week over week",
+                "Growth of spend: the last 7 days against the 7 before, whatever time range is chosen.",
                 f"{week} / ({before} > 0) - 1",
                 "percentunit",
                 "There is no spend of the week before to compare with yet.",
@@ -209,13 +209,12 @@ def _more() -> Row:
                 NO_CALLS,
             ),
             Panel(
-                "Ledger, all time",
-                "Charges less credits of everything in the ledger: exact, whatever is selected above.",
-                "stat",
-                "currencyUSD",
-                [Query("sum(genai_meter_ledger_cost_usd_total) - sum(genai_meter_ledger_credit_usd_total)")],
-                NO_EXPORTER,
-                decimals=2,
+                "Calls per minute by status",
+                "How calls ended: ok, error, cancelled, closed early, abandoned, blocked.",
+                "stacked",
+                "short",
+                [Query(rate("genai_meter_requests_total", SCOPE, "status", 60), "{{status}}")],
+                NO_CALLS,
             ),
         ],
     )

@@ -34,6 +34,10 @@ INSTANT: Final = ("stat", "ranking", "table")
 BLUE, GREEN, AMBER, RED, GREY = "#5794F2", "#73BF69", "#E0A030", "#E0544C", "#8E8E8E"
 """The colours that mean something; everything else is Grafana's classic palette."""
 
+USD: Final = "currencyUSD"
+TO_THE_CENT: Final = "currency:financial:$"
+"""Money where it stands as a figure: `currencyUSD` would show 4,213.57 as 4.21K."""
+
 Step: TypeAlias = tuple[float, str]
 """From this value on, this colour."""
 
@@ -137,9 +141,10 @@ def _panel(panel: Panel, engine: Engine) -> AnyPanel:
         return text.title(panel.title).description(panel.description).transparent(True)
     builder = _visualisation(panel)
     builder.title(panel.title).description(panel.description).datasource(engine.datasource)
-    builder.unit(panel.unit).no_value(panel.empty)
-    if panel.decimals is not None:
-        builder.decimals(panel.decimals)
+    exact = panel.unit == USD and panel.kind in INSTANT
+    builder.unit(TO_THE_CENT if exact else panel.unit).no_value(panel.empty)
+    if panel.decimals is not None or exact:
+        builder.decimals(2 if panel.decimals is None else panel.decimals)
     if panel.interval:
         builder.interval(panel.interval)
     if panel.top is not None:
@@ -199,18 +204,21 @@ def _stat(panel: Panel) -> stat.Panel:
     coloured = panel.steps or panel.mappings
     colour = common.BigValueColorMode.VALUE if coloured else common.BigValueColorMode.NONE
     made = stat.Panel().reduce_options(_last()).graph_mode(common.BigValueGraphMode.NONE).color_mode(colour)
-    return made.text_mode(common.BigValueTextMode.VALUE).justify_mode(common.BigValueJustifyMode.AUTO)
+    made.text(common_builders.VizTextDisplayOptions().value_size(30))
+    return made.text_mode(common.BigValueTextMode.VALUE).justify_mode(common.BigValueJustifyMode.CENTER)
 
 
 def _ranking() -> bargauge.Panel:
     made = bargauge.Panel().reduce_options(_last()).orientation(common.VizOrientation.HORIZONTAL)
     made.display_mode(common.BarGaugeDisplayMode.BASIC).value_mode(common.BarGaugeValueMode.TEXT).show_unfilled(False)
     made.name_placement(common.BarGaugeNamePlacement.LEFT).sizing(common.BarGaugeSizing.AUTO).min(0)
+    made.text(common_builders.VizTextDisplayOptions().title_size(13).value_size(13))
     return made.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
 
 
 def _timeseries(panel: Panel) -> timeseries.Panel:
     made = timeseries.Panel().line_width(1).tooltip(_tooltip()).legend(_legend())
+    made.color_scheme(builders.FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
     if not panel.below_zero:
         made.min(0)
     made.show_points(common.VisibilityMode.NEVER)
@@ -253,9 +261,7 @@ def _table(panel: Panel) -> table.Panel:
     options = {"excludeByName": hidden, "indexByName": order, "renameByName": names}
     made.with_transformation(dashboard.DataTransformerConfig(id_val="organize", options=options))
     for column in panel.columns:
-        properties = _cells(column)
-        if properties:
-            made.override_by_name(column.title, properties)
+        made.override_by_name(column.title, _cells(column))
     if panel.sort_by:
         made.sort_by([common_builders.TableSortByFieldState().display_name(panel.sort_by).desc(True)])
     return made
@@ -263,9 +269,11 @@ def _table(panel: Panel) -> table.Panel:
 
 def _cells(column: Column) -> list[dashboard.DynamicConfigValue]:
     """What one column differs in from the others."""
-    told: dict[str, Any] = {}
-    if column.unit:
-        told["unit"] = column.unit
+    # What an empty cell shows; the panel's own text is for a table without rows.
+    # A label such as the tenant 4711 is no figure.
+    told: dict[str, Any] = {"noValue": "-", "unit": column.unit or "string"}
+    if column.unit == USD:
+        told["unit"] = TO_THE_CENT
     if column.decimals is not None:
         told["decimals"] = column.decimals
     if column.width is not None:

@@ -126,6 +126,7 @@ def _arrival() -> Row:
                 "short",
                 [Query(rate("genai_meter_ingest_ignored_total", "", "signal", 60), "{{signal}}")],
                 NO_EXPORTER,
+                width=6,
             ),
             Panel(
                 "Commits per minute",
@@ -134,6 +135,17 @@ def _arrival() -> Row:
                 "short",
                 [Query(rate("genai_meter_store_syncs_total", "", "", 60), "commits")],
                 NO_EXPORTER,
+                width=6,
+            ),
+            Panel(
+                "Ledger, all time",
+                "Charges less credits of everything in the ledger: exact, whatever is selected above.",
+                "stat",
+                "currencyUSD",
+                [Query("sum(genai_meter_ledger_cost_usd_total) - sum(genai_meter_ledger_credit_usd_total)")],
+                NO_EXPORTER,
+                width=4,
+                decimals=2,
             ),
             Panel(
                 "Calls charged twice and taken out",

@@ -252,7 +252,7 @@ def _overview(ledger: Ledger) -> Expected:
         "llm-spend-overview",
         {
             "Spend": [exactly({"": spent})],
-            "Last 7 days against the 7 before": [exactly({"": growth})],
+            "Week over week": [exactly({"": growth})],
             "Cost per call": [exactly({"": spent / ledger.calls()[""]})],
             "Budgets at risk or over": [exactly({"": 2})],
             "Unpriced calls": [exactly({"": 1})],
@@ -268,7 +268,7 @@ def _overview(ledger: Ledger) -> Expected:
                 exactly({f"{SERVICES[0]} threshold": 10}),
             ],
             "Tokens per minute by type": [near(per(ledger.tokens(), 60))],
-            "Ledger, all time": [exactly({"": spent})],
+            "Calls per minute by status": [near(per(ledger.calls("status"), 60))],
         },
     )
 
@@ -532,6 +532,7 @@ def _quality(ledger: Ledger) -> Expected:
             "Age of the last event by service": [between(0, age + 60, "shop prod", "help prod")],
             "Records that are no usage": [near(per({"traces": 1}, 60))],
             "Commits per minute": [between(0.2, 20, "commits")],
+            "Ledger, all time": [exactly({"": ledger.cost()[""]})],
             "Calls charged twice and taken out": [exactly({"": 0})],
             "Corrections": [exactly({"": CREDIT_USD})],
             "Unpriced calls by model": [exactly({f"{UNPRICED}/acme-house": 1})],

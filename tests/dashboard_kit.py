@@ -290,6 +290,8 @@ _RECORDED = (
     'tenant:genai_meter_cost_usd:increase1h{tenant="globex"} > 0',
     'budget:genai_meter_burn_rate:ratio6h{budget="all-day"} > 0',
     'ALERTS{alertstate="firing",severity="critical"}',
+    'genai_meter_budget_state{budget="all-day",state="over_budget"} == 1',
+    'genai_meter_budget_state{budget="support-tokens",state="over_budget"} == 1',
 )
 
 
