@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from genai_meter import dialects
 from genai_meter.call import Call, Target
-from genai_meter.clients import injection, lifecycle
+from genai_meter.clients import injection, lifecycle, raw
 from genai_meter.clients.endings import Ending
 from genai_meter.clients.observers import AsyncObserver, SyncObserver
 from genai_meter.clients.patches import Patches
@@ -240,7 +240,7 @@ class Lines(Ending):
         if data is None:
             return False
         try:
-            event: Any = None if data == DONE else json.loads(data)
+            event: Any = None if data == DONE else raw.parse(data)
         except ValueError:
             return False
         hidden = event is not None and self.call.injected_usage and injection.hides(event)

@@ -38,8 +38,12 @@ VECTORS: Final = re.compile(rb"\[[-+0-9.eE, \r\n\t]{256,}\]")
 """Long lists of numbers: nearly all of an answer with embeddings, slow to parse and of no interest."""
 
 
-_object: Final = json.JSONDecoder().raw_decode
-"""`json.loads` without its search for the encoding and for what follows: a line is one object, and UTF-8."""
+_decode: Final = json.JSONDecoder().raw_decode
+
+
+def parse(line: str) -> Any:
+    """`json.loads` without its searches before and after: a line is one object."""
+    return _decode(line)[0]
 
 
 def http_response_of(result: Any) -> Any:
@@ -183,7 +187,7 @@ class Bytes(Ending):
         data = line.lstrip()
         if data.startswith(b"{"):
             self.call.chunk_count += 1
-            self._chunk(self._reading, _object(data.decode())[0])
+            self._chunk(self._reading, parse(data.decode()))
 
     def _read_kept(self) -> None:
         data = b"".join(self._kept)

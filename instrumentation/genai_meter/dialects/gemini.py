@@ -239,10 +239,11 @@ def _searches(reading: Reading) -> int:
 
 
 def _evidence(reading: Reading, counts: Mapping[str, Json]) -> None:
-    tier = tier_of(counts.get("serviceTier"))
-    if tier is not None:
-        reading.service_tier = reading.context["service_tier"] = tier
-    traffic = TRAFFIC_TIERS.get(str(counts.get("trafficType")))
-    if traffic is not None:
-        reading.service_tier = traffic
-        reading.context["service_tier"] = traffic
+    if "serviceTier" in counts:
+        tier = tier_of(counts["serviceTier"])
+        if tier is not None:
+            reading.service_tier = reading.context["service_tier"] = tier
+    if "trafficType" in counts:
+        traffic = TRAFFIC_TIERS.get(str(counts["trafficType"]))
+        if traffic is not None:
+            reading.service_tier = reading.context["service_tier"] = traffic
