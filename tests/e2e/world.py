@@ -11,6 +11,7 @@ from exporter_kit import Event, usage_event
 from genai_meter_exporter.cells import GRAIN_SECONDS
 
 DAYS: Final = 35
+SCRAPE_S: Final = 2.0
 TOKENS_A_USD: Final = 400_000
 """Input tokens of gpt-4o."""
 
@@ -31,12 +32,17 @@ class Service:
     """In the last 26 hours, when that was another amount."""
     busy_yesterday: bool = False
     """A hundred calls an hour, around this time of yesterday."""
+    workflow: str | None = None
+    small_every: int = 0
+    """Each so many-th call takes the small model; 1: every call; 0: none."""
+    version_lately: str = "7"
+    """The release of the last 26 hours; before, it was 7."""
 
 
 PAST: Final = (
     Service("assistant", "support", "chat", 3.0),
     Service("writer", "docs", "draft", 6.0),
-    Service("reader", "search", "retrieve", 0.1, cached_tokens=160_000),
+    Service("reader", "search", "retrieve", 0.1, cached_tokens=160_000, small_every=1),
     Service("worker", "ops", "index", 0.5, busy_yesterday=True),
     Service("drifter", "drift", "suggest", 5.0, usd_lately=10.0),
     Service("grower", "grow", "complete", 5.0),
@@ -46,29 +52,47 @@ PAST: Final = (
     Service("seller", "sales", "assist", 0.25, tenant="globex"),
     Service("portal", "sales", "portal", 0.1, tenant="acme"),
     Service("burner", "burn", "summarise", 1.0),
+    Service("indexer", "index", "embed", 0.1, workflow="reindex"),
+    Service("upgrader", "edge", "answer", 0.01),
+    Service("router", "edge", "answer", 0.01, small_every=5),
+    Service("prompter", "edge", "explain", 0.1, usd_lately=0.3, version_lately="8"),
+    Service("jitter", "edge", "answer", 0.01),
     Service("quiet", "calm", "chat", 2.0, tenant="initech"),
 )
 
 
-def resource(service: str) -> dict[str, str]:
+SMALL: Final = {"model": "gpt-4o-mini-2024-07-18", "request_model": "gpt-4o-mini"}
+CLAUDE: Final = {"provider": "anthropic", "model": "claude-sonnet-5", "request_model": "claude-sonnet-5"}
+NO_PRICE: Final = "acme-house-model-2"
+LATELY: Final = 26
+"""Hours."""
+
+
+def resource(service: str, version: str = "7") -> dict[str, str]:
     """What a service's telemetry says of it."""
-    return {"service.name": service, "deployment.environment.name": "prod", "service.version": "7"}
+    return {"service.name": service, "deployment.environment.name": "prod", "service.version": version}
 
 
-def past(service: Service, end: int) -> Iterator[Event]:
-    """Its calls, oldest first; the last one ten minutes before `end`."""
+def past(service: Service, end: int) -> Iterator[tuple[str, Event]]:
+    """Its calls with the release that made them, oldest first; the last one ten minutes before `end`."""
     for ago in range(DAYS * 24 - 1, -1, -1):
-        at = end - ago * 3600 - 600
-        usd = service.usd_lately if service.usd_lately is not None and ago < 26 else service.usd
+        lately = ago < LATELY
+        usd = service.usd_lately if service.usd_lately is not None and lately else service.usd
         calls = 100 if service.busy_yesterday and 20 <= ago <= 28 else 1
+        small = SMALL if service.small_every and ago % service.small_every == 0 else {}
         for _ in range(calls):
-            yield call(
-                service.team,
-                service.feature,
-                usd / calls,
-                at=at,
-                tenant=service.tenant,
-                cache_read=service.cached_tokens,
+            yield (
+                service.version_lately if lately else "7",
+                call(
+                    service.team,
+                    service.feature,
+                    usd / calls,
+                    at=end - ago * 3600 - 600,
+                    tenant=service.tenant,
+                    workflow=service.workflow,
+                    cache_read=service.cached_tokens,
+                    **small,
+                ),
             )
 
 
@@ -89,8 +113,9 @@ def config(now: float, *, used_early: float) -> dict[str, Any]:
     around = f"{today - timedelta(days=14)}/{today + timedelta(days=14)}"
     until_today = f"{today - timedelta(days=28)}/{today}"
     return {
-        "metrics": {"scrape_interval_seconds": 1.0},
+        "metrics": {"scrape_interval_seconds": SCRAPE_S},
         "alerts": {"price_book_age_days": 0.5, "consumed_early_day": 31, "consumed_early_ratio": used_early},
+        "anomalies": {"interval_seconds": 3.0, "spend_floor_usd": 3, "min_calls": 20},
         "budgets": {
             "entries": [
                 budget("burn", 10_000, around),
@@ -176,6 +201,11 @@ def _calls(count: int, team: str, feature: str, usd: float, **more: Any) -> Call
     return lambda now: [call(team, feature, usd, at=now - 5, **more) for _ in range(count)]
 
 
+def _late(count: int, team: str, feature: str, usd: float, **more: Any) -> Callable[[float], list[Event]]:
+    """Calls of the quarter of an hour that is over: the one that has begun is not searched for anomalies."""
+    return lambda now: [call(team, feature, usd, at=last_quarter(now) - 300, **more) for _ in range(count)]
+
+
 def _failed(count: int, of: int, team: str, **more: Any) -> Callable[[float], list[Event]]:
     def events(now: float) -> list[Event]:
         made = [call(team, "answer", 0.0001, at=now - 5, **more) for _ in range(of)]
@@ -185,9 +215,6 @@ def _failed(count: int, of: int, team: str, **more: Any) -> Callable[[float], li
 
     return events
 
-
-CLAUDE: Final = {"provider": "anthropic", "model": "claude-sonnet-5", "request_model": "claude-sonnet-5"}
-NO_PRICE: Final = "acme-house-model-2"
 
 PROVOKED: Final = (
     Provoked("GenAIMeterBudgetBurnRate", "burn-budget", "$300 in one go, planned: $14.40 an hour", "launch",
@@ -204,13 +231,24 @@ PROVOKED: Final = (
     Provoked("GenAIMeterSpendAnomaly", "writer", "$20 in an hour, usually $6", "writer", _calls(7, "docs", "draft", 2)),
     Provoked("GenAIMeterWorkflowRunCostHigh", "triage", "a run of $1.20, cap $0.80", "flows",
              _calls(3, "flow", "triage", 0.4, workflow="triage", run_id="run-1")),
-    Provoked("GenAIMeterTenantOverContract", "acme", "$4 in an hour, contract $2.50", "portal",
-             _calls(4, "sales", "portal", 1, tenant="acme")),
-    Provoked("GenAIMeterCacheHitRatioDrop", "reader", "1.5 million uncached tokens, usually 80 % cached", "reader",
-             _calls(10, "search", "retrieve", 0.375)),
+    Provoked("GenAIMeterTenantOverContract", "acme", "$6 in an hour, contract $2.50", "portal-beta",
+             _late(6, "sales", "beta", 1, tenant="acme")),
+    Provoked("GenAIMeterTenantAboveLastWeek", "globex", "$24 more in a day, usually $6", "seller-beta",
+             _late(12, "sales", "beta", 2, tenant="globex")),
+    Provoked("GenAIMeterWorkflowAboveLastWeek", "reindex", "$9 more in a day, usually $2.40", "indexer-beta",
+             _late(9, "index", "rerank", 1, workflow="reindex")),
+    Provoked("GenAIMeterNewModel", "upgrader", "30 calls of another model than in all 35 days", "upgrader",
+             _late(30, "edge", "answer", 0.0001, **SMALL)),
+    Provoked("GenAIMeterModelMixShift", "router", "40 calls of the model that had one call in five", "router",
+             _late(40, "edge", "answer", 0.0001, **SMALL)),
+    Provoked("GenAIMeterPromptGrowth", "prompter", "a release 26 hours ago that triples the prompt"),
+    Provoked("GenAIMeterRetriesUp", "jitter", "20 calls of two attempts each, never any before", "jitter",
+             _late(20, "edge", "answer", 0.0001, attempt_count=2)),
+    Provoked("GenAIMeterCacheHitRatioDrop", "reader", "4 million uncached tokens, usually 80 % cached", "reader",
+             _late(10, "search", "retrieve", 1, **SMALL)),
     Provoked("GenAIMeterRetryStorm", "retrier", "60 calls of four attempts each", "retrier",
              _calls(60, "jobs", "sync", 0.0001, attempt_count=4)),
-    Provoked("GenAIMeterTenantMarginNegative", "globex", "30 days: $180 of cost, $100 of revenue"),
+    Provoked("GenAIMeterTenantMarginNegative", "globex", "30 days: over $180 of cost, $100 of revenue"),
     Provoked("GenAIMeterUnpricedModel", NO_PRICE, "three calls of a model that is in no book", "labs",
              _calls(3, "labs", "try", 0.0001, model=NO_PRICE, request_model=NO_PRICE)),
     Provoked("GenAIMeterPriceBookStale", "", "the threshold is half a day"),
@@ -219,7 +257,11 @@ PROVOKED: Final = (
              _failed(40, 40, "agents", **CLAUDE)),
     Provoked("GenAIMeterEndpointErrorRateHigh", "flaky", "10 of 30 calls failed", "flaky", _failed(10, 30, "edge")),
     Provoked("GenAIMeterEndpointLatencyHigh", "slow", "twelve calls of a minute each", "slow",
-             _calls(12, "slow", "think", 0.0001, seconds=60)),
+             _late(12, "slow", "think", 0.0001, seconds=60)),
+    Provoked("GenAIMeterEventsRejected", "", "one call of ten trillion tokens among the others", "broken",
+             _calls(1, "edge", "answer", 25_000_000)),
+    Provoked("GenAIMeterClockSkew", "ahead", "ten calls of an hour from now", "ahead",
+             lambda now: [call("edge", "answer", 0.0001, at=now + 3600) for _ in range(10)]),
 )  # fmt: skip
 
 LOST: Final = Provoked("GenAIMeterTelemetryAbsent", "", "the exporter is stopped")
@@ -229,8 +271,24 @@ HELD_BACK: Final = {
     ("GenAIMeterBudgetForecastExceeded", "over-budget"): "GenAIMeterBudgetExceeded",
     ("GenAIMeterSpendAnomaly", "assistant"): "GenAIMeterHourlySpendSpike",
     ("GenAIMeterEndpointErrorRateHigh", "agents"): "GenAIMeterProviderOutage",
+    ("GenAIMeterTenantAboveLastWeek", "acme"): "GenAIMeterTenantOverContract",
 }
 """Alerts that fire and reach nobody, and what holds them back."""
+
+
+QUIET: Final = {"quiet", "initech", "calm-budget"}
+"""A service, its tenant with a contract and a budget, as busy as ever: nobody hears of them."""
+
+
+def releases(now: float) -> Iterator[dict[str, Any]]:
+    """What the exporter has kept of releases in 35 days."""
+    for service in PAST:
+        labels = {"team": service.team, "environment": "prod", "service": service.name}
+        known = {"7": DAYS * 24} | ({service.version_lately: LATELY} if service.version_lately != "7" else {})
+        for version, hours in known.items():
+            since = last_quarter(now) - hours * 3600
+            told = {"release": version, "since": since, "first": version == "7"}
+            yield {"at": since, "kind": "release", "labels": labels, **told}
 
 
 def last_quarter(now: float) -> int:
