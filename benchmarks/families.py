@@ -49,15 +49,23 @@ class Family:
 
 
 def _peers(
-    environments: Mapping[str, Environment], otel: str = "", openllmetry: str = "", openinference: str = ""
+    environments: Mapping[str, Environment],
+    otel: str = "",
+    openllmetry: str = "",
+    openinference: str = "",
+    genai: str = "",
 ) -> dict[str, Peer]:
     """By project: the environment that has it under that name, and the distribution."""
-    named = {"otel": otel, "openllmetry": openllmetry, "openinference": openinference}
+    named = {"otel": otel, "openllmetry": openllmetry, "openinference": openinference, "genai": genai}
     return {name: Peer(environments[name], found) for name, found in named.items() if found}
 
 
 _OPENAI: Final = {**e.OTHER_INSTRUMENTATIONS, "otel": e.OTHER_INSTRUMENTATIONS["genai"]}
-_BEDROCK: Final = {**e.BEDROCK_INSTRUMENTATIONS, "otel": e.BEDROCK_INSTRUMENTATIONS["botocore-openinference"]}
+_BEDROCK: Final = {
+    **e.BEDROCK_INSTRUMENTATIONS,
+    "otel": e.BEDROCK_INSTRUMENTATIONS["botocore-openinference"],
+    "genai": e.BEDROCK_GENAI,
+}
 _THEIRS: Final = "opentelemetry-instrumentation-"
 _ARIZE: Final = "openinference-instrumentation-"
 
@@ -83,7 +91,15 @@ FAMILIES: Final = {
         ),
     ),
     "botocore": Family(
-        "boto3", e.CLIENTS, _peers(_BEDROCK, f"{_THEIRS}botocore", f"{_THEIRS}bedrock", f"{_ARIZE}bedrock")
+        "boto3",
+        e.CLIENTS,
+        _peers(
+            _BEDROCK,
+            f"{_THEIRS}botocore",
+            f"{_THEIRS}bedrock",
+            f"{_ARIZE}bedrock",
+            f"{_THEIRS}genai-bedrock",
+        ),
     ),
     "mistralai": Family(
         "mistralai", e.CLIENTS, _peers(e.REST_INSTRUMENTATIONS, "", f"{_THEIRS}mistralai", f"{_ARIZE}mistralai")
@@ -151,21 +167,22 @@ def installed(variant: str) -> Generator[None]:
     """All of ours, or what a distribution of others has."""
     from genai_meter import instrumentor
 
-    made: list[Any] = []
+    kinds: list[Any] = []
     if variant in ("ours", "seam"):
-        made = [kind() for kind in instrumentor.LibraryInstrumentor.__subclasses__()]
+        kinds = list(instrumentor.LibraryInstrumentor.__subclasses__())
     elif variant != "bare":
-        for entry in entry_points(group="opentelemetry_instrumentor"):
-            if entry.dist is not None and entry.dist.name == variant:
-                # One for a library that is not here is passed over, as by `opentelemetry-instrument`.
-                with suppress(ImportError):
-                    made.append(entry.load()())
-        if not made:
+        found = entry_points(group="opentelemetry_instrumentor")
+        kinds = [entry.load() for entry in found if entry.dist is not None and entry.dist.name == variant]
+        if not kinds:
             raise SystemExit(f"{variant} is not installed here")
     if variant == "seam":
         silence()
-    for one in made:
-        one.instrument(skip_dep_check=True)
+    made: list[Any] = []
+    for kind in kinds:
+        # One for a library that is not here is passed over, as by `opentelemetry-instrument`.
+        with suppress(ImportError):
+            kind().instrument(skip_dep_check=True)
+            made.append(kind())
     yield
     for one in made:
         one.uninstrument()
