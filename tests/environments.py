@@ -222,6 +222,8 @@ BEDROCK_INSTRUMENTATIONS: Final = {
     "openllmetry": _bedrock("openllmetry", "opentelemetry-instrumentation-bedrock==0.62.4"),
 }
 """OpenLLMetry and OpenInference break each other here, with us or without."""
+BEDROCK_GENAI: Final = _bedrock("genai", "opentelemetry-instrumentation-genai-bedrock==1.3b0")
+"""For `make bench`."""
 
 
 def _google(name: str, *packages: str) -> Environment:
@@ -359,6 +361,67 @@ FRAMEWORKS: Final[dict[str, tuple[Environment, ...]]] = {
     ),
 }
 """Framework → its oldest supported version and the newest."""
+
+OTLP: Final = ("opentelemetry-exporter-otlp-proto-http", *SDK)
+
+
+def _producer(name: str, *packages: str, like_ours: tuple[str, ...] = OTLP) -> Environment:
+    return Environment(f"producer-{name}", packages, like_ours)
+
+
+_OPENAI_AND_ANTHROPIC: Final = ("openai==3.54.0", "anthropic==2.12.0")
+_OLDER_OTLP: Final = ("opentelemetry-sdk==1.45.1", "opentelemetry-exporter-otlp-proto-http==1.45.1")
+PRODUCERS: Final = {
+    "otel": _producer("otel", *_OPENAI_AND_ANTHROPIC, *GENAI),
+    "otel_old": _producer(
+        "otel-old",
+        "openai==1.109.1",
+        "opentelemetry-instrumentation-openai-v2==2.1b0",
+        "opentelemetry-sdk==1.28.2",
+        "opentelemetry-exporter-otlp-proto-http==1.28.2",
+        like_ours=(),
+    ),
+    "otel_bedrock": _producer("otel-bedrock", "boto3==1.44.5", "opentelemetry-instrumentation-genai-bedrock==1.3b0"),
+    "botocore": _producer("botocore", "boto3==1.44.5", "opentelemetry-instrumentation-botocore==0.66b2"),
+    "anthropic_sdk": _producer("anthropic-sdk", "anthropic==2.12.0"),
+    "openllmetry": _producer("openllmetry", *_OPENAI_AND_ANTHROPIC, *OPENLLMETRY),
+    "openllmetry_old": _producer(
+        "openllmetry-old",
+        "openai==1.59.9",
+        "anthropic==0.42.0",
+        "httpx<0.28",
+        "opentelemetry-instrumentation-openai==0.33.12",
+        "opentelemetry-instrumentation-anthropic==0.33.12",
+        "opentelemetry-sdk==1.28.2",
+        "opentelemetry-exporter-otlp-proto-http==1.28.2",
+        like_ours=(),
+    ),
+    "traceloop": _producer(
+        "traceloop", *_OPENAI_AND_ANTHROPIC, "traceloop-sdk==0.62.4", "httpx==0.28.1", *_OLDER_OTLP, like_ours=()
+    ),
+    "openinference": _producer("openinference", *_OPENAI_AND_ANTHROPIC, *OPENINFERENCE),
+    "openinference_bedrock": _producer("openinference-bedrock", "boto3==1.44.5", OPENINFERENCE_BEDROCK),
+    "openlit": _producer(
+        "openlit", "openai==2.54.0", "anthropic==0.125.0", "openlit==1.45.0", *_OLDER_OTLP, like_ours=()
+    ),
+    "logfire": _producer("logfire", *_OPENAI_AND_ANTHROPIC, "logfire==5.2.0"),
+    "langfuse": _producer("langfuse", "openai==3.54.0", "langfuse==5.0.4"),
+    "litellm": _producer("litellm", "litellm==1.106.2"),
+    "pydantic_ai": _producer("pydantic-ai", *_OPENAI_AND_ANTHROPIC, "pydantic-ai-slim==2.68.0"),
+    "azure_ai": _producer("azure-ai", "azure-ai-inference==1.0.0b9", "azure-core-tracing-opentelemetry==1.0.0b13"),
+}
+"""Producers of usage that are not ours, the newest of each; two of old, for the names of those days."""
+
+EVERY_PRODUCER: Final = _producer(
+    "every",
+    *_OPENAI_AND_ANTHROPIC,
+    *GENAI,
+    *OPENLLMETRY,
+    *OPENINFERENCE,
+    "logfire==5.2.0",
+    "langfuse==5.0.4",
+)
+"""As many as go together."""
 
 WEB: Final = Environment(
     "web",
