@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from genai_meter_exporter.config import Labels
 
 OTHER: Final = "other"
 """What everything beyond the bound is folded into."""
@@ -11,19 +14,31 @@ OTHER: Final = "other"
 MAX_LENGTH: Final = 128
 """Characters of a label value."""
 
+_OURS: Final = frozenset({"ingest_events"})
+"""Families whose label values are all known: they need no bound, and take nobody's place."""
+
 _FOLDED_KEPT: Final = 100_000
 """Folded label sets that are told apart in one family; beyond that the count stands still."""
 
 _ANSWERS_KEPT: Final = 100_000
 
 
+def bounds_of(labels: Labels) -> Bounds:
+    """As configured."""
+    return Bounds(labels.limits, labels.limit, labels.series_per_family, labels.series_limits)
+
+
 class Bounds:
     """Which label values have series of their own. Used by the writer thread; `hidden` is read by scrapes."""
 
-    def __init__(self, limits: Mapping[str, int], default: int, per_family: int) -> None:
+    def __init__(
+        self, limits: Mapping[str, int], default: int, per_family: int, families: Mapping[str, int] | None = None
+    ) -> None:
+        """Limits of labels, of all other labels, of the series of a family, and of families that have their own."""
         self._limits = limits
         self._default = default
         self._per_family = per_family
+        self._families = families or {}
         self._named: dict[str, set[str]] = {}
         self._series: dict[str, set[tuple[str, ...]]] = {}
         self._folded: dict[str, set[int]] = {}
@@ -32,6 +47,8 @@ class Bounds:
 
     def restore(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> None:
         """A series of the store: it keeps its place until the next review."""
+        if family in _OURS:
+            return
         self._series.setdefault(family, set()).add(labels)
         for name, value in zip(names, labels, strict=True):
             if value != OTHER:
@@ -40,6 +57,14 @@ class Bounds:
     def full(self, name: str) -> bool:
         """All places of a label are taken: it is time to review who has them."""
         return len(self._named.get(name, ())) >= self.limit(name)
+
+    def crowded(self, name: str) -> bool:
+        """More are named than there are places: the store has series of values that had lost theirs."""
+        return len(self._named.get(name, ())) > self.limit(name)
+
+    def places(self) -> dict[str, tuple[int, int]]:
+        """Label → values that have series of their own, and how many may."""
+        return {name: (len(named), self.limit(name)) for name, named in list(self._named.items())}
 
     def review(self, name: str, best: Sequence[str]) -> None:
         """Name the best of a label; values that lose their place stop being shown, and restart where they were."""
@@ -71,7 +96,7 @@ class Bounds:
         if labels in known and not self.hidden(names, labels):
             return labels
         folded = tuple(self._value(name, value) for name, value in zip(names, labels, strict=True))
-        if folded not in known and len(known) >= self._per_family:
+        if folded not in known and len(known) >= self._families.get(family, self._per_family):
             folded = tuple(OTHER for _ in labels)
         known.add(folded)
         if folded != labels:

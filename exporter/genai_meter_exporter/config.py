@@ -19,6 +19,7 @@ from genai_meter_exporter.anomalies.model import Anomalies
 from genai_meter_exporter.budgets.model import Budgets
 from genai_meter_exporter.digest.settings import Digest
 from genai_meter_exporter.section import Section as _Section
+from genai_meter_exporter.telemetry_settings import Telemetry
 
 
 class ConfigError(Exception):
@@ -103,6 +104,9 @@ class Labels(_Section):
 
     series_per_family: PositiveInt = 10_000
     """Label sets of one metric; everything beyond is counted under `other` in all its labels."""
+
+    series_limits: dict[str, PositiveInt] = Field(default_factory=dict[str, PositiveInt])
+    """Metric (without prefix and `_total`: `cost_usd`, `tokens` …) → label sets, for those that need another bound."""
 
 
 class Metrics(_Section):
@@ -242,6 +246,9 @@ class Config(_Section):
 
     access: Access = Access()
     """Who may send and read."""
+
+    telemetry: Telemetry = Telemetry()
+    """What the exporter tells of itself."""
 
     budgets: Budgets = Budgets()
     """Budgets, contracts and caps."""

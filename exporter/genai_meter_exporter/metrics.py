@@ -173,6 +173,15 @@ class MeterCollector(Collector):
         for family, count in sorted(self._bounds.folded().items()):
             folded.add_metric((family,), count)
         yield folded
+        named = GaugeMetricFamily(PREFIX + "label_values", "Values with series of their own.", labels=("label",))
+        allowed = GaugeMetricFamily(
+            PREFIX + "label_limit", "Values that may have series of their own.", labels=("label",)
+        )
+        for label, (count, limit) in sorted(self._bounds.places().items()):
+            named.add_metric((label,), count)
+            allowed.add_metric((label,), limit)
+        yield named
+        yield allowed
         yield InfoMetricFamily(PREFIX + "price_book", "The price book in use.", {"book_id": self._facts.book_id})
         if self._facts.book_time is not None:
             yield GaugeMetricFamily(

@@ -19,6 +19,7 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
+from genai_meter_exporter.load import Load, Observer, Room, State
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.normalise.again import read_again
@@ -55,6 +56,12 @@ _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
 
 
+_CLOCKS: Final = {
+    series.CLOCK_AHEAD.name: "a clock is ahead, calls count into a day that has not come",
+    series.LATE.name: "calls are more than a week old, or a clock is behind",
+}
+"""Counter → what the log says when it grows."""
+
 _REASONS_TOLD: Final = 100
 """Reasons in the log; producers word them in part, so they need a bound."""
 
@@ -71,47 +78,11 @@ class Accepted:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class State:
-    """How it stands now, for the operator."""
-
-    leads: bool
-    """Does the calendar's work on the ledger."""
-    requests: int
-    """Under way."""
-    bytes: int
-    book_id: str
-    calls: int
-    """In the ledger, by this exporter's counters."""
-    cost: int
-    """Pico-USD, likewise."""
-
-
 @dataclass(slots=True)
 class _Job:
     batch: Batch | None
     """None: no records, only what else is waiting to be written (or a probe)."""
     done: Future[Tally]
-
-
-class Room:
-    """The part of the queue's bytes that one request takes while it is being received."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._size = 0
-
-    def take(self, size: int) -> None:
-        """Have room for this many bytes; raises `Busy`. Having more is fine."""
-        if size > self._size:
-            self._pipeline.grow(size - self._size)
-            self._size = size
-
-    def __enter__(self) -> Room:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._pipeline.grow(-self._size)
 
 
 class Pipeline:
@@ -157,15 +128,20 @@ class Pipeline:
         self._requests = 0
         self._bytes = 0
         self._last_commit = 0.0
-        self._last_review = 0.0
+        self._next_review = 0.0
         self._failing = False
         self._told: set[str] = set()
         self._closing = False
         self._leads = False
+        self.observer: Observer | None = None
+        """Is told what happens; None: nobody."""
 
     def start(self) -> None:
         """Open the store and restore the counters; raises `StoreError`."""
         self._counters.restore(self._store.open())
+        # More than the limit: values that had lost their place. They stay hidden, as before the restart.
+        self._review(self._bounds.crowded)
+        self._next_review = time.monotonic() + _REVIEW_SECONDS
         try:
             self._load_budgets()
         except StoreError as error:
@@ -191,7 +167,7 @@ class Pipeline:
         """For a request that is being received; raises `Busy` when there is none for any."""
         if self._requests >= self._queue_requests:
             raise Busy
-        return Room(self)
+        return Room(self.grow)
 
     def grow(self, size: int) -> None:
         """Room for more bytes (or for less); raises `Busy` when there is none."""
@@ -224,6 +200,7 @@ class Pipeline:
         parse: Callable[[Signal, bytes], Parsed],
         tenants: frozenset[str] | None,
     ) -> Accepted:
+        started = time.time_ns() if self.observer else 0
         try:
             loop = asyncio.get_running_loop()
             batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse, tenants)
@@ -237,9 +214,16 @@ class Pipeline:
             self._requests -= 1
             self._bytes -= len(body)
         rejected = batch.quarantined
+        if self.observer is not None and batch.size:
+            self.observer.received(signal, len(body), batch.size, len(rejected), started)
         for reason in {record.reason for record in rejected}:
             self._tell(f"a record was quarantined: {reason}")
         return Accepted(len(rejected), rejected[0].reason if rejected else "")
+
+    @property
+    def load(self) -> Load:
+        """How full the queue is."""
+        return Load(self._requests, self._bytes, self._queue_requests, self._queue_bytes)
 
     def begin_shutdown(self) -> None:
         """Not ready from now on, so that nobody sends here any more; what comes all the same is still taken."""
@@ -402,6 +386,7 @@ class Pipeline:
             for job in jobs:
                 self._store.learn(job.batch.parents if job.batch else ())
             return
+        started = time.time_ns() if self.observer else 0
         try:
             tallies = self._transaction([job.batch or Batch() for job in jobs])
         except StoreError as error:
@@ -430,9 +415,13 @@ class Pipeline:
         self._last_commit = time.monotonic()
         for job, tally in zip(jobs, tallies, strict=True):
             job.done.set_result(tally)
+        if self.observer is not None and any(tally.accepted or tally.linked for tally in tallies):
+            self.observer.committed(len(jobs), sum(job.batch.size for job in jobs if job.batch), started)
 
     def _transaction(self, batches: list[Batch]) -> list[Tally]:
-        self._review()
+        if time.monotonic() >= self._next_review:
+            self._next_review = time.monotonic() + _REVIEW_SECONDS
+            self._review(self._bounds.full)
         shown = self._counters.shown()
         written = self._store.write(batches, shown, time.time_ns())
         if not shown and not any(batch.size for batch in batches):
@@ -452,14 +441,15 @@ class Pipeline:
                 self._budgets.observe(written.deltas.runs)
             self._counters.mark_recorded(shown)
             self._facts.syncs = self._store.syncs
+        for family, labels in written.deltas.values:
+            if family in _CLOCKS:
+                team, environment, service = (label or "-" for label in labels)
+                self._tell(f"{_CLOCKS[family]}: service {service}, environment {environment}, team {team}")
 
-    def _review(self) -> None:
-        now = time.monotonic()
-        if self._last_review and now - self._last_review < _REVIEW_SECONDS:
-            return
-        self._last_review = now
+    def _review(self, due: Callable[[str], bool]) -> None:
+        """Choose again which values have series of their own, of each label for which it is due."""
         for name in {label for labels in series.LABELS.values() for label in labels}:
-            if self._bounds.full(name):
+            if due(name):
                 self._bounds.review(name, self._store.top(name, self._bounds.limit(name)))
 
 

@@ -63,6 +63,9 @@ COST_AVOIDED: Final = Family("cost_avoided_usd", _WHO, "What these answers did n
 CLOCK_AHEAD: Final = Family(
     "clock_ahead_requests", ("team", "environment", "service"), "Calls that ended over five seconds after they arrived."
 )
+LATE: Final = Family(
+    "late_requests", ("team", "environment", "service"), "Calls that arrived over a week after they ended."
+)
 INGEST: Final = Family("ingest_events", ("status",), "Records received, by what became of them.", held=False)
 LEDGER_EVENTS: Final = Family("ledger_events", (), "Calls in the ledger.", held=False)
 LEDGER_WITHDRAWN: Final = Family(
@@ -89,6 +92,7 @@ FAMILIES: Final = (
     CACHE_HITS,
     COST_AVOIDED,
     CLOCK_AHEAD,
+    LATE,
     INGEST,
     LEDGER_EVENTS,
     LEDGER_WITHDRAWN,
@@ -144,6 +148,9 @@ _SERIES_OF: Final = itemgetter(*(_AT[name] for name in REQUESTS.labels))
 """Dimensions → labels of `requests`; without the last two, of all families by who asked whom."""
 _AHEAD_NS: Final = 5_000_000_000
 """Less is the usual difference between two clocks."""
+
+_LATE_NS: Final = 7 * 86_400_000_000_000
+"""Less is what batches take, or a spool that waited for the exporter."""
 _DURATION_EDGES: Final = tuple(round(edge * DURATION.scale) for edge in DURATION_BOUNDARIES)
 _NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
 
@@ -343,6 +350,8 @@ class Observations:
         # A clock that is ahead must not stop the gauge from moving.
         at = values["recorded_at"]
         if end <= at:
+            if at - end >= _LATE_NS:
+                self._deltas.add(LATE.name, self._bounds.fold(LATE.name, LATE.labels, where), 1)
             at = end
         elif end - at >= _AHEAD_NS:
             bounds, deltas = self._bounds, self._deltas

@@ -18,7 +18,7 @@ from typing import Any, Final
 import grpc.aio
 import uvicorn
 
-from genai_meter_exporter import alerting
+from genai_meter_exporter import alerting, telemetry
 from genai_meter_exporter.access.gate import Gate, Keyring
 from genai_meter_exporter.access.rates import Rates
 from genai_meter_exporter.access.tls import certificates
@@ -26,7 +26,7 @@ from genai_meter_exporter.anomalies import exposition as anomaly_metrics
 from genai_meter_exporter.anomalies.watch import Watch, Watcher
 from genai_meter_exporter.api.application import Api
 from genai_meter_exporter.attribution_map import AttributionMap
-from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.bounds import bounds_of
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.charging import open_prices
@@ -78,7 +78,7 @@ class Exporter:
         labels, limits = config.labels, config.limits
         self._facts = LiveFacts()
         self._facts.book_id, self._facts.book_time = open_prices(overlay)
-        bounds = Bounds(labels.limits, labels.limit, labels.series_per_family)
+        bounds = bounds_of(labels)
         counters = Counters(config.metrics.scrape_interval_seconds)
         store = open_store(written_path(config, str(data_directory)), bounds, config)
         self.budgets = Engine(config.budgets, History(data_directory))
@@ -107,6 +107,7 @@ class Exporter:
         self._watcher = Watcher(anomalies, partial(open_readonly, self.store_path))
         others = (
             partial(alerting.collect, config.alerts),
+            partial(telemetry.collect, self.pipeline),
             partial(anomaly_metrics.collect, anomalies),
             self.digests.collect,
         )
@@ -114,15 +115,17 @@ class Exporter:
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
 
-    async def serve(self, started: Callable[[], None], read_again: Callable[[], Config] | None = None) -> None:
+    async def serve(self, started: Callable[[], None], read_again: Callable[[], Config] | None = None) -> bool:
         """Listen until told to stop; then finish what is under way, commit it, answer it. Calls `started` once.
+
+        Told a second time, leave requests unanswered that are not committed yet; False then.
 
         On SIGHUP the rules of attribution are taken from what `read_again` gives; the rest needs a new start.
         """
-        stop = asyncio.Event()
+        stop, hurry = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
         if read_again is not None:
             loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
         self.pipeline.start()
@@ -132,11 +135,14 @@ class Exporter:
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         try:
-            await self._listen(stop, started)
+            await self._listen(stop, hurry, started)
         finally:
+            if self.pipeline.observer is not None:
+                await asyncio.to_thread(self.pipeline.observer.close)
             await asyncio.to_thread(self._watcher.stop)
             await asyncio.to_thread(self.digests.stop)
             await asyncio.to_thread(self.pipeline.stop)
+        return not hurry.is_set()
 
     def _reload(self, read_again: Callable[[], Config]) -> None:
         try:
@@ -147,7 +153,7 @@ class Exporter:
         self.pipeline.attribution = AttributionMap(rules)
         logger.info("the rules of attribution were read again: %d", len(rules))
 
-    async def _listen(self, stop: asyncio.Event, started: Callable[[], None]) -> None:
+    async def _listen(self, stop: asyncio.Event, hurry: asyncio.Event, started: Callable[[], None]) -> None:
         listen, limits = self._config.listen, self._config.limits
         http_socket = _bind(listen.host, listen.http_port, "listen.http_port")
         api_socket = _bind(listen.host, listen.metrics_port, "listen.metrics_port")
@@ -168,17 +174,29 @@ class Exporter:
             "OTLP/HTTP": f"{scheme}://{host}:{http_socket.getsockname()[1]}",
             "metrics": f"{scheme}://{host}:{api_socket.getsockname()[1]}/metrics",
         }
+        ports = [grpc_port, *(made.getsockname()[1] for made in (http_socket, api_socket))]
+        self.pipeline.observer = telemetry.observer(self._config.telemetry, self.pipeline, ports)
         started()
         watch = asyncio.create_task(self._watch())
         await stop.wait()
+        logger.debug("stopping: requests under way are finished; told once more, they are not")
         watch.cancel()
         self.pipeline.begin_shutdown()
+        hurried = asyncio.create_task(self._hurry(hurry, grpc_server, http, api))
         http.should_exit = True
         await grpc_server.stop(limits.shutdown_seconds)
         await tasks[0]
         # The API goes last: what was just committed may still be read, and `/readyz` says why nobody should send.
         api.should_exit = True
         await tasks[1]
+        hurried.cancel()
+
+    async def _hurry(self, hurry: asyncio.Event, grpc_server: grpc.aio.Server, *servers: _Server) -> None:
+        """End now: whoever has no answer sends again."""
+        await hurry.wait()
+        for server in servers:
+            server.force_exit = True
+        await grpc_server.stop(0)
 
     async def _watch(self) -> None:
         """Tokens and certificates that have changed hold from now on."""

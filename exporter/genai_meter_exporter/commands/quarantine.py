@@ -162,7 +162,7 @@ def _waiting(location: str | Path) -> int:
 def _carry_out(config: Config, location: str | Path, options: argparse.Namespace) -> None:
     """Without an exporter on a file, this process is its writer; otherwise the exporter does it within seconds."""
     from genai_meter_exporter.attribution_map import AttributionMap
-    from genai_meter_exporter.bounds import Bounds
+    from genai_meter_exporter.bounds import bounds_of
     from genai_meter_exporter.charging import open_prices
     from genai_meter_exporter.pipeline import read_quarantined
     from genai_meter_exporter.store import open_store
@@ -170,7 +170,7 @@ def _carry_out(config: Config, location: str | Path, options: argparse.Namespace
     if not isinstance(location, Path):
         return
     labels = config.labels
-    store = open_store(location, Bounds(labels.limits, labels.limit, labels.series_per_family), config)
+    store = open_store(location, bounds_of(labels), config)
     try:
         store.open()
     except StoreError:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from genai_meter.pricing.resolver import BOOK_VARIABLE
 
 from genai_meter_exporter import config as configuration
-from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.bounds import bounds_of
 from genai_meter_exporter.charging import PriceError, open_prices, price_record
 from genai_meter_exporter.commands.reports import query_of, span_of
 from genai_meter_exporter.config import Config, ConfigError
@@ -115,7 +115,7 @@ def _differences(rows: Iterator[Mapping[str, Any]]) -> Iterator[tuple[Mapping[st
 def _carry_out(config: Config, location: str | Path) -> None:
     """Without an exporter on a file, this process is its writer; otherwise the exporter does it within seconds."""
     labels = config.labels
-    store = open_store(location, Bounds(labels.limits, labels.limit, labels.series_per_family), config)
+    store = open_store(location, bounds_of(labels), config)
     if not isinstance(location, Path):
         return
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from genai_meter_exporter.charging import PriceError
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.server import Exporter, ListenError
 from genai_meter_exporter.store import StoreError, shown
+from genai_meter_exporter.telemetry import configure_log
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -27,21 +27,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:
         config = _with_options(configuration.load(options.config), options)
+        configure_log(config.telemetry.log_format, config.telemetry.log_level)
         exporter = Exporter(
             config,
             configuration.data_directory(options.data_dir),
             configuration.overlay(config, options.config),
             options.config.parent if options.config else None,
         )
-        asyncio.run(exporter.serve(lambda: _announce(exporter), lambda: configuration.load(options.config)))
+        serving = exporter.serve(lambda: _announce(exporter), lambda: configuration.load(options.config))
+        return 0 if asyncio.run(serving) else 1
     except (ConfigError, PriceError, StoreError, ListenError) as error:
         print(f"genai-meter serve: {error}", file=sys.stderr)
         return 2
-    return 0
 
 
 def _port(text: str) -> int:

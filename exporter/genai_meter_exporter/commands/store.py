@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from genai_meter_exporter import config as configuration
-from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.bounds import bounds_of
 from genai_meter_exporter.config import Config, ConfigError, is_clickhouse
 from genai_meter_exporter.prices.calc import usd_text
 from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly, open_store, shown
@@ -86,7 +86,7 @@ def _import(config: Config, options: argparse.Namespace) -> int:
         # A share of the counters that no exporter has.
         config = config.model_copy(update={"store": config.store.model_copy(update={"instance": "import"})})
     labels = config.labels
-    store = open_store(location, Bounds(labels.limits, labels.limit, labels.series_per_family), config)
+    store = open_store(location, bounds_of(labels), config)
     total = Tally()
     with closing(open_archive(options.directory)) as archive:
         store.open()
