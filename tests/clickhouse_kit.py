@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import re
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
+
 from tests.environments import CHDB
 
 
@@ -75,9 +77,7 @@ class Server:
 
     def start(self) -> Server:
         """Listen, on the same port after a stop."""
-        import chdb
-
-        self._connection = chdb.connect(engine().path)
+        self._connection: Any = importlib.import_module("chdb").connect(engine().path)
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -88,7 +88,7 @@ class Server:
 
             do_GET = do_POST
 
-            def log_message(self, *args: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
                 """Not on the terminal."""
 
         self._http = ThreadingHTTPServer(("127.0.0.1", self._port), Handler)

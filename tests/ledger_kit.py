@@ -154,7 +154,7 @@ class ClickHouseLedger(Ledger):
         from genai_meter_exporter.store.clickhouse import ClickHouseStore
 
         bounds = Bounds({}, 1000, 10_000)
-        options = {"move_seconds": 0.0, **self._options}
+        options: dict[str, Any] = {"move_seconds": 0.0, **self._options}
         return ClickHouseStore(self.path, self.url, bounds, instance=self.instance, clock=lambda: NOW, **options)
 
     def settle(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import clickhouse_connect
@@ -133,7 +133,8 @@ class ClickHouseReader:
 
     def counted(self) -> tuple[int, int]:
         """The same by the counters of all exporters: charges less withdrawals and credits."""
-        return net(dict(self._all("SELECT family, sum(value) FROM counter FINAL GROUP BY family")))
+        found = self._all("SELECT family, sum(value) FROM counter FINAL GROUP BY family")
+        return net({row[0]: row[1] for row in found})
 
     def raw_since(self) -> int:
         """Calls that started before have been removed; 0: none has."""
@@ -181,7 +182,7 @@ def connect(url: str) -> Any:
             **dict(parse_qsl(parts.query)),
         }
     try:
-        return clickhouse_connect.get_client(database=unquote(database) or "default", **where)
+        return cast(Any, clickhouse_connect).get_client(database=unquote(database) or "default", **where)
     except (ClickHouseError, OSError) as error:
         raise StoreError(f"ClickHouse does not answer at {parts.hostname or path}: {told(error)}") from None
 

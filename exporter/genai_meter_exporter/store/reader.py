@@ -216,7 +216,8 @@ def check_kept(query: Query, raw_since: int) -> None:
 
 def _from_rollup(query: Query) -> tuple[str, list[Any]]:
     """Sums by cell and period first: what the cells are is looked up once a group, not once a row."""
-    source, arguments = quarters_and_days(query)
+    source, bounds = quarters_and_days(query)
+    arguments: list[Any] = [*bounds]
     conditions: list[str] = []
     of_cells = [name for name, _ in query.where if name not in PERIODS]
     if of_cells:

@@ -43,7 +43,7 @@ def export_days(reader: Reader, archive: Archive, until: date, form: Form) -> It
             archive.write(reader, odd, form, by_key=False)
         for day in group:
             found = archive.sums(day)
-            if found != wanted[day]:
+            if found is None or found != wanted[day]:
                 raise StoreError(
                     f"{day}: the ledger's sums say {wanted[day]}, its rows {found}: run it again when no calls of that "
                     "day arrive, then `genai-meter store check`"
