@@ -7,10 +7,12 @@ one adds a row below.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -71,7 +73,9 @@ class Environment:
         place.parent.mkdir(parents=True, exist_ok=True)
         with (place.parent / f"{place.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            wanted = "\n".join([*self.requirements(), *([self.day] if self.day else [])])
+            # An entry point that is new is not there before this checkout is installed anew.
+            points = [json.dumps(_entry_points())] if self.editable else []
+            wanted = "\n".join([*self.requirements(), *points, *([self.day] if self.day else [])])
             ready = place / "requirements.txt"
             if not ready.exists() or ready.read_text() != wanted:
                 self._make(place)
@@ -90,6 +94,11 @@ class Environment:
             [uv, "pip", "install", "--quiet", "--python", python, *alone, *self.requirements()],
         ):
             subprocess.run(command, check=True, capture_output=True, text=True, env=variables)
+
+
+def _entry_points() -> dict[str, dict[str, str]]:
+    """What this checkout registers."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
 
 
 def _installed(pin: str) -> bool:
