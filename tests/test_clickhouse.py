@@ -120,7 +120,7 @@ def test_another_journal_under_a_name_that_has_rows_is_refused(ledger: ClickHous
 
 def test_old_calls_are_removed_by_the_exporter_that_is_named(tmp_path: Path) -> None:
     url = new_database()
-    one = ClickHouseLedger(tmp_path / "one.db", url, instance="one", kept_longer_ns=None)
+    one = ClickHouseLedger(tmp_path / "one.db", url, instance="one", calendar=False)
     day = 86_400 * 10**9
     one.send(usage_event(start_ns=NOW - 3 * day), usage_event())
     one.settle()
@@ -129,6 +129,7 @@ def test_old_calls_are_removed_by_the_exporter_that_is_named(tmp_path: Path) -> 
     with closing(one.reader()) as reader:
         assert (len(one.rows()), reader.totals()[0], reader.raw_since()) == (1, 2, 0)
         two = ClickHouseLedger(tmp_path / "two.db", url, instance="two", kept_longer_ns=day)
+        assert (one.store.leads(), two.store.leads()) == (False, True)
         two.store.retire(before, 10)
         two.settle()
         assert (reader.totals()[0], reader.raw_since()) == (1, before - day)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
 import psycopg
 import pytest
-from exporter_kit import NOW, usage_event
+from exporter_kit import NOW, Event, logs, usage_event
 from genai_meter_exporter import series
+from genai_meter_exporter.normalise import normalise
+from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store import Query, StoreError, open_readonly
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.migrations import MIGRATIONS
 from genai_meter_exporter.store.postgres import migrate_database
 from genai_meter_exporter.store.reader import SqliteReader
-from ledger_kit import Ledger, PostgresLedger, foreign_span
+from ledger_kit import Ledger, PostgresLedger, foreign_span, ledger_of_engine
 
 LEDGERS: Final = Path(__file__).parent / "fixtures" / "ledger"
 FIRST = bytes.fromhex("01a2027bd68070000000000000000001")
@@ -164,3 +168,34 @@ def test_a_database_is_migrated_and_rehearsed(postgres: str) -> None:
     ledger.send(usage_event())
     ledger.check()
     ledger.store.close()
+
+
+def test_fields_that_the_event_has_gained_become_columns(ledger_and_engine: tuple[Ledger, str]) -> None:
+    ledger, engine = ledger_and_engine
+    ledger.store.close()
+    if engine == "sqlite":
+        with sqlite3.connect(ledger.path) as database:
+            database.execute("DROP VIEW usage")
+            database.execute("ALTER TABLE outcome DROP COLUMN team")
+        database.close()
+    else:
+        assert isinstance(ledger, PostgresLedger)
+        with psycopg.connect(ledger.url) as connection:
+            connection.execute("ALTER TABLE outcome DROP COLUMN team")
+            # As a program leaves it that does not know the field.
+            connection.execute("UPDATE fact SET value = 1 WHERE name = 'view'")
+    ledger.open()
+    outcome = Event(
+        {"genai_meter.outcome.name": "solved", "genai_meter.outcome.id": "1", "genai_meter.team": "search"},
+        name="genai_meter.outcome",
+    )
+    ledger.put(normalise(protobuf.parse("logs", logs([outcome]).SerializeToString())))
+    with closing(ledger.reader()) as reader:
+        assert [row["team"] for row in reader.beside("outcome", Query(("team",)))] == ["search"]
+
+
+@pytest.fixture(params=("sqlite", "postgres"))
+def ledger_and_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[tuple[Ledger, str]]:
+    """ClickHouse's is in test_clickhouse.py."""
+    for ledger in ledger_of_engine(request, tmp_path):
+        yield ledger, request.param

@@ -318,7 +318,7 @@ class Pipeline:
         self._next_calendar = time.monotonic() + _CALENDAR_SECONDS
         self._evaluate_budgets()
         self._leads = self._store.leads()
-        if not self._leads:
+        if not (self._leads or self._store.alone):
             return
         try:
             if self._revise() or self._read_again() or self._retire():

@@ -172,6 +172,8 @@ class Store(Protocol):
 
     syncs: int
     """Commits that were synced to disk before they returned."""
+    alone: bool
+    """Nobody else writes these rows: what the calendar asks for on them is this exporter's, whoever leads."""
 
     def open(self) -> Restored:
         """Lock, migrate, rebuild the linking index; returns the counters."""

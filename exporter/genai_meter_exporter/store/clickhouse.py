@@ -165,6 +165,7 @@ class ClickHouseStore(Journal):
         bounds: Bounds,
         *,
         instance: str,
+        calendar: bool = True,
         kept_longer_ns: int | None = 0,
         move_rows: int = 50_000,
         move_seconds: float = 2.0,
@@ -184,7 +185,8 @@ class ClickHouseStore(Journal):
             clock=clock,
         )
         self.mover = Mover(path, url, instance, rows=move_rows, busy_seconds=busy_seconds)
-        self._kept_longer_ns = kept_longer_ns
+        self._calendar = calendar
+        self._kept_longer_ns = kept_longer_ns if calendar else None
         """How much longer than the journal ClickHouse keeps calls; None: for ever, or until another exporter says."""
         self._move_seconds = move_seconds
         self._closing = threading.Event()
@@ -209,6 +211,10 @@ class ClickHouseStore(Journal):
             self._thread = threading.Thread(target=self._move, name="genai-meter-mover", daemon=True)
             self._thread.start()
         return restored
+
+    def leads(self) -> bool:
+        """This exporter is the one that the configuration names."""
+        return self._calendar
 
     def retire(self, before_ns: int, limit: int) -> int:
         """Remove calls that started before, `limit` at most, and commit; none that has not been moved."""

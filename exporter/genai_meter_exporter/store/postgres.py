@@ -41,6 +41,8 @@ _PARENTS_PENDING: Final = 100_000
 class PostgresStore:
     """One exporter's way into the ledger. Used by one thread after `open`."""
 
+    alone = False
+
     def __init__(
         self,
         url: str,

@@ -40,6 +40,7 @@ _UPSERT_QUARANTINE: Final = (
 class SqliteStore:
     """The one writer of a store file. Used by one thread after `open`."""
 
+    alone = True
     _rows_type = SqliteRows
 
     def __init__(
