@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from exporter_kit import Event, Served, usage_event
+from genai_meter_exporter.anomalies.model import Anomalies
+from genai_meter_exporter.anomalies.watch import Watch
 from genai_meter_exporter.budgets.engine import Engine, Standing
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import Budget, Budgets
@@ -23,6 +25,7 @@ from genai_meter_exporter.digest.memory import FileMemory, Memory, PostgresMemor
 from genai_meter_exporter.digest.periods import latest
 from genai_meter_exporter.digest.sender import Sender
 from genai_meter_exporter.digest.settings import Digest, Entry
+from genai_meter_exporter.digest.unusual import open_now
 from ledger_kit import Ledger, PostgresLedger
 from pydantic import ValidationError
 
@@ -178,6 +181,37 @@ def test_digest_of_a_day_for_one_team_as_json(tmp_path: Path, inbox: Inbox) -> N
         "unpriced": [],
         "anomalies": [],
     }
+    ledger.store.close()
+
+
+def test_what_is_unusual_is_told_to_those_whom_it_concerns(tmp_path: Path, inbox: Inbox) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    days = [MONDAY - timedelta(days=ago) for ago in range(1, 9)]
+    ledger.send(*(usd(10, day, tenant="acme", feature="chat") for day in days))
+    ledger.send(usd(90, MONDAY - timedelta(hours=6), tenant="acme", feature="agent"))
+    watch = Watch(Anomalies(), None)
+    reader = ledger.reader()
+    watch.look(reader, at(MONDAY, 9))
+    reader.close()
+    entries = [
+        entry(inbox, url=f"{inbox.url}/all"),
+        entry(inbox, name="b", url=f"{inbox.url}/b", where={"tenant": "b"}),
+    ]
+    made = Sender(
+        Digest.model_validate({"entries": entries}),
+        FileMemory(tmp_path),
+        ledger.reader,
+        lambda: (),
+        anomalies=lambda told: open_now(watch, told),
+    )
+    after_the_first(made).tick(at(MONDAY, 9))
+    (everything,), (other,) = inbox.at("/all"), inbox.at("/b")
+    assert everything.body["text"].splitlines()[-2:] == [
+        "*Unusual*",
+        "• tenant spend of acme: $100.00 in 24 hours, 10.0 times the median day of $10.00; "
+        "feature agent on gpt-4o-2024-08-06: $0.00 → $90.00 a day (new)",
+    ]
+    assert "Unusual" not in other.body["text"]
     ledger.store.close()
 
 

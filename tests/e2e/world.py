@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
@@ -79,7 +79,7 @@ def past(service: Service, end: int) -> Iterator[tuple[str, Event]]:
         lately = ago < LATELY
         usd = service.usd_lately if service.usd_lately is not None and lately else service.usd
         calls = 100 if service.busy_yesterday and 20 <= ago <= 28 else 1
-        small = SMALL if service.small_every and ago % service.small_every == 0 else {}
+        small: Mapping[str, Any] = SMALL if service.small_every and ago % service.small_every == 0 else {}
         for _ in range(calls):
             yield (
                 service.version_lately if lately else "7",

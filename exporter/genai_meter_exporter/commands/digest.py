@@ -10,13 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from genai_meter_exporter import config as configuration
+from genai_meter_exporter.anomalies.watch import FILE
 from genai_meter_exporter.budgets.engine import Engine, Standing
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import zone
+from genai_meter_exporter.commands.anomalies import told
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.digest.message import document, text
 from genai_meter_exporter.digest.numbers import gather
 from genai_meter_exporter.digest.periods import latest
+from genai_meter_exporter.digest.settings import Entry
+from genai_meter_exporter.digest.unusual import concerns, sentence
+from genai_meter_exporter.lines import Lines
 from genai_meter_exporter.store import Reader, StoreError, open_readonly
 
 
@@ -41,7 +46,10 @@ def run(options: argparse.Namespace) -> int:
         try:
             standings = _standings(config, options.data_dir, reader, now)
             tz = zone(config.digest.timezone)
-            found = [gather(entry, latest(entry, tz, now), reader, standings) for entry in entries]
+            found = [
+                gather(entry, latest(entry, tz, now), reader, standings, _unusual(entry, options.data_dir, now))
+                for entry in entries
+            ]
         finally:
             reader.close()
     except (ConfigError, StoreError, ValueError) as error:
@@ -52,6 +60,16 @@ def run(options: argparse.Namespace) -> int:
     else:
         print("\n\n".join(text(numbers) for numbers in found))
     return 0
+
+
+def _unusual(entry: Entry, data_directory: str | None, now: float) -> Sequence[str]:
+    """What the exporter has kept of anomalies that are open, oldest first."""
+    lines = Lines(configuration.data_directory(data_directory), FILE, {"labels": dict}, read_only=True)
+    return [
+        sentence(row["kind"], row["who"], row["what"], row["due_to"])
+        for row in reversed(told(lines.read(now), now))
+        if row["closed"] is None and concerns(entry, row["who"])
+    ]
 
 
 def _standings(config: Config, data_directory: str | None, reader: Reader, now: float) -> Sequence[Standing]:

@@ -48,7 +48,7 @@ class Sender:
         read: Callable[[], Reader],
         standings: Callable[[], Sequence[Standing]],
         *,
-        anomalies: Callable[[], Sequence[str]] = lambda: (),
+        anomalies: Callable[[Entry], Sequence[str]] = lambda _: (),
         directory: Path | None = None,
     ) -> None:
         """`directory`: where relative `url_file`s are."""
@@ -127,7 +127,7 @@ class Sender:
     def _body(self, entry: Entry, due: Due) -> dict[str, Any]:
         reader = self._read()
         try:
-            numbers = gather(entry, due, reader, self._standings(), self._anomalies())
+            numbers = gather(entry, due, reader, self._standings(), self._anomalies(entry))
         finally:
             reader.close()
         told = text(numbers)
