@@ -34,6 +34,7 @@ from genai_meter_exporter.config import Config, ConfigError, kept_days, written_
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.digest.memory import memory
 from genai_meter_exporter.digest.sender import Sender
+from genai_meter_exporter.digest.unusual import open_now
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
@@ -96,14 +97,15 @@ class Exporter:
             read=partial(open_readonly, self.store_path),
             shared=config.store.url is not None,
         )
+        anomalies = Watch(config.anomalies, data_directory)
         self.digests = Sender(
             config.digest,
             memory(config.store.url, data_directory),
             partial(open_readonly, self.store_path),
             lambda: self.budgets.standings(time.time()),
+            anomalies=partial(open_now, anomalies),
             directory=directory,
         )
-        anomalies = Watch(config.anomalies, data_directory)
         self._watcher = Watcher(anomalies, partial(open_readonly, self.store_path))
         others = (
             partial(alerting.collect, config.alerts),
