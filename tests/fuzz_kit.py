@@ -9,7 +9,7 @@ import resource
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, MutableMapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -108,8 +108,8 @@ def replaced(random: Random, body: bytes) -> bytes:
     places: list[tuple[Any, Any]] = []
 
     def walk(value: Any) -> None:
-        children: Any = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, child in list(children):
+        children: list[tuple[Any, Any]] = list(value.items()) if hasattr(value, "items") else list(enumerate(value))
+        for key, child in children:
             places.append((value, key))
             if isinstance(child, dict | list):
                 walk(child)
@@ -119,7 +119,8 @@ def replaced(random: Random, body: bytes) -> bytes:
     deep: Any = 1
     for _ in range(random.choice((1, 30, 80))):
         deep = {"arrayValue": {"values": [deep]}} if random.random() < 0.7 else {"kvlistValue": {"values": [deep]}}
-    place[key] = random.choice((None, -1, "x" * 5000, [], {}, [[]], True, 1.5, 2**63, 2**64 - 1, "", deep, "é\0"))
+    others: tuple[Any, ...] = (None, -1, "x" * 5000, [], {}, [[]], True, 1.5, 2**63, 2**64 - 1, "", deep, "é\0")
+    place[key] = random.choice(others)
     return orjson.dumps(document)
 
 
@@ -199,7 +200,7 @@ def _size(batch: Batch) -> int:
 
 
 @contextlib.asynccontextmanager
-async def handler(path: Path) -> Any:
+async def handler(path: Path) -> AsyncGenerator[OtlpHttp]:
     """The real application for OTLP/HTTP over a real pipeline and store."""
     limits, bounds = LIMITS, Bounds({}, 200, 1000)
     store = SqliteStore(path, bounds, synchronous="NORMAL")
