@@ -134,7 +134,7 @@ def _table() -> Row:
                 height=10,
                 columns=[
                     Column("budget", "Budget", link=drill_down("genai-meter-budgets", budget="${__value.text}")),
-                    Column("team", "Team", width=130),
+                    Column("team", "Team", width=110),
                     Column("owner", "Owner"),
                     Column("window", "Period", width=90),
                     Column(
@@ -146,10 +146,10 @@ def _table() -> Row:
                     ),
                     Column("Value #B", "Spent", "currencyUSD", 110, 2),
                     Column("Value #C", "Amount", "currencyUSD", 110, 2),
-                    Column("Value #D", "Used", "percentunit", 180, 0, gauge=1),
+                    Column("Value #D", "Used", "percentunit", 150, 0, gauge=1),
                     Column("Value #E", "Time gone", "percentunit", 110, 0),
                     Column("Value #F", "Forecast", "currencyUSD", 110, 2),
-                    Column("Value #G", "Forecast of amount", "percentunit", 150, 0),
+                    Column("Value #G", "Forecast share", "percentunit", 120, 0),
                 ],
                 hidden=["Value #A"],
                 sort_by="Used",

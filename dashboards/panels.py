@@ -36,7 +36,7 @@ BLUE, GREEN, AMBER, RED, GREY = "#5794F2", "#73BF69", "#E0A030", "#E0544C", "#8E
 
 USD: Final = "currencyUSD"
 TO_THE_CENT: Final = "currency:financial:$"
-"""Money where it stands as a figure: `currencyUSD` would show 4,213.57 as 4.21K."""
+IN_FULL: Final = "locale"
 
 Step: TypeAlias = tuple[float, str]
 """From this value on, this colour."""
@@ -141,10 +141,12 @@ def _panel(panel: Panel, engine: Engine) -> AnyPanel:
         return text.title(panel.title).description(panel.description).transparent(True)
     builder = _visualisation(panel)
     builder.title(panel.title).description(panel.description).datasource(engine.datasource)
-    exact = panel.unit == USD and panel.kind in INSTANT
-    builder.unit(TO_THE_CENT if exact else panel.unit).no_value(panel.empty)
-    if panel.decimals is not None or exact:
-        builder.decimals(2 if panel.decimals is None else panel.decimals)
+    unit, decimals = panel.unit, panel.decimals
+    if panel.kind in INSTANT:
+        unit, decimals = _in_full(unit, decimals)
+    builder.unit(unit).no_value(panel.empty)
+    if decimals is not None:
+        builder.decimals(decimals)
     if panel.interval:
         builder.interval(panel.interval)
     if panel.top is not None:
@@ -159,6 +161,13 @@ def _panel(panel: Panel, engine: Engine) -> AnyPanel:
         builder.override_by_name(legend, [_fixed(colour)])
     builder.targets([target(engine, query, chr(ord("A") + i), panel.kind) for i, query in enumerate(panel.queries)])
     return builder
+
+
+def _in_full(unit: str, decimals: int | None) -> tuple[str, int | None]:
+    """Figures are not shortened: `currencyUSD` and `short` would show 4,213.57 as 4.21K."""
+    if unit == USD:
+        return TO_THE_CENT, 2 if decimals is None else decimals
+    return (IN_FULL, decimals or 0) if unit == "short" else (unit, decimals)
 
 
 def _thresholds(steps: Sequence[Step]) -> builders.ThresholdsConfig:
@@ -224,9 +233,10 @@ def _timeseries(panel: Panel) -> timeseries.Panel:
     made.show_points(common.VisibilityMode.NEVER)
     if panel.kind in ("stacked", "bars"):
         made.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL).group("A"))
-        made.fill_opacity(60 if panel.kind == "stacked" else 90)
+        # A line around a series of zeros would look like the top of the stack.
+        made.fill_opacity(75).line_width(0)
     if panel.kind == "bars":
-        made.draw_style(common.GraphDrawStyle.BARS).bar_alignment(common.BarAlignment.BEFORE).line_width(0)
+        made.draw_style(common.GraphDrawStyle.BARS).bar_alignment(common.BarAlignment.BEFORE)
     for legend in panel.limits:
         made.override_by_regexp(
             legend,
@@ -271,11 +281,10 @@ def _cells(column: Column) -> list[dashboard.DynamicConfigValue]:
     """What one column differs in from the others."""
     # What an empty cell shows; the panel's own text is for a table without rows.
     # A label such as the tenant 4711 is no figure.
-    told: dict[str, Any] = {"noValue": "-", "unit": column.unit or "string"}
-    if column.unit == USD:
-        told["unit"] = TO_THE_CENT
-    if column.decimals is not None:
-        told["decimals"] = column.decimals
+    unit, decimals = _in_full(column.unit, column.decimals) if column.unit else ("string", None)
+    told: dict[str, Any] = {"noValue": "-", "unit": unit}
+    if decimals is not None:
+        told["decimals"] = decimals
     if column.width is not None:
         told["custom.width"] = column.width
     if column.gauge is not None:

@@ -105,7 +105,7 @@ def _features() -> Row:
                     Column("Value #B", "Calls", "short", 100, 0),
                     Column("Value #C", "Cost per call", "currencyUSD", 130, 4),
                     Column("Value #D", "Outcomes", "short", 110, 0),
-                    Column("Value #E", "Success rate", "percentunit", 170, 0, gauge=1),
+                    Column("Value #E", "Success rate", "percentunit", 120, 0),
                     Column("Value #F", "Cost per success", "currencyUSD", 150, 4),
                     Column("Value #G", "Not spent (caches)", "currencyUSD", 160, 2),
                 ],

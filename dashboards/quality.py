@@ -73,17 +73,16 @@ def _glance() -> Row:
                 decimals=2,
             ),
             Panel(
-                "Scraped at the start of the range",
+                "Range is covered",
                 "Spend panels compare the counters of now with those of the start of the time range. Where Prometheus "
                 "has none of then, they show all that the ledger has since it began.",
                 "stat",
                 "short",
-                [Query("count(genai_meter_ledger_events_total offset $__range) or vector(0)")],
+                [Query("clamp_max(count(genai_meter_ledger_events_total offset $__range), 1) or vector(0)")],
                 NO_EXPORTER,
                 width=4,
                 height=4,
-                steps=[(1, GREEN)],
-                mappings={"0": ("no", AMBER)},
+                mappings={"0": ("no", AMBER), "1": ("yes", GREEN)},
             ),
         ],
     )
@@ -148,8 +147,8 @@ def _arrival() -> Row:
                 decimals=2,
             ),
             Panel(
-                "Calls charged twice and taken out",
-                "Of the time range: one call told by two producers under different names, found out later.",
+                "Charged twice",
+                "Calls of the time range that two producers told under different names; found out and taken out.",
                 "stat",
                 "short",
                 [Query(total("genai_meter_ledger_events_withdrawn_total", "", "", "job"))],

@@ -222,8 +222,9 @@ def _tokens() -> Row:
                 NO_CALLS,
             ),
             Panel(
-                "Input served from the provider's prompt cache",
-                "Cached tokens over all input tokens. A sudden drop is a changed prompt prefix, and costs money.",
+                "Prompt cache share",
+                "Input that the provider served from its prompt cache, over all input. A sudden drop is a changed "
+                "prompt prefix, and costs money.",
                 "lines",
                 "percentunit",
                 [Query(f"({cached} or 0 * {read}) / ({read} > 0)", "cached")],
@@ -231,7 +232,7 @@ def _tokens() -> Row:
                 width=4,
             ),
             Panel(
-                "Not spent, thanks to own caches",
+                "Saved by own caches",
                 "What answers from the application's own caches would have cost, in the time range.",
                 "stat",
                 "currencyUSD",
