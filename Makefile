@@ -114,6 +114,10 @@ dashboards: env ## build the dashboards' JSON
 dashboards-types: env ## the dashboards' JSON against Grafana's own types, of three major versions (needs node)
 	@$(BIN)/python -m pytest -m slow -rs tests/test_dashboard_types.py
 
+.PHONY: pictures
+pictures: env ## the dashboards drawn by Grafana's own components in Chromium; writes docs/images (needs node)
+	@WRITE_PICTURES=1 $(BIN)/python -m pytest -m slow -rs tests/test_dashboard_pictures.py
+
 .PHONY: rules
 rules: env tools ## check the alert rules and run their unit tests
 	@$(BIN)/python -m pytest -rs tests/test_rules.py
