@@ -61,8 +61,12 @@ PAST: Final = (
 )
 
 
-SMALL: Final = {"model": "gpt-4o-mini-2024-07-18", "request_model": "gpt-4o-mini"}
-CLAUDE: Final = {"provider": "anthropic", "model": "claude-sonnet-5", "request_model": "claude-sonnet-5"}
+SMALL: Final[Mapping[str, Any]] = {"model": "gpt-4o-mini-2024-07-18", "request_model": "gpt-4o-mini"}
+CLAUDE: Final[Mapping[str, Any]] = {
+    "provider": "anthropic",
+    "model": "claude-sonnet-5",
+    "request_model": "claude-sonnet-5",
+}
 NO_PRICE: Final = "acme-house-model-2"
 LATELY: Final = 26
 """Hours."""
@@ -79,7 +83,7 @@ def past(service: Service, end: int) -> Iterator[tuple[str, Event]]:
         lately = ago < LATELY
         usd = service.usd_lately if service.usd_lately is not None and lately else service.usd
         calls = 100 if service.busy_yesterday and 20 <= ago <= 28 else 1
-        small: Mapping[str, Any] = SMALL if service.small_every and ago % service.small_every == 0 else {}
+        small = SMALL if service.small_every and ago % service.small_every == 0 else {}
         for _ in range(calls):
             yield (
                 service.version_lately if lately else "7",
