@@ -147,11 +147,21 @@ def parse(data: bytes, breathe: Callable[[], None] = lambda: None) -> Contents:
         if number % FEW == 0:
             breathe()
         told = _unframed(line)
-        if type(told) is list and len(told) == _EVENT_LENGTH:
+        if number == 0:
+            head = _head(told)
+            damaged += head is None
+        elif _is_event(told):
             events.append(told)
-        elif number or (head := _head(told)) is None:
+        else:
             damaged += 1
     return Contents(head, events, damaged)
+
+
+def _is_event(told: Any) -> bool:
+    try:
+        return len(told) == _EVENT_LENGTH and type(told[-1]) is dict
+    except (TypeError, KeyError):
+        return False
 
 
 def _head(told: Any) -> Head | None:
