@@ -87,6 +87,8 @@ def _posts_to(inbox: Inbox) -> type[BaseHTTPRequestHandler]:
             inbox.messages.append(Message(self.path, json.loads(body), time.time(), headers))
             # PagerDuty wants JSON and 202 or 200, Slack the word ok; nobody minds both.
             self.send_response(status)
+            if status in (301, 302, 307):
+                self.send_header("location", f"{inbox.url}/elsewhere")
             self.send_header("content-length", "2")
             self.end_headers()
             self.wfile.write(b"ok")

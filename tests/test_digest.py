@@ -256,6 +256,35 @@ def test_a_receiver_that_says_no_is_asked_again_and_the_address_is_told_to_nobod
     }
 
 
+@pytest.mark.parametrize(
+    ("address", "complaint"),
+    [
+        ("hooks.example.com/secret", "what url holds does not begin with http:// or https://"),
+        ("http://127.0.0.1:1/sec ret", "no exchange by HTTP: InvalidURL"),
+    ],
+)
+def test_an_address_that_is_none_is_not_told_either(
+    ledger: Ledger, tmp_path: Path, caplog: pytest.LogCaptureFixture, address: str, complaint: str
+) -> None:
+    (tmp_path / "url").write_text(address, encoding="utf-8")
+    digest = Digest.model_validate({"entries": [{"name": "weekly", "every": "week", "url_file": "url"}]})
+    after_the_first(Sender(digest, FileMemory(tmp_path), ledger.reader, lambda: (), directory=tmp_path)).tick(
+        at(MONDAY, 9)
+    )
+    assert [record.getMessage() for record in caplog.records] == [
+        f"the digest weekly was not sent and is tried again in 60 s: {complaint}"
+    ]
+
+
+def test_a_redirect_is_no_yes(ledger: Ledger, inbox: Inbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = after_the_first(sender(ledger, FileMemory(tmp_path), entry(inbox)))
+    inbox.answers.append(302)
+    made.tick(at(MONDAY, 9))
+    assert "the receiver answered 302" in caplog.text
+    made.tick(at(MONDAY, 10))
+    assert len(inbox.at("/hook")) == 2
+
+
 def test_nobody_listens(ledger: Ledger, inbox: Inbox, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     after_the_first(sender(ledger, FileMemory(tmp_path), entry(inbox, url="http://127.0.0.1:9/hook"))).tick(
         at(MONDAY, 9)

@@ -9,6 +9,7 @@ A period is remembered after the receiver has said yes. A crash between the two 
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import threading
@@ -82,7 +83,7 @@ class Sender:
         sent = GaugeMetricFamily(
             "genai_meter_digest_sent_timestamp_seconds", "When this exporter last sent a digest.", labels=("digest",)
         )
-        for name, at in self._sent.items():
+        for name, at in self._sent.copy().items():
             sent.add_metric((name,), at)
         failures = CounterMetricFamily(
             "genai_meter_digest_failures", "Attempts to send a digest that failed.", labels=("digest",)
@@ -104,13 +105,21 @@ class Sender:
             try:
                 self._attend(entry, latest(entry, self._zone, now), now)
             except (OSError, StoreError) as error:
-                streak = self._streak[entry.name] = self._streak.get(entry.name, 0) + 1
-                wait = _RETRY_SECONDS[min(streak, len(_RETRY_SECONDS)) - 1]
-                self._failures[entry.name] += 1
-                self._not_before[entry.name] = now + wait
+                wait = self._wait(entry, now)
                 logger.error("the digest %s was not sent and is tried again in %d s: %s", entry.name, wait, error)
+            except Exception:
+                wait = self._wait(entry, now)
+                logger.exception("the digest %s failed and is tried again in %d s", entry.name, wait)
             else:
                 self._streak.pop(entry.name, None)
+
+    def _wait(self, entry: Entry, now: float) -> float:
+        """Seconds until the next attempt."""
+        streak = self._streak[entry.name] = self._streak.get(entry.name, 0) + 1
+        wait = _RETRY_SECONDS[min(streak, len(_RETRY_SECONDS)) - 1]
+        self._failures[entry.name] += 1
+        self._not_before[entry.name] = now + wait
+        return wait
 
     def _attend(self, entry: Entry, due: Due, now: float) -> None:
         with self._memory.turn(entry.name) as turn:
@@ -136,14 +145,28 @@ class Sender:
     def _post(self, entry: Entry, due: Due, body: dict[str, Any]) -> None:
         """Raises OSError unless the receiver says yes. The address may be a secret: no error names it."""
         url = entry.url or (self._directory / str(entry.url_file)).read_text(encoding="utf-8").strip()
+        if not url.startswith(("http://", "https://")):
+            raise OSError(f"what {entry.url_file} holds does not begin with http:// or https://")
         headers = {"content-type": "application/json", "idempotency-key": f"{entry.name}/{due.span.first.isoformat()}"}
         request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):
+            with _OPENER.open(request, timeout=_TIMEOUT_SECONDS):
                 pass
         except urllib.error.HTTPError as error:
             with error:
                 raise OSError(f"the receiver answered {error.code}") from None
+        except http.client.HTTPException as error:
+            raise OSError(f"no exchange by HTTP: {type(error).__name__}") from None
         except OSError as error:
             reason = getattr(error, "reason", error)
             raise OSError(f"the receiver cannot be reached: {reason}") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Followed, a POST would become a GET of some page of login, and that answers 200."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        """None: the redirect is the answer."""
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
