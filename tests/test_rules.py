@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,6 @@ from typing import Any, cast
 import promql_parser
 import pytest
 import yaml
-
 from genai_meter_exporter import alerting
 from genai_meter_exporter.alerting import Alerts
 
@@ -81,7 +81,16 @@ def test_promtool_unit_tests(promtool: Path, file: Path) -> None:
     run(promtool, "test", "rules", file)
 
 
-@pytest.mark.parametrize("file", UNIT_TESTS, ids=lambda file: file.name)
+def _shortened() -> list[Any]:
+    """Cases of days take long; at another time scale they are asked for by `make rules` only."""
+    long = ("hourly-spend-spike", "data-quality", "exporter", "service-telemetry-lost")
+    return [
+        pytest.param(file, id=file.name, marks=pytest.mark.slow if file.name.startswith(long) else ())
+        for file in UNIT_TESTS
+    ]
+
+
+@pytest.mark.parametrize("file", _shortened())
 def test_unit_tests_hold_when_rules_and_time_run_faster(promtool: Path, file: Path, tmp_path: Path) -> None:
     """The same cases, with every interval of test and rules divided by the time scale."""
     scaled = tmp_path / "genai-meter.rules.yaml"
@@ -162,6 +171,17 @@ def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
         text = (RUNBOOKS / f"{name}.md").read_text()
         headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
         assert headings == [name, "Meaning", "Impact", "Diagnosis", "Mitigation"]
+
+
+def test_every_dashboard_that_an_alert_links_to_is_there_with_its_variables() -> None:
+    pages = [json.loads(file.read_text()) for file in (ROOT / "dashboards").glob("*.json")]
+    known = {page["uid"]: {variable["name"] for variable in page["templating"]["list"]} for page in pages}
+    for alert in alerts():
+        uid, _, query = (
+            alert["annotations"]["dashboard_url"].removeprefix("https://grafana.example.com/d/").partition("?")
+        )
+        asked = set(re.findall(r"var-(\w+)=", query))
+        assert asked <= known[uid], alert["alert"]
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
