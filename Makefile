@@ -120,7 +120,7 @@ pictures: env ## the dashboards drawn by Grafana's own components in Chromium; w
 
 .PHONY: rules
 rules: env tools ## check the alert rules and run their unit tests
-	@$(BIN)/python -m pytest -rs tests/test_rules.py
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs tests/test_rules.py
 
 .PHONY: prices
 prices: env ## compile the price book anew from genai-prices and the facts
