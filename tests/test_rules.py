@@ -250,6 +250,24 @@ def test_selector_reaches_every_exposed_metric_and_no_recorded_series(promtool: 
         assert all('job="genai-meter",cluster="eu"' in matchers for _, matchers in exposed)
 
 
+def test_prefix_reaches_the_same_metrics_and_no_recorded_series(promtool: Path, tmp_path: Path) -> None:
+    file = tmp_path / "prefixed.yaml"
+    assert command("--prefix", "acme_", "--selector", 'job="a"', "--output", str(file)).returncode == 0
+    run(promtool, "check", "rules", file)
+    for shipped, prefixed in zip(rules(RULES.read_text()), rules(file.read_text()), strict=True):
+        selectors = metric_selectors(prefixed["expr"])
+        assert {name.removeprefix("acme_") for name in selectors} == set(metric_selectors(shipped["expr"]))
+        assert all(name.startswith("acme_genai_meter_") == (":" not in name) for name in selectors)
+        assert shipped.get("record") == prefixed.get("record")
+    for query in re.findall(r"printf `([^`]*)`", file.read_text()):
+        assert re.findall(r"(?<![\w:])genai_meter_\w+", query) == []
+
+
+@pytest.mark.parametrize("prefix", ["", "1a", "a-b", "a b"])
+def test_prefix_that_no_metric_can_have_is_refused(prefix: str) -> None:
+    assert command("--prefix", prefix).returncode == 2
+
+
 @pytest.mark.parametrize("selector", ['job="a', "job", 'a="x`y"', 'a="x%sy"', 'a="{{.}}"', 'a="x: y"', 'a="x #y"'])
 def test_selector_that_would_break_a_rule_is_refused(selector: str) -> None:
     done = command("--selector", selector)

@@ -6,6 +6,7 @@ import argparse
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--selector", type=_selector, metavar="MATCHERS", help="read only these series, e.g. 'job=\"genai-meter\"'"
     )
+    parser.add_argument(
+        "--prefix",
+        type=_prefix,
+        metavar="TEXT",
+        help="what your pipeline puts before the exporter's metrics, e.g. acme_",
+    )
     parser.add_argument("--runbook-url", metavar="URL", help=f"where the runbooks are, instead of {_RUNBOOKS}")
     parser.add_argument("--dashboard-url", metavar="URL", help=f"where Grafana is, instead of {_DASHBOARDS}")
     parser.add_argument(
@@ -57,6 +64,8 @@ def run(options: argparse.Namespace) -> int:
         text = _scaled(text, options.time_scale)
     if options.selector:
         text = _selected(text, options.selector)
+    if options.prefix:
+        text = _prefixed(text, options.prefix)
     if options.runbook_url:
         text = text.replace(_RUNBOOKS, options.runbook_url.rstrip("/"))
     if options.dashboard_url:
@@ -86,6 +95,12 @@ def _selector(text: str) -> str:
         example = 'job="genai-meter",cluster=~"eu-.+"'
         raise argparse.ArgumentTypeError(f"{text!r} is no plain list of matchers such as {example}")
     return text.strip()
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_]\w*", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"{text!r} is no beginning of a metric's name such as acme_")
+    return text
 
 
 def _scaled(text: str, scale: int) -> str:
@@ -119,7 +134,17 @@ def _selected(text: str, selector: str) -> str:
             return f"{match[0]}{selector},"
         return f"{match[0]}{{{selector}}}"
 
-    lines = [line if line.lstrip().startswith("#") else _METRIC.sub(restricted, line) for line in text.splitlines(True)]
+    return _metrics(text, restricted)
+
+
+def _prefixed(text: str, prefix: str) -> str:
+    """The same metrics under other names; recorded series and comments keep theirs."""
+    return _metrics(text, lambda match: prefix + match[0])
+
+
+def _metrics(text: str, changed: Callable[[re.Match[str]], str]) -> str:
+    """Every metric that the exporter exposes, changed."""
+    lines = [line if line.lstrip().startswith("#") else _METRIC.sub(changed, line) for line in text.splitlines(True)]
     return "".join(lines)
 
 
