@@ -190,6 +190,8 @@ class _Moved:
 
 
 ENGINES = ("sqlite", "postgres", "clickhouse")
+LINKING = ("sqlite", "postgres", pytest.param("clickhouse", marks=pytest.mark.slow))
+"""Behind ClickHouse it is SQLite that links: `make stores` looks at it too."""
 
 
 def ledger_of_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Generator[Ledger]:

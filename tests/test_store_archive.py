@@ -27,16 +27,16 @@ TODAY = datetime.fromtimestamp(NOW // 10**9, UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
 TOMORROW = TODAY + timedelta(days=1)
 
+NINE = ("hour", "2026-11-22T09:00Z")
 QUERIES = [
-    Query(by, since, until, where)
-    for by in (("tenant", "model"), ("day",), ("hour", "status"), ("quarter",), ("month", "host"), ("call_id",), ())
-    for since, until, where in (
-        (None, None, ()),
-        (NOW - 12 * 3600 * 10**9, NOW + 1, ()),
-        (None, None, (("tenant", "acme"),)),
-        (None, None, (("hour", "2026-11-22T09:00Z"),)),
-        (None, None, (("tenant", ""), ("attempt_count", "3"))),
-    )
+    Query(("tenant", "model")),
+    Query(("day",), NOW - 12 * 3600 * 10**9, NOW + 1),
+    Query(("hour", "status"), where=(("tenant", "acme"),)),
+    Query(("quarter",), where=(NINE,)),
+    Query(("month", "host"), where=(("tenant", ""), ("attempt_count", "3"))),
+    Query(("call_id",), until_ns=NOW),
+    Query((), where=(("tenant", "acme"), NINE)),
+    Query((), NOW + 1),
 ]
 
 ledger = pytest.fixture(params=ENGINES)(ledger_of_engine)

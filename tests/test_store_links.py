@@ -13,12 +13,12 @@ from genai_meter_exporter import series
 from genai_meter_exporter.store.base import StoreError, Tally
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ledger_kit import ENGINES, Ledger, PostgresLedger, batch_of, foreign_span, ledger_of_engine
+from ledger_kit import LINKING, Ledger, PostgresLedger, batch_of, foreign_span, ledger_of_engine
 
 MINUTE = 60_000_000_000
 
 
-ledger = pytest.fixture(params=ENGINES)(ledger_of_engine)
+ledger = pytest.fixture(params=LINKING)(ledger_of_engine)
 
 
 # --- one call, several producers --------------------------------------------------------------------

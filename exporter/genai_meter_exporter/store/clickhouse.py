@@ -199,13 +199,11 @@ class ClickHouseStore(Journal):
         try:
             self.mover.check()
         except Refused:
+            self.mover.close()
             super().close()
             raise
         except StoreError as error:
             self._tell(error)
-        finally:
-            # The thread makes its own: a connection belongs to the thread that uses it.
-            self.mover.close()
         if self._move_seconds:
             self._closing.clear()
             self._thread = threading.Thread(target=self._move, name="genai-meter-mover", daemon=True)
@@ -228,6 +226,8 @@ class ClickHouseStore(Journal):
         if self._thread is not None:
             self._thread.join(30)
             self._thread = None
+        else:
+            self.mover.close()
         super().close()
 
     def _move(self) -> None:
