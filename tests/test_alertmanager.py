@@ -140,6 +140,27 @@ def test_inhibitions_name_alerts_that_exist() -> None:
             assert prefix + ending in names
 
 
+def test_of_many_alerts_in_one_message_ten_are_written_out(amtool: Path, tmp_path: Path) -> None:
+    many = [{**fired("GenAIMeterTenantOverContract", "critical", team="sales"), "status": "firing"} for _ in range(12)]
+    for number, alert in enumerate(many):
+        alert["annotations"]["description"] = f"Tenant {number} cost $9.00 in the last hour."
+    data = tmp_path / "data.json"
+    common = {"commonLabels": many[0]["labels"], "commonAnnotations": {"summary": "Too dear."}}
+    data.write_text(json.dumps({"status": "firing", "alerts": many, **common, "externalURL": "http://am"}))
+
+    def rendered(name: str) -> str:
+        text = f'{{{{ template "genai_meter.{name}" . }}}}'
+        files = f"--template.glob={EXAMPLE}/*.tmpl"
+        return run(amtool, "template", "render", files, f"--template.text={text}", f"--template.data={data}").strip()
+
+    assert rendered("title") == "[CRITICAL] Too dear. (12)"
+    assert rendered("channel") == "#sales-llm-alerts"
+    assert rendered("dashboard") == "http://am", "they differ in theirs"
+    message = rendered("slack")
+    assert re.findall(r"^Tenant (\d+) cost", message, re.MULTILINE) == [str(number) for number in range(10)]
+    assert message.splitlines()[-1] == "<http://am|All 12>"
+
+
 # --- delivered for real -----------------------------------------------------------------------------------
 NOW = datetime.now(UTC).replace(microsecond=0)
 

@@ -203,7 +203,6 @@ def _told(report: Report, stage: Stage, started: float) -> None:
     report.title("A budget is spent: what the person on call reads")
     arguments = ("budgets", "--config", str(stage.config), "--data-dir", str(stage.directory))
     report.command(("budgets", "--config", stage.config.name), stage.command(*arguments))
-    report.line("")
 
     def about_budget(body: Any) -> bool:
         return OVER in json.dumps(body)
