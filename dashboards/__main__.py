@@ -10,7 +10,7 @@ from typing import Final
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
-from dashboards import budgets, overview, product, providers, quality, service, tenants
+from dashboards import budgets, ledger, overview, product, providers, quality, service, tenants
 from dashboards.pages import Page, dashboard_of
 
 PAGES: Final[tuple[Page, ...]] = (
@@ -21,6 +21,7 @@ PAGES: Final[tuple[Page, ...]] = (
     tenants.PAGE,
     providers.PAGE,
     quality.PAGE,
+    *ledger.PAGES,
 )
 
 
