@@ -179,9 +179,14 @@ ANSWER = {
 
 def make(number: int = 1) -> str:
     """One call, metered; its response id."""
-    made = call("openai_chat", BODY, answer={**ANSWER, "id": f"chatcmpl-{number}"}, call_id=identity.new_call_id())
+    return finished(f"chatcmpl-{number}")
+
+
+def finished(response_id: str) -> str:
+    """A call as a client library hands it over, with its answer; metered when this returns."""
+    made = call("openai_chat", BODY, answer={**ANSWER, "id": response_id}, call_id=identity.new_call_id())
     emit.finish(made, "ok")
-    return f"chatcmpl-{number}"
+    return response_id
 
 
 def response_ids(records: list[dict[str, Any]]) -> list[str]:

@@ -1,8 +1,10 @@
 # pyright: basic, reportMissingImports=false
-"""Calls at a steady rate, over a transport in the process: what the caller waits for each is the client and the meter.
+"""Calls at a steady rate; what the caller waits for each is the client and the meter, for there is no network.
 
 `python steady.py <calls a second> <seconds> <file>`: response ids go to the file; when all are made, prints how
-long they took, and what the spool counts; then waits for the end of its input.
+long they took, and what the spool counts; then waits for the end of its input. One call in ten goes through the
+client library, over a transport in the process; the others are handed to the meter as the library would hand
+them, so that the rate can be had beside other work. Their times are told apart.
 """
 
 from __future__ import annotations
@@ -16,21 +18,21 @@ import httpx2
 import openai
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from spool_kit import ANSWER, finished
 
+CLIENT = 10
+"""One call in so many goes through the library."""
 numbers = count()
+
+
+def new_id() -> str:
+    """Of an answer."""
+    return f"chatcmpl-{sys.argv[3].rpartition('/')[2].partition('.')[0]}-{next(numbers):016d}"
 
 
 def answer(_request: httpx2.Request) -> httpx2.Response:
     """A new answer each time."""
-    told = {
-        "object": "chat.completion",
-        "id": f"chatcmpl-{sys.argv[3].rpartition('/')[2].partition('.')[0]}-{next(numbers):016d}",
-        "created": 1,
-        "model": "gpt-4o-mini-2024-07-18",
-        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "Yes."}}],
-        "usage": {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
-    }
-    return httpx2.Response(200, headers={"x-request-id": "req-1"}, json=told)
+    return httpx2.Response(200, headers={"x-request-id": "req-1"}, json={**ANSWER, "created": 1, "id": new_id()})
 
 
 def spool_counts() -> dict[str, int]:
@@ -43,6 +45,12 @@ def spool_counts() -> dict[str, int]:
     return {point.attributes["genai_meter.spool.state"]: point.value for point in points}
 
 
+def quantiles(times: list[float]) -> dict[str, float]:
+    """Milliseconds that a call took."""
+    times.sort()
+    return {f"p{q}": times[min(len(times) - 1, len(times) * q // 1000)] * 1e3 for q in (500, 900, 990, 999)}
+
+
 def main() -> None:
     rate, seconds = int(sys.argv[1]), int(sys.argv[2])
     client = openai.OpenAI(api_key="k", http_client=httpx2.Client(transport=httpx2.MockTransport(answer)))
@@ -50,7 +58,7 @@ def main() -> None:
     client.chat.completions.create(model="gpt-4o-mini", messages=messages)
     print("ready", flush=True)
     sys.stdin.readline()
-    taken = []
+    taken = {"client": [], "meter": []}
     with open(sys.argv[3], "w", encoding="ascii", buffering=1) as journal:
         begun = time.perf_counter()
         for number in range(rate * seconds):
@@ -58,13 +66,14 @@ def main() -> None:
             if wait > 0:
                 time.sleep(wait)
             start = time.perf_counter()
-            made = client.chat.completions.create(model="gpt-4o-mini", messages=messages)
-            taken.append(time.perf_counter() - start)
-            journal.write(f"{made.id}\n")
-    lasted = time.perf_counter() - begun
-    taken.sort()
-    quantiles = {f"p{q}": taken[min(len(taken) - 1, len(taken) * q // 1000)] for q in (500, 900, 990, 999)}
-    print(json.dumps({"calls": len(taken), "seconds": lasted, **quantiles, "spool": spool_counts()}), flush=True)
+            if number % CLIENT == 0:
+                made = client.chat.completions.create(model="gpt-4o-mini", messages=messages).id
+            else:
+                made = finished(new_id())
+            taken["meter" if number % CLIENT else "client"].append(time.perf_counter() - start)
+            journal.write(f"{made}\n")
+    told = {"calls": rate * seconds, "seconds": time.perf_counter() - begun, "spool": spool_counts()}
+    print(json.dumps({**told, **{name: quantiles(times) for name, times in taken.items()}}), flush=True)
     sys.stdin.read()
 
 
