@@ -86,6 +86,8 @@ def outcome(raw: Raw) -> Beside:
     if told:
         identity = f"{name}\0{told}\0{values.get('tenant') or ''}".encode("utf-8", "surrogatepass")
         key = hashlib.blake2b(identity, digest_size=16).digest()
+    elif not 0 <= raw.start_ns <= MAX_INT:
+        raise Unreadable("the time of the record is out of range")
     else:
         content = orjson.dumps(
             [raw.start_ns, raw.trace_id.hex(), raw.span_id.hex(), values], option=orjson.OPT_SORT_KEYS, default=str
