@@ -70,6 +70,10 @@ newest: env ## weekly: the caller matrix on the newest version of every client l
 interop: env ## other instrumentations beside ours: one span, one event, one charge
 	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_interop_tree.py tests/test_bedrock_interop.py tests/test_google_interop.py
 
+.PHONY: producers
+producers: env ## every other producer of usage: its real package into the exporter, alone and all at once
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_producers.py tests/test_quarantine.py
+
 .PHONY: frameworks
 frameworks: env ## LangChain, LlamaIndex, OpenAI Agents, Pydantic AI, CrewAI, MCP: oldest and newest, what they tell of a call
 	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_frameworks.py

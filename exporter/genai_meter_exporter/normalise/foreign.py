@@ -112,8 +112,8 @@ class Counts:
 
     @property
     def told(self) -> bool:
-        """Any usage at all."""
-        return self.input is not None or self.output is not None
+        """Any usage at all. Nothing in and nothing out is what some producers write when they know nothing."""
+        return bool(self.input or self.output)
 
 
 def record(
@@ -130,7 +130,7 @@ def record(
     """A record of another producer. `counts`, when they were not read from attributes; without `conventions`, the
     attributes of the GenAI conventions on it are not its own."""
     attributes = raw.attributes
-    values = read.fields(attributes if conventions else {}, raw.resource)
+    values = read.fields(attributes if conventions else {}, raw.resource, lenient=True)
     for column, told in (
         ("model", names.model),
         ("request_model", names.request_model),

@@ -30,6 +30,9 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if isinstance(found, UsageRecord):
         if attributes.get(_KIND) == "log":
             found.values["start"] = max(raw.start_ns - _duration_ns(raw), 0)
+            if found.values.get("model") == found.values.get("request_model"):
+                # Of a stream it does not know the model that answered.
+                found.values.pop("model", None)
         elif not found.usages and not raw.failed:
             # The request of a stream: what it used is told at the stream's end.
             return WRAPPER

@@ -139,8 +139,11 @@ def named_text(name: str, value: Any) -> str | None:
         raise Unreadable(f"{name} {error}") from None
 
 
-def fields(attributes: Attributes, resource: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of all attributes that are fields of the schema; raises `Unreadable` naming the attribute."""
+def fields(attributes: Attributes, resource: Mapping[str, Any], *, lenient: bool = False) -> dict[str, Any]:
+    """Columns of all attributes that are fields of the schema; raises `Unreadable` naming the attribute.
+
+    `lenient`: one that cannot be read is left out; what another producer bills by is read by its flavour.
+    """
     values: dict[str, Any] = {}
     get = BY_ATTRIBUTE.get
     for attribute, value in attributes.items():
@@ -151,6 +154,8 @@ def fields(attributes: Attributes, resource: Mapping[str, Any]) -> dict[str, Any
         try:
             values[column] = reader(value)
         except ValueError as error:
+            if lenient:
+                continue
             raise Unreadable(f"{attribute} {error}") from None
     for field in FROM_RESOURCE:
         if field.name not in values:

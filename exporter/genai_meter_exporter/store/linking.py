@@ -12,7 +12,7 @@ from typing import Any, Final
 from genai_meter.semconv import INFERENCE_OPERATIONS
 
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord
-from genai_meter_exporter.store import nesting
+from genai_meter_exporter.store import nesting, siblings
 from genai_meter_exporter.store.nesting import Account
 
 _DEPTH: Final = 64
@@ -270,6 +270,9 @@ class LinkingIndex:
             for other in self._by_trace.others(record.trace_id, taken, start):
                 if self._same_by_ancestry(other, record):
                     return other, "ancestor"
+            for other in self._by_trace.others(record.trace_id, taken, start):
+                if self._same_by_place(other, record, taken):
+                    return other, siblings.RULE
         return None
 
     def find_nested(self, record: UsageRecord) -> Charge | None:
@@ -379,6 +382,32 @@ class LinkingIndex:
             span.startswith(record.trace_id) and (self._above(span, record.span_id) or self._above(mine, span[16:]))
             for span in charge.spans
         )
+
+    def _same_by_place(self, charge: Charge, record: UsageRecord, taken: Producers) -> bool:
+        """Nothing tells them apart, and one of their producers sees all that the other may see."""
+        values = record.values
+        facts = _facts(values)
+        if (
+            (charge.response_id and values.get("response_id"))
+            or not (siblings.sees_all(charge.producers, taken) or siblings.sees_all(taken, charge.producers))
+            or charge.where[:2] != (values.get("service"), values.get("instance"))
+            or _kind(charge.operation) != _kind(values.get("operation"))
+            or not facts[2]
+            or not _equal(charge.facts, facts)
+            or charge.start > values["end"]
+            or values["start"] > charge.end
+        ):
+            return False
+        mine = record.trace_id + record.span_id
+        return any(
+            span.startswith(record.trace_id) and (self._beside(span, mine) or self._beside(mine, span))
+            for span in charge.spans
+        )
+
+    def _beside(self, span: bytes, other: bytes) -> bool:
+        """What is right above the one is above the other too."""
+        parent = self.parents.get(span)
+        return bool(parent) and self._above(other, parent)
 
     def _above(self, span: bytes, ancestor: bytes) -> bool:
         """The span id `ancestor` lies on the way up from `span`."""
