@@ -268,8 +268,8 @@ def _beside() -> Row:
                 width=6,
                 columns=[
                     Column("budget", "Budget"),
-                    Column("horizon_days", "Days in", width=90),
-                    Column("Value", "Error", "percentunit", 110, 0),
+                    Column("horizon_days", "Days in", width=80),
+                    Column("Value", "Error", "percentunit", 80, 0),
                 ],
             ),
             Panel(

@@ -10,7 +10,7 @@ from grafana_foundation_sdk.builders import dashboard as builders
 from grafana_foundation_sdk.builders import prometheus
 from grafana_foundation_sdk.models import dashboard, table
 
-from dashboards.panels import BLUE, RED, Row, build
+from dashboards.panels import AMBER, BLUE, RED, Row, build
 from dashboards.queries import PROMETHEUS, Engine
 
 TAG: Final = "genai-meter"
@@ -130,16 +130,22 @@ def _filter(name: str) -> builders.QueryVariable:
 
 def _annotations() -> list[builders.AnnotationQuery]:
     prices = "genai_meter_price_book_info unless genai_meter_price_book_info offset 5m"
+    releases = "max by (service, release) (genai_meter_release_timestamp_seconds) * 1000"
     alerts = 'ALERTS{alertname=~"GenAIMeter.+",alertstate="firing",severity="critical"}'
     return [
         _annotation("Prices", BLUE, prices, "Price book changed", "book {{book_id}}"),
+        _annotation("Releases", AMBER, releases, "Release", "{{service}} {{release}}", use_value=True),
         _annotation("Critical alerts", RED, alerts, "{{alertname}}", "{{team}} {{service}} {{budget}}"),
     ]
 
 
-def _annotation(name: str, colour: str, expr: str, title: str, text: str) -> builders.AnnotationQuery:
+def _annotation(
+    name: str, colour: str, expr: str, title: str, text: str, *, use_value: bool = False
+) -> builders.AnnotationQuery:
     made = builders.AnnotationQuery().name(name).datasource(PROMETHEUS.datasource).enable(True).icon_color(colour)
     query = prometheus.Dataquery().ref_id("Anno").expr(expr).interval("1m")
+    if use_value:
+        made.use_value_for_time(True)
     return made.target(query).title_format(title).text_format(text)
 
 

@@ -106,6 +106,7 @@ def config() -> dict[str, Any]:
     """Budgets in every unit and state, contracts with and without margin, a cap, and a label that overflows."""
     return {
         "labels": {"limits": {"tenant": 3}},
+        "anomalies": {"interval_seconds": 1},
         "budgets": {
             "entries": [
                 {

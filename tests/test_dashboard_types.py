@@ -60,7 +60,8 @@ def _general(page: dict[str, Any]) -> dict[str, Any]:
     general = copy.deepcopy(page)
     for annotation in general.get("annotations", {}).get("list", ()):
         annotation["target"] = {"refId": annotation["target"]["refId"]}
-        del annotation["titleFormat"], annotation["textFormat"]
+        for name in ("titleFormat", "textFormat", "useValueForTime"):
+            annotation.pop(name, None)
     return general
 
 

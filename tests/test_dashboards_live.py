@@ -11,6 +11,7 @@ import pytest
 from dashboard_figures import Check, Figures, figures
 from dashboard_kit import FILES, RANGE_S, Asked, Live, Traffic, interpolate, live, load, queries
 
+from examples.children import wait_for
 from examples.prometheus import Sample
 from examples.tools import ToolMissing, need
 
@@ -205,7 +206,10 @@ def marks() -> list[Any]:
 
 @pytest.mark.parametrize("annotation", marks())
 def test_annotation_marks_what_happened(stage: Live, annotation: dict[str, Any]) -> None:
-    samples = stage.prometheus.query(annotation["target"]["expr"])
-    assert samples
+    query = annotation["target"]["expr"]
+    samples = wait_for(query, lambda: stage.prometheus.query(query), 30)
+    if annotation.get("useValueForTime"):
+        # Milliseconds of the release: that of the first call, to the quarter of an hour.
+        assert all(0 <= time.time() - sample.value / 1000 < 3600 for sample in samples)
     named = set(re.findall(r"\{\{(\w+)\}\}", annotation["titleFormat"]))
     assert all(named <= set(sample.labels) for sample in samples)

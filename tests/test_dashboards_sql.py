@@ -36,7 +36,7 @@ def _outcome(number: int, **more: Any) -> Event:
     return Event({"genai_meter.schema_version": "1", **named}, name="genai_meter.outcome", time_ns=NOW)
 
 
-def prompt(version: str) -> dict[str, str]:
+def prompt(version: str) -> dict[str, Any]:
     return {"prompt_name": "reply", "prompt_version": version}
 
 
@@ -44,8 +44,8 @@ def prompt(version: str) -> dict[str, str]:
 def filled(ledger: Ledger) -> Ledger:
     """Calls of two variants, two prompt versions, two runs, two users; one outside of the time range."""
     common: dict[str, Any] = {"experiment": "tone", "feature": "chat", "tenant": "acme", "provider": "openai"}
-    run = {"workflow": "w", "variant": "b"}
-    failed = {"status": "error", "error_type": "rate_limit", "usage_source": "unknown"}
+    run: dict[str, Any] = {"workflow": "w", "variant": "b"}
+    failed: dict[str, Any] = {"status": "error", "error_type": "rate_limit", "usage_source": "unknown"}
     ledger.send(
         usage_event(**common, **prompt("1"), variant="a", version="7", user="u-1", input_tokens=900),
         usage_event(**common, **prompt("2"), variant="a", version="7", user="u-2", input_tokens=100),
@@ -68,8 +68,8 @@ def ask(ledger: Ledger, sql: str) -> list[dict[str, Any]]:
         import psycopg
         from psycopg.rows import dict_row
 
-        with psycopg.connect(ledger.url, row_factory=dict_row) as connection:
-            return connection.execute(sql.encode()).fetchall()
+        with psycopg.connect(ledger.url) as connection, connection.cursor(row_factory=dict_row) as cursor:
+            return cursor.execute(sql.encode()).fetchall()
     assert isinstance(ledger, ClickHouseLedger)
     from genai_meter_exporter.store.clickhouse_reader import connect
 
