@@ -332,6 +332,24 @@ def test_an_anomaly_opens_once_keeps_its_words_and_ends_late(ledger: Ledger, tmp
     reader.close()
 
 
+def test_what_tenants_with_a_contract_spend_most_on(ledger: Ledger) -> None:
+    ledger.send(
+        *calls(SUNDAY, 1, 2, tenant="acme", feature="answers"),
+        *calls(SUNDAY, 1, 3, hour=13, tenant="acme", feature="titles"),
+        *calls(SUNDAY, 2, 9, tenant="acme", feature="answers"),
+        *calls(SUNDAY, 1, 5, hour=14, tenant="none", feature="answers"),
+    )
+    reader = ledger.reader()
+    watch = Watch(Anomalies(), None, ["acme", "idle"])
+    watch.look(reader, SUNDAY)
+    reader.close()
+    assert watch.dearest == {"acme": ("titles", PRICED, 7_500_000_000_000)}
+    (metric,) = [metric for metric in collect(watch) if metric.name == "genai_meter_tenant_dearest_usd"]
+    assert [(sample.labels, sample.value) for sample in metric.samples] == [
+        ({"tenant": "acme", "feature": "titles", "model": PRICED}, 7.5)
+    ]
+
+
 def test_no_more_than_the_limit_are_open(ledger: Ledger) -> None:
     for number in range(5):
         ledger.send(*week(SUNDAY, 2, tenant=f"t{number}"), *calls(SUNDAY, 1, 10 + number, tenant=f"t{number}"))

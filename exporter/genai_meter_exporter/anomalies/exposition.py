@@ -11,6 +11,7 @@ from genai_meter_exporter.anomalies.model import KINDS, Anomalies
 from genai_meter_exporter.anomalies.services import SERVICE
 from genai_meter_exporter.anomalies.watch import Anomaly, Watch
 from genai_meter_exporter.bounds import MAX_LENGTH
+from genai_meter_exporter.budgets.model import PICO
 
 PREFIX: Final = "genai_meter_"
 SUBJECT: Final = (*SERVICE, "tenant", "workflow", "feature", "model")
@@ -43,6 +44,14 @@ def collect(watch: Watch) -> Iterator[Metric]:
             watch.evaluated,
         )
     yield _releases(watch)
+    dearest = GaugeMetricFamily(
+        PREFIX + "tenant_dearest_usd",
+        "Cost in 24 hours of the feature and model that a tenant with a contract spends most on.",
+        labels=("tenant", "feature", "model"),
+    )
+    for tenant, (feature, model, cost) in sorted(watch.dearest.items()):
+        dearest.add_metric((tenant, feature[:MAX_LENGTH], model[:MAX_LENGTH]), cost / PICO)
+    yield dearest
 
 
 def _anomalies(found: list[Anomaly]) -> Iterator[Metric]:

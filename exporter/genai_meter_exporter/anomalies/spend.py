@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final
 
 from genai_meter_exporter.anomalies.evidence import Finding, driver, largest, named, short, usd
@@ -59,3 +59,13 @@ def _due_to(reader: Reports, window: Window, labels: tuple[tuple[str, str], ...]
         return ""
     key, now, was = found
     return f"{named(key)}: {usd(was.cost / days)} → {usd(now.cost)} a day ({driver(now, was, days)})"
+
+
+def dearest(reader: Reports, window: Window, tenants: Collection[str]) -> dict[str, tuple[str, str, int]]:
+    """Tenant → the feature and model that cost most in the last 24 hours, and how much."""
+    found: dict[str, tuple[str, str, int]] = {}
+    if tenants:
+        for (tenant, feature, model), sums in read(reader, ("tenant", "feature", "model"), window.today).items():
+            if tenant in tenants and sums.cost > (found[tenant][2] if tenant in found else 0):
+                found[tenant] = feature, model, sums.cost
+    return found

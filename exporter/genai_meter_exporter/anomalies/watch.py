@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -41,8 +41,11 @@ class Anomaly:
 class Watch:
     """`look` from one thread, read from any."""
 
-    def __init__(self, settings: Anomalies, directory: Path | None) -> None:
+    def __init__(self, settings: Anomalies, directory: Path | None, contracted: Collection[str] = ()) -> None:
         self.settings = settings
+        self._contracted = frozenset(contracted)
+        self.dearest: dict[str, tuple[str, str, int]] = {}
+        """Tenant with a contract → feature, model and cost (pico-USD) of what cost most in the last 24 hours."""
         self.evaluated: float | None = None
         """When it last looked, Unix seconds."""
         self._lines = Lines(directory, FILE, {"labels": dict})
@@ -67,6 +70,7 @@ class Watch:
             releases.find(reader, self._releases, window, self.settings, threshold),
         )
         self._turn(found, now)
+        self.dearest = spend.dearest(reader, window, self._contracted)
         return self.anomalies()
 
     def anomalies(self) -> list[Anomaly]:
