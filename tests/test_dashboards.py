@@ -12,6 +12,7 @@ from pathlib import Path
 
 import promql_parser
 import pytest
+import yaml
 from dashboard_kit import FILES, Asked, interpolate, load, panels, queries
 from grafana_foundation_sdk.models import units
 
@@ -130,3 +131,34 @@ def test_table_columns_are_what_the_queries_return() -> None:
         text = " ".join(target["expr"] for target in asked.panel["targets"])
         for column in placed - values - {"Time"}:
             assert re.search(rf"by \([^)]*\b{column}\b", text), (asked.key, column)
+
+
+def test_provisioning_names_the_directory_that_was_written(tmp_path: Path) -> None:
+    code = "from genai_meter_exporter.cli import main; raise SystemExit(main())"
+    where, place = tmp_path / "json", tmp_path / "provisioning"
+    options = ["dashboards", "--output", str(where), "--provisioning", str(place)]
+    subprocess.run([sys.executable, "-c", code, *options], check=True, capture_output=True, timeout=60)
+    (provider,) = yaml.safe_load((place / "dashboards.yaml").read_text())["providers"]
+    assert provider["type"] == "file"
+    assert provider["options"] == {"path": str(where)}
+    assert len(list(where.glob("*.json"))) == len(FILES)
+
+
+def test_example_of_data_sources_leads_from_exemplars_to_traces() -> None:
+    text = (ROOT / "dashboards" / "provisioning" / "datasources.yaml").read_text()
+    sources = {source["type"]: source for source in yaml.safe_load(text)["datasources"]}
+    (destination,) = sources["prometheus"]["jsonData"]["exemplarTraceIdDestinations"]
+    assert destination == {"name": "trace_id", "datasourceUid": sources["tempo"]["uid"]}
+    asked = {asked.target["datasource"]["type"] for asked in queries("prometheus", *SQL)}
+    assert asked <= set(sources)
+
+
+def test_alerts_lead_to_dashboards_that_have_the_variable() -> None:
+    rules = (ROOT / "alert_rules" / "genai-meter.rules.yaml").read_text()
+    addresses = re.findall(r"dashboard_url: \S+/d/(\S+)", rules)
+    assert addresses
+    for address in addresses:
+        uid, _, parameters = address.partition("?")
+        names = {part.removeprefix("var-").partition("=")[0] for part in parameters.split("&") if part}
+        names = {name for name in names if re.fullmatch(r"\w+", name)}
+        assert names <= {variable["name"] for variable in PAGES[uid]["templating"]["list"]}, address
