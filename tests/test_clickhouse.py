@@ -14,6 +14,7 @@ import pytest
 from clickhouse_kit import Server, engine, new_database
 from exporter_kit import NOW, Served, usage_event
 from genai_meter_exporter import series
+from genai_meter_exporter.config import ConfigError, load
 from genai_meter_exporter.store import Query, StoreError, open_readonly
 from genai_meter_exporter.store.base import Price
 from genai_meter_exporter.store.clickhouse import migrate_database
@@ -210,6 +211,13 @@ def settled(url: str, expected: tuple[int, int]) -> None:
             return
         assert time.monotonic() < deadline, (found, expected)
         time.sleep(0.05)
+
+
+def test_a_store_that_there_is_not_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("store:\n  url: mysql://db/meter\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"config\.yaml, line 2: store\.url: .*a store is at postgresql://…, .*got 'mysql://"):
+        load(file)
 
 
 # --- the drill ------------------------------------------------------------------------------------------

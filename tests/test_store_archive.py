@@ -249,3 +249,18 @@ def test_the_sql_of_a_report_is_printed() -> None:
     assert "FORMAT_TIMESTAMP('%Y-%m', g1)" in sql
     wrong = command("usage", "--sql", "bigquery", "--by", "nothing")
     assert (wrong.returncode, wrong.stderr) == (2, "genai-meter usage: the ledger has no column 'nothing'\n")
+
+
+def test_without_the_extra_it_is_named(tmp_path: Path) -> None:
+    program = "import sys; sys.modules['duckdb'] = None; from genai_meter_exporter.cli import main; sys.exit(main())"
+    Ledger(tmp_path / "ledger.db").store.close()
+    told = subprocess.run(
+        [sys.executable, "-c", program, "store", "export", "--data-dir", str(tmp_path), "--to", str(tmp_path / "x")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, told.stderr) == (
+        2,
+        "this needs the package 'duckdb': pip install 'genai-meter[exporter,duckdb]'\n",
+    )

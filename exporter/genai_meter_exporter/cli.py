@@ -44,14 +44,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             try:
                 module = importlib.import_module(f"genai_meter_exporter.commands.{name}")
             except ModuleNotFoundError as error:
-                print(f"genai-meter {name} needs the package {error.name!r}: {_INSTALL}", file=sys.stderr)
+                print(f"genai-meter {name} needs the package {error.name!r}: {_install(error)}", file=sys.stderr)
                 return 2
             module.configure(subparser)
     options = parser.parse_args(arguments)
     try:
         return importlib.import_module(f"genai_meter_exporter.commands.{options.command}").run(options)
     except ModuleNotFoundError as error:
-        print(f"this needs the package {error.name!r}: {_INSTALL}", file=sys.stderr)
+        print(f"this needs the package {error.name!r}: {_install(error)}", file=sys.stderr)
         return 2
     except BrokenPipeError:
         sys.stderr.close()
@@ -61,7 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-_INSTALL: Final = "pip install 'genai-meter[exporter]' (dashboards: 'genai-meter[dashboards]')"
+_EXTRAS: Final = {
+    "psycopg": "exporter,postgres",
+    "clickhouse_connect": "exporter,clickhouse",
+    "duckdb": "exporter,duckdb",
+    "grafana_foundation_sdk": "dashboards",
+}
+"""Package → the extras that bring it; all others come with `exporter`."""
+
+
+def _install(missing: ModuleNotFoundError) -> str:
+    package = (missing.name or "").partition(".")[0]
+    return f"pip install 'genai-meter[{_EXTRAS.get(package, 'exporter')}]'"
 
 
 def _version() -> str:

@@ -43,6 +43,9 @@ class Listen(_Section):
     """`/metrics`, the read API, `/healthz`, `/readyz`."""
 
 
+_STORES: Final = ("postgresql://", "postgres://", "clickhouse://", "clickhouses://", "chdb:")
+
+
 class StoreSection(_Section):
     """The ledger."""
 
@@ -83,6 +86,15 @@ but a power failure or a crash of the machine may lose events that were already 
 
     quarantine_rows: PositiveInt = 10_000
     """Distinct records kept in the quarantine; the oldest make room. All are counted."""
+
+    @field_validator("url")
+    @classmethod
+    def _url_known(cls, given: str | None) -> str | None:
+        if given is not None and not given.startswith(_STORES):
+            raise ValueError(
+                f"a store is at {', '.join(f'{name}…' for name in _STORES[:-1])} or, without url, in a file"
+            )
+        return given
 
 
 class Linking(_Section):
@@ -324,7 +336,7 @@ def kept_days(config: Config) -> int | None:
 
 def is_clickhouse(location: str | Path | None) -> bool:
     """The ledger is ClickHouse's; each exporter writes a journal."""
-    return isinstance(location, str) and location.startswith(("clickhouse://", "clickhouses://", "chdb:"))
+    return isinstance(location, str) and location.startswith(_STORES[2:])
 
 
 def _yaml_reason(error: yaml.YAMLError) -> str:
