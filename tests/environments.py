@@ -421,16 +421,20 @@ PRODUCERS: Final = {
 }
 """Producers of usage that are not ours, the newest of each; two of old, for the names of those days."""
 
-EVERY_PRODUCER: Final = _producer(
-    "every",
-    *_OPENAI_AND_ANTHROPIC,
-    *GENAI,
-    *OPENLLMETRY,
-    *OPENINFERENCE,
-    "logfire==5.2.0",
-    "langfuse==5.0.4",
+EVERY_PRODUCER: Final = Environment(
+    "producer-every",
+    (
+        *_OPENAI_AND_ANTHROPIC,
+        *GENAI,
+        *OPENLLMETRY,
+        *OPENINFERENCE,
+        "logfire==5.2.0",
+        "langfuse==5.0.4",
+    ),
+    OTLP,
+    editable=True,
 )
-"""As many as go together."""
+"""As many as go together, and ours."""
 
 WEB: Final = Environment(
     "web",

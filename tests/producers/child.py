@@ -44,12 +44,14 @@ def provider() -> Any:
 
 
 def logs() -> None:
-    """The global logger provider, exporting over OTLP."""
+    """The global logger provider, exporting over OTLP; made once."""
     from opentelemetry import _logs
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
+    if isinstance(_logs.get_logger_provider(), LoggerProvider):
+        return
     made = LoggerProvider()
     made.add_log_record_processor(BatchLogRecordProcessor(OTLPLogExporter()))
     _logs.set_logger_provider(made)
@@ -69,6 +71,17 @@ def otel() -> None:
     logs()
     here = "opentelemetry.instrumentation.genai."
     instrument(here + "openai:OpenAIInstrumentor", here + "anthropic:AnthropicInstrumentor")
+
+
+def genai_meter() -> None:
+    """The plug-in, beside the others."""
+    from importlib.metadata import entry_points
+
+    provider()
+    logs()
+    for point in entry_points(group="opentelemetry_instrumentor"):
+        if point.name.startswith("genai_meter"):
+            point.load()().instrument(skip_dep_check=True)
 
 
 def otel_old() -> None:
@@ -272,6 +285,7 @@ def azure_ai_calls() -> None:
 
 
 PRODUCERS: dict[str, Callable[[], None]] = {
+    "genai_meter": genai_meter,
     "otel": otel,
     "otel_old": otel_old,
     "otel_bedrock": otel_bedrock,

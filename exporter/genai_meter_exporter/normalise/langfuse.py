@@ -43,9 +43,16 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     tier = objects.mapping(raw.attributes.get(_PARAMETERS)).get("service_tier")
     if isinstance(tier, str):
         told["service_tier"] = tier
+    scope = raw.scope
     if raw.name.startswith("OpenAI-"):
         # The wrapper of OpenAI's client names its observations so; who is behind it, nothing tells.
         told["provider"] = "openai"
+        scope += ".openai"
     return foreign.record(
-        replace(raw, attributes=told), operation, "/span", names=_NAMES, counts=counts, cached_beside=beside
+        replace(raw, attributes=told, scope=scope),
+        operation,
+        "/span",
+        names=_NAMES,
+        counts=counts,
+        cached_beside=beside,
     )

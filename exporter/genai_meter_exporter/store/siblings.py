@@ -34,7 +34,7 @@ def sees_all(seer: Iterable[str], producers: Iterable[str]) -> bool:
 def _library(producer: str) -> str:
     """`openinference.instrumentation.cohere/span` → `cohere`; of a producer that is no instrumentation, itself."""
     scope = producer.partition("/")[0]
-    for start in ("openinference.instrumentation.", "opentelemetry.instrumentation.", "logfire."):
+    for start in ("openinference.instrumentation.", "opentelemetry.instrumentation.", "logfire.", "langfuse-sdk."):
         if scope.startswith(start):
             return scope.removeprefix(start).removeprefix("genai.").partition(".")[0]
     return scope
