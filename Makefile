@@ -58,6 +58,10 @@ caches: env ## caches of LangChain (oldest and newest) and litellm, on and off
 bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks
 
+.PHONY: forecasts
+forecasts: env ## what forecasts of budgets are worth, over synthetic families; writes benchmarks/FORECASTS.md
+	@$(BIN)/python -m benchmarks.forecasts --write
+
 .PHONY: matrix
 matrix: env ## every way to call, on every supported version in turn; writes docs/compatibility.md (FAMILY=… runs some)
 	@$(BIN)/python -m tests.matrix --every --write $(FAMILY)

@@ -61,6 +61,7 @@ def main() -> int:
         "families": child("families", max(6, options.rounds // 4)),
         "memory": child("memory", options.calls),
         "ingest": child("ingest"),
+        "budgets": child("budgets"),
     }
     text = report.render(results, seen, "make bench")
     RESULTS.write_text(text)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from benchmarks.figures import Take
+from benchmarks.figures import quiet
 from benchmarks.workers import Case, Run, Worker, answer_all, compare, ended, silence, take_turns
 
 VARIANTS: Final = ("bare", "floor", "ours", "seam")
@@ -25,15 +24,11 @@ def run(rounds: int) -> dict[str, Any]:
             report["cases"][case] = compare(workers, case, rounds)
         short, long = (take_turns(workers, case, rounds) for case in told["chunks"])
         slopes = {
-            name: (_median(long[name]) - _median(short[name])) / told["between"] for name in ("bare", "floor", "ours")
+            name: (quiet(long[name]) - quiet(short[name])) / told["between"] for name in ("bare", "floor", "ours")
         }
         report["chunk"] = {name: slopes[name] - slopes["bare"] for name in ("floor", "ours")}
         report["price"] = workers["ours"].measure("price")
         return report
-
-
-def _median(takes: list[Take]) -> float:
-    return statistics.median(take.seconds for take in takes)
 
 
 # --- in the process of a variant ----------------------------------------------------------------------
@@ -65,8 +60,8 @@ def installed(variant: str, generation: str) -> Generator[None]:
         instrumentor.uninstrument()
 
 
-def price_seconds(repeats: int = 20_000) -> dict[str, float]:
-    """CPU of one warm price; the best of nine."""
+def price_seconds(repeats: int = 2_000) -> dict[str, float]:
+    """CPU of one warm price; the best of two hundred slices, short enough to lie between two interruptions."""
     from genai_meter import pricing
     from genai_meter.usage import Usage
 
@@ -81,7 +76,7 @@ def price_seconds(repeats: int = 20_000) -> dict[str, float]:
     best: dict[str, float] = {}
     for name, job in jobs.items():
         takes: list[float] = []
-        for _ in range(9):
+        for _ in range(200):
             begun = time.process_time_ns()
             for _ in range(repeats):
                 job()

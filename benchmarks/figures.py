@@ -26,9 +26,20 @@ def _differences(figures: Mapping[str, Sequence[Take]], name: str, what: Quantit
     return [mine - base for mine, base in pairs if mine is not None and base is not None]
 
 
-def added(figures: Mapping[str, Sequence[Take]], name: str, what: Quantity = "seconds") -> float | None:
-    """What a variant adds to the bare call beside it; the median of the rounds."""
-    differences = _differences(figures, name, what)
+def quiet(takes: Sequence[Take]) -> float:
+    """CPU seconds of a call when the machine did least else: the mean of the least tenth. Other load only ever adds."""
+    least = sorted(take.seconds for take in takes)[: max(len(takes) // 10, 1)]
+    return statistics.mean(least)
+
+
+def added(figures: Mapping[str, Sequence[Take]], name: str) -> float:
+    """CPU seconds that a variant adds to the bare call, both when the machine was quiet."""
+    return quiet(figures[name]) - quiet(figures["bare"])
+
+
+def added_instructions(figures: Mapping[str, Sequence[Take]], name: str) -> float | None:
+    """Instructions that a variant adds to the bare call beside it; the median of the rounds."""
+    differences = _differences(figures, name, "instructions")
     return statistics.median(differences) if differences else None
 
 

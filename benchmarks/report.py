@@ -104,8 +104,8 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         "CPU time of the process, real client libraries over a transport in the process, OpenTelemetry SDK with batch"
         " processors and exporters that drop. *Floor*: a wrapper that passes everything on, a span written by hand,"
         " the same instruments by their plain synchronous calls, one log record of 20 attributes. Each variant has a"
-        " process of its own; they take turns, and figures are medians of what one adds to the bare call beside it."
-        " Times differ between machines and with what else runs; the ratios are what counts.",
+        " process of its own; they take turns in short slices, and figures are of the quietest tenth of them, for other"
+        " load only ever adds. Times differ between machines and with what else runs; the ratios are what counts.",
         "## Goals",
         table(["what", "goal", "measured", ""], [[g.what, g.goal, g.measured, _mark(g)] for g in goals(results)]),
         "## Added CPU per call",
@@ -123,6 +123,8 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         _chunks(results["calls"]),
         "## Memory",
         _memory(results["memory"]),
+        "## Budgets",
+        _budgets(results["budgets"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -177,3 +179,14 @@ def _memory(memory: Mapping[str, Any]) -> str:
 
 def _ratio(figures: Mapping[str, int]) -> str:
     return f"{figures['ours'] / figures['floor']:.2f}"
+
+
+def _budgets(budgets: Mapping[str, Any]) -> str:
+    names = {
+        "apply": f"taking over a commit that changes {budgets['cells']:,} cells",
+        "evaluate": "stepping every state, every ten seconds",
+        "page": f"`/metrics` with {budgets['series']:,} series and the budgets",
+        "page_without": f"`/metrics` with {budgets['series']:,} series alone",
+    }
+    rows = [[text, milli(budgets[key])] for key, text in names.items()]
+    return table([f"{budgets['budgets']:,} budgets, two months of history", "CPU"], rows)

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import report
+from benchmarks import budgets, forecasts, report
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +106,15 @@ def test_a_missed_goal_is_named() -> None:
             "request_bytes": 800_000,
             "page": {"text": 0.1, "openmetrics": 0.26},
         },
+        "budgets": {
+            "budgets": 1000,
+            "series": 10_000,
+            "cells": 500,
+            "apply": 0.002,
+            "evaluate": 0.161,
+            "page": 0.344,
+            "page_without": 0.093,
+        },
     }
     missed = [goal.what for goal in report.goals(results) if not goal.met]
     assert missed == [
@@ -118,4 +127,21 @@ def test_a_missed_goal_is_named() -> None:
     assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 179 µs |" in text
     assert "| cohere 7.3.1 | chat | 1000 µs | 200 µs ± 1 | 5,000 k | 1,200 k | 200 k |" in text
     assert "| cohere 7.3.1 | chat | peer | 400 µs | 200 µs | 0.50 (0.50) | 1 span of 12, 2 metrics |" in text
+    assert "| taking over a commit that changes 500 cells | 2.0 ms |" in text
     assert text.count("**missed**") == len(missed)
+
+
+def test_a_thousand_budgets_are_carried() -> None:
+    found = budgets.run(200, 1_000)
+    assert found["evaluate"] < 1
+    assert found["apply"] < 0.1
+    assert found["page"] > found["page_without"]
+
+
+def test_forecasts_are_worth_more_than_the_month_so_far() -> None:
+    for spend in (forecasts.office, forecasts.nightly, forecasts.growing):
+        early = forecasts.judge(spend, series=3)[5]
+        assert len(early.shares) == 9
+        mean, simple = (sum(map(abs, errors)) / 9 for errors in (early.shares, early.run_rate))
+        assert mean < 0.6 * simple, spend.__name__
+        assert sum(early.below) >= 6
