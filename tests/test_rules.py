@@ -15,6 +15,7 @@ import pytest
 import yaml
 from genai_meter_exporter import alerting
 from genai_meter_exporter.alerting import Alerts
+from genai_meter_exporter.anomalies.model import Anomalies
 
 from examples.tools import ToolMissing, need
 
@@ -148,6 +149,28 @@ def test_thresholds_in_the_cases_are_the_shipped_ones() -> None:
     for file in UNIT_TESTS:
         for name, value in re.findall(r'threshold="(\w+)"}\', values: \'([-\d.]+)x', file.read_text()):
             assert float(value) == shipped[name], (file.name, name)
+
+
+def test_the_table_of_alerts_says_what_the_rules_say() -> None:
+    text = (ROOT / "docs" / "alerts.md").read_text()
+    (table,) = re.findall(r"^\| alert \| severity \|.*\n\|[-|]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    told: list[tuple[str, ...]] = []
+    for row in table.splitlines():
+        name, severity, category, audience, _, threshold, hold = (cell.strip() for cell in row.strip("|").split(" | "))
+        told.append((told[-1][0] if name == "same" else name.strip("`"), severity, category, audience, hold))
+        for key, value in re.findall(r"`(\w+)` ([\d.]+)", threshold):
+            assert float(value) == getattr(Alerts(), key), key
+        assert all(key in Anomalies.model_fields for key in re.findall(r"`anomalies\.(\w+)`", threshold))
+    assert sorted(told) == sorted(
+        (
+            alert["alert"],
+            alert["labels"]["severity"] + (", `review: weekly`" if "review" in alert["labels"] else ""),
+            alert["labels"]["category"],
+            alert["labels"]["audience"],
+            alert["for"],
+        )
+        for alert in alerts()
+    )
 
 
 def test_thresholds_in_the_rules_are_all_there_is() -> None:

@@ -39,7 +39,9 @@ def find(reader: Reports, window: Window, settings: Anomalies, threshold: Thresh
                 yield _finding(reader, window, kind, labels, sums.cost, median)
 
 
-def _finding(reader: Reports, window: Window, kind: Kind, labels: tuple[tuple[str, str], ...], cost: int, median: int):
+def _finding(
+    reader: Reports, window: Window, kind: Kind, labels: tuple[tuple[str, str], ...], cost: int, median: int
+) -> Finding:
     ratio = cost / median
     return Finding(
         kind,
