@@ -100,6 +100,7 @@ class Bytes(Ending):
         "_json",
         "_kept",
         "_kept_size",
+        "_piece",
         "_plain",
         "_reading",
         "_response_class",
@@ -107,7 +108,9 @@ class Bytes(Ending):
 
     def __init__(self, call: Call, headers: Any, response_class: Any) -> None:
         super().__init__(call)
-        self._chunk = call.prepared.dialect.chunk
+        dialect = call.prepared.dialect
+        self._chunk = dialect.chunk
+        self._piece = dialect.piece
         self._reading = call.reading
         content_type = headers.get("content-type", "")
         self._bare = any(part in content_type for part in JSON_LINES)
@@ -187,7 +190,12 @@ class Bytes(Ending):
         data = line.lstrip()
         if data.startswith(b"{"):
             self.call.chunk_count += 1
-            self._chunk(self._reading, parse(data.decode()))
+            reading = self._reading
+            # The first event tells the model; most of the others are a piece of text.
+            if self._piece is not None and reading.response_id is not None and (said := self._piece.fullmatch(data)):
+                reading.output_chars += len(said[1].decode())
+            else:
+                self._chunk(reading, parse(data.decode()))
 
     def _read_kept(self) -> None:
         data = b"".join(self._kept)

@@ -9,6 +9,7 @@ and nothing of OpenTelemetry.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -122,6 +123,9 @@ class Dialect:
 
     injects_usage: ClassVar[bool] = False
     """True where a stream carries usage only when asked by `stream_options.include_usage`."""
+
+    piece: ClassVar[re.Pattern[bytes] | None] = None
+    """A whole event that tells a piece of text, its group, and nothing else that is new after the first event."""
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
         """Read the metered part of a request body."""

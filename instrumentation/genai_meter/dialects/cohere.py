@@ -6,6 +6,7 @@ told by themselves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -39,6 +40,9 @@ class Cohere(Dialect):
     name = "cohere"
     operation = "chat"
     id_family = "cohere.chat"
+    piece = re.compile(
+        rb'\{"type":"content-delta","index":\d+,"delta":\{"message":\{"content":\{"text":"([^"\\]*)"\}\}\}\}'
+    )
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
         view = parameters(body)

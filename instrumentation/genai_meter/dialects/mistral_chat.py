@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from genai_meter.dialects.base import Json, Reading, RequestView, fields, read
@@ -14,6 +15,10 @@ class MistralChat(OpenAIChat):
 
     name = "mistral_chat"
     injects_usage = False
+    piece = re.compile(
+        rb'\{"id":"[^"\\]*","object":"chat\.completion\.chunk","created":\d+,"model":"[^"\\]*","choices":'
+        rb'\[\{"index":0,"delta":\{"content":"([^"\\]*)"\},"finish_reason":null\}\](?:,"p":"[^"\\]*")?\}'
+    )
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
         view = super().request(body)
