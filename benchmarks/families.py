@@ -106,7 +106,8 @@ FAMILIES: Final = {
     ),
     "cohere": Family("cohere", e.CLIENTS, _peers(e.REST_INSTRUMENTATIONS, "", f"{_THEIRS}cohere", f"{_ARIZE}cohere")),
     "groq": Family("groq", e.CLIENTS, _peers(e.COMPATIBLE_INSTRUMENTATIONS, "", f"{_THEIRS}groq", f"{_ARIZE}groq")),
-    "together": Family("together", e.CLIENTS, _peers(e.COMPATIBLE_INSTRUMENTATIONS, "", f"{_THEIRS}together")),
+    # OpenLLMetry's is for `together` before 2, which is other code and not metered.
+    "together": Family("together", e.CLIENTS),
     "ollama": Family("ollama", e.CLIENTS, _peers(e.COMPATIBLE_INSTRUMENTATIONS, "", f"{_THEIRS}ollama")),
     "huggingface_hub": Family("huggingface_hub", e.CLIENTS),
     "litellm": Family("litellm", e.LITELLM, _peers(e.COMPATIBLE_INSTRUMENTATIONS, "", "", f"{_ARIZE}litellm")),

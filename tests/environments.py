@@ -281,10 +281,8 @@ COMPATIBLE_INSTRUMENTATIONS: Final = {
         "interop-compatible-openllmetry",
         (
             "groq==1.7.0",
-            "together==3.1.1",
             "ollama==0.6.3",
             "opentelemetry-instrumentation-groq==0.62.4",
-            "opentelemetry-instrumentation-together==0.62.4",
             "opentelemetry-instrumentation-ollama==0.62.4",
         ),
         (*SDK, *INTEROP),
