@@ -108,8 +108,8 @@ def replaced(random: Random, body: bytes) -> bytes:
     places: list[tuple[Any, Any]] = []
 
     def walk(value: Any) -> None:
-        children: list[tuple[Any, Any]] = list(value.items()) if hasattr(value, "items") else list(enumerate(value))
-        for key, child in children:
+        children: Any = value.items() if hasattr(value, "items") else enumerate(value)
+        for key, child in list(children):
             places.append((value, key))
             if isinstance(child, dict | list):
                 walk(child)

@@ -129,7 +129,7 @@ def test_one_event_whole(served: Served, events: list[Event]) -> None:
     found = json.loads(fetch(f"{served.status_url}/v1/events/{call_id}").body)
     names = {f"{name}_usd" if f"{name}_usd" in found else name for name in COLUMNS}
     assert set(found) == names | {"revisions"}
-    expected = {
+    expected: dict[str, Any] = {
         "call_id": call_id,
         "start": "2026-11-22T09:00:00Z",
         "end": "2026-11-22T09:00:02Z",

@@ -52,7 +52,8 @@ def configure_log(style: Literal["text", "json"], level: str) -> None:
     text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
     handler.setFormatter(JsonFormatter() if style == "json" else text)
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # It warns of each request that is no HTTP: anybody could fill the log.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
 
 
 # --- /metrics ----------------------------------------------------------------------------------------
