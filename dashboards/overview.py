@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.pages import NO_BUDGETS, NO_CALLS, NO_RULES, Page, drill_down, scope
+from dashboards.pages import NO_BUDGETS, NO_CALLS, Page, drill_down, scope
 from dashboards.panels import AMBER, RED, Column, Panel, Row
-from dashboards.queries import Query, named, rate, spend, spike_threshold, total
+from dashboards.parts import calls_by_status, dearest_tenants, figure, largest, spike, tokens_by_type
+from dashboards.queries import Query, named, rate, spend, total
 
 FILTERS: Final = ("environment", "team", "service", "provider", "model")
 SCOPE: Final = scope(*FILTERS)
@@ -16,24 +17,20 @@ MODELS: Final = scope("provider", "model")
 TROUBLE: Final = 'state=~"at_risk|soft_cap|over_budget"'
 
 
-def _figure(title: str, description: str, expr: str, unit: str, empty: str = NO_CALLS, **more: object) -> Panel:
-    return Panel(title, description, "stat", unit, [Query(expr)], empty, width=4, height=4, **more)  # pyright: ignore[reportArgumentType]
-
-
 def _glance() -> Row:
     week, before = spend(SCOPE, over="7d"), spend(SCOPE, over="14d", until=" offset 7d")
     states = "max by (budget) (genai_meter_budget_state"
     return Row(
         "At a glance",
         [
-            _figure(
+            figure(
                 "Spend",
                 "Charges less corrections in the time range: what the ledger gained, to the cent.",
                 spend(SCOPE),
                 "currencyUSD",
                 decimals=2,
             ),
-            _figure(
+            figure(
                 "Week over week",
                 "Growth of spend: the last 7 days against the 7 before, whatever time range is chosen.",
                 f"{week} / ({before} > 0) - 1",
@@ -41,14 +38,14 @@ def _glance() -> Row:
                 "There is no spend of the week before to compare with yet.",
                 decimals=0,
             ),
-            _figure(
+            figure(
                 "Cost per call",
                 "Spend over all calls of the time range, failed ones included.",
                 f"{spend(SCOPE)} / ({total('genai_meter_requests_total', SCOPE, labels=_REQUESTS)} > 0)",
                 "currencyUSD",
                 decimals=4,
             ),
-            _figure(
+            figure(
                 "Budgets at risk or over",
                 "Budgets whose state is at_risk, soft_cap or over_budget now.",
                 f"count({states}{{{TROUBLE}}}) == 1) or 0 * count({states}) == 1)",
@@ -57,7 +54,7 @@ def _glance() -> Row:
                 steps=[(1, AMBER)],
                 link=("Budgets and forecast", drill_down("genai-meter-budgets")),
             ),
-            _figure(
+            figure(
                 "Unpriced calls",
                 "Calls of models without a price: their cost is missing in every figure here.",
                 f"{total('genai_meter_unpriced_requests_total', MODELS, labels='provider, model')} or vector(0)",
@@ -65,7 +62,7 @@ def _glance() -> Row:
                 steps=[(1, AMBER)],
                 link=("Data quality", drill_down("genai-meter-quality")),
             ),
-            _figure(
+            figure(
                 "Alerts firing",
                 "Firing alerts of genai-meter, whatever is selected above.",
                 'count(ALERTS{alertname=~"GenAIMeter.+",alertstate="firing"}) or vector(0)',
@@ -113,26 +110,9 @@ def _where() -> Row:
                 link=("Budgets and forecast", drill_down("genai-meter-budgets", budget="${__field.labels.budget}")),
             ),
             *(_ranking(label) for label in ("feature", "model")),
-            Panel(
-                "Spend by tenant",
-                "The dearest tenants of the time range, whatever is selected above. Corrections are not deducted.",
-                "ranking",
-                "currencyUSD",
-                [
-                    Query(
-                        _largest(total("genai_meter_tenant_cost_usd_total", "", "tenant", "tenant"), "tenant"),
-                        "{{tenant}}",
-                    )
-                ],
-                "No call with a tenant was metered in this time range.",
-                link=("Tenant margin", drill_down("genai-meter-tenants", tenant="${__field.labels.tenant}")),
-            ),
+            dearest_tenants(),
         ],
     )
-
-
-def _largest(expr: str, label: str) -> str:
-    return f"sort_desc(topk(8, {named(expr, label)} > 0))"
 
 
 def _ranking(label: str) -> Panel:
@@ -142,7 +122,7 @@ def _ranking(label: str) -> Panel:
         "Charges less corrections in the time range, the largest first.",
         "ranking",
         "currencyUSD",
-        [Query(_largest(spend(SCOPE, label), label), f"{{{{{label}}}}}")],
+        [Query(largest(spend(SCOPE, label), label), f"{{{{{label}}}}}")],
         NO_CALLS,
         link=(f"This {label}", drill_down(uid, **{label: f"${{__field.labels.{label}}}"})),
     )
@@ -184,38 +164,9 @@ def _more() -> Row:
     return Row(
         "Movement",
         [
-            Panel(
-                "Hourly spend against its spike threshold",
-                "The last hour of each service, and from where on GenAIMeterHourlySpendSpike looks closer: many times "
-                "the median hour of seven days.",
-                "lines",
-                "currencyUSD",
-                [
-                    Query(
-                        f"service:genai_meter_cost_usd:increase1h{{{SERVICES}}}",
-                        "{{service}} ({{environment}}, {{team}})",
-                    ),
-                    Query(spike_threshold(SERVICES), "{{service}} ({{environment}}, {{team}}) threshold"),
-                ],
-                NO_RULES,
-                limits=[".* threshold"],
-            ),
-            Panel(
-                "Tokens per minute by type",
-                "Exclusive classes: cached tokens are no part of `input`, reasoning is no part of `output`.",
-                "stacked",
-                "short",
-                [Query(rate("genai_meter_tokens_total", SCOPE, "token_type", 60), "{{token_type}}")],
-                NO_CALLS,
-            ),
-            Panel(
-                "Calls per minute by status",
-                "How calls ended: ok, error, cancelled, closed early, abandoned, blocked.",
-                "stacked",
-                "short",
-                [Query(rate("genai_meter_requests_total", SCOPE, "status", 60), "{{status}}")],
-                NO_CALLS,
-            ),
+            spike("Hourly spend against its spike threshold", SERVICES),
+            tokens_by_type(SCOPE),
+            calls_by_status(SCOPE),
         ],
     )
 

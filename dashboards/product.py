@@ -6,6 +6,7 @@ from typing import Final
 
 from dashboards.pages import NO_CALLS, Page, drill_down, scope
 from dashboards.panels import Column, Panel, Row
+from dashboards.parts import dearest_tenants, figure
 from dashboards.queries import Query, named, quantile_of_range, rate, spend, total
 from dashboards.service import MODELS, STATUSES, TOKENS
 
@@ -28,43 +29,46 @@ def _value(by: str = "") -> str:
 SUCCESS: Final = ',success="true"'
 
 
-def _figure(title: str, description: str, expr: str, unit: str, empty: str, decimals: int) -> Panel:
-    return Panel(title, description, "stat", unit, [Query(expr)], empty, width=4, height=4, decimals=decimals)
-
-
 def _glance() -> Row:
     calls = total("genai_meter_requests_total", SCOPE, labels=STATUSES)
     return Row(
         "At a glance",
         [
-            _figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", NO_CALLS, 2),
-            _figure(
-                "Cost per call", "Spend over all calls.", f"{spend(SCOPE)} / ({calls} > 0)", "currencyUSD", NO_CALLS, 4
+            figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", decimals=2),
+            figure(
+                "Cost per call", "Spend over all calls.", f"{spend(SCOPE)} / ({calls} > 0)", "currencyUSD", decimals=4
             ),
-            _figure("Successes", "Outcomes that were told as successful.", outcomes(SUCCESS), "short", NO_OUTCOMES, 0),
-            _figure(
+            figure(
+                "Successes",
+                "Outcomes that were told as successful.",
+                outcomes(SUCCESS),
+                "short",
+                NO_OUTCOMES,
+                decimals=0,
+            ),
+            figure(
                 "Success rate",
                 "Successful outcomes over all.",
                 f"{outcomes(SUCCESS)} / ({outcomes()} > 0)",
                 "percentunit",
                 NO_OUTCOMES,
-                0,
+                decimals=0,
             ),
-            _figure(
+            figure(
                 "Cost per success",
                 "Spend of features that tell outcomes, over their successes: the price of one good result.",
                 f"sum({_spend_of_goals()}) / ({outcomes(SUCCESS)} > 0)",
                 "currencyUSD",
                 NO_OUTCOMES,
-                4,
+                decimals=4,
             ),
-            _figure(
+            figure(
                 "Value per USD spent",
                 "Value of outcomes over the spend of the features that tell outcomes.",
                 f"{_value()} / sum({_spend_of_goals()} > 0)",
                 "short",
                 "No outcome with a value was recorded: give `outcome(...)` a `value_usd`.",
-                2,
+                decimals=2,
             ),
         ],
     )
@@ -127,22 +131,9 @@ def _features() -> Row:
                 [Query(_per_success(), "{{feature}}")],
                 NO_OUTCOMES,
             ),
-            Panel(
-                "Spend by tenant",
-                "The dearest tenants of the time range, whatever is selected above. Corrections are not deducted.",
-                "ranking",
-                "currencyUSD",
-                [Query(_tenants(), "{{tenant}}")],
-                "No call with a tenant was metered in this time range.",
-                link=("Tenant margin", drill_down("genai-meter-tenants", tenant="${__field.labels.tenant}")),
-            ),
+            dearest_tenants(),
         ],
     )
-
-
-def _tenants() -> str:
-    gain = total("genai_meter_tenant_cost_usd_total", "", "tenant", "tenant")
-    return f"sort_desc(topk(8, {named(gain, 'tenant')} > 0))"
 
 
 def _per_call() -> str:

@@ -6,6 +6,7 @@ from typing import Final
 
 from dashboards.pages import NO_CALLS, Page, drill_down, scope
 from dashboards.panels import AMBER, RED, Column, Panel, Row
+from dashboards.parts import figure
 from dashboards.queries import Query, quantile, quantile_of_range, rate, spend, threshold, total
 from dashboards.service import DURATION, MODELS, NO_RETRIES, STATUSES, failed, retried
 
@@ -16,62 +17,48 @@ FIRST: Final = "genai_meter_time_to_first_chunk_seconds"
 NO_STREAMS: Final = "No streamed call was metered in this time range and selection."
 
 
-def _figure(
-    title: str, description: str, expr: str, unit: str, empty: str, decimals: int, *steps: tuple[float, str]
-) -> Panel:
-    return Panel(
-        title, description, "stat", unit, [Query(expr)], empty, width=4, height=4, decimals=decimals, steps=steps
-    )
-
-
 def _glance() -> Row:
     return Row(
         "At a glance",
         [
-            _figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", NO_CALLS, 2),
-            _figure(
+            figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", decimals=2),
+            figure(
                 "Calls",
                 "Metered calls; retries are not counted.",
                 total("genai_meter_requests_total", SCOPE, labels=STATUSES),
                 "short",
-                NO_CALLS,
-                0,
+                decimals=0,
             ),
-            _figure(
+            figure(
                 "Failed calls",
                 "Calls that ended in an error, as a part of all.",
                 failed("", SCOPE),
                 "percentunit",
-                NO_CALLS,
-                1,
-                (0.02, AMBER),
-                (0.05, RED),
+                decimals=1,
+                steps=[(0.02, AMBER), (0.05, RED)],
             ),
-            _figure(
+            figure(
                 "Retries per call",
                 "HTTP attempts beyond the first, made inside the client libraries.",
                 retried("", SCOPE),
                 "short",
-                NO_CALLS,
-                2,
-                (0.1, AMBER),
-                (0.3, RED),
+                decimals=2,
+                steps=[(0.1, AMBER), (0.3, RED)],
             ),
-            _figure(
+            figure(
                 "Duration p95",
                 "95 of 100 calls took less, retries and the whole stream included.",
                 quantile_of_range(0.95, DURATION, CALLS, MODELS),
                 "s",
-                NO_CALLS,
-                1,
+                decimals=1,
             ),
-            _figure(
+            figure(
                 "First chunk p95",
                 "Of streamed calls: 95 of 100 readers waited less for the answer to begin.",
                 quantile_of_range(0.95, FIRST, PRICES, "provider, model"),
                 "s",
                 NO_STREAMS,
-                1,
+                decimals=1,
             ),
         ],
     )

@@ -6,27 +6,11 @@ from typing import Final
 
 from dashboards.pages import NO_BUDGETS, NO_CALLS, NO_EXPORTER, Page, scope
 from dashboards.panels import AMBER, GREEN, RED, Column, Panel, Row
+from dashboards.parts import figure
 from dashboards.queries import WHO, Query, rate, total
 
 SERVICES: Final = scope("environment", "team", "service")
 INGEST: Final = "genai_meter_ingest_events_total"
-
-
-def _figure(
-    title: str, description: str, expr: str, unit: str, *steps: tuple[float, str], decimals: int | None = None
-) -> Panel:
-    return Panel(
-        title,
-        description,
-        "stat",
-        unit,
-        [Query(expr)],
-        NO_EXPORTER,
-        width=4,
-        height=4,
-        decimals=decimals,
-        steps=steps,
-    )
 
 
 def _glance() -> Row:
@@ -34,42 +18,47 @@ def _glance() -> Row:
     return Row(
         "Can the figures be trusted?",
         [
-            _figure(
+            figure(
                 "Rejected or quarantined",
                 "Usage events of the time range that are in no figure; see `genai-meter quarantine`.",
                 lost,
                 "short",
-                (1, RED),
+                NO_EXPORTER,
+                steps=[(1, RED)],
             ),
-            _figure(
+            figure(
                 "Unpriced calls",
                 "Calls of the time range without a price: their tokens are counted, their cost is not.",
                 f"{total('genai_meter_unpriced_requests_total', '', '', 'provider, model')} or vector(0)",
                 "short",
-                (1, AMBER),
+                NO_EXPORTER,
+                steps=[(1, AMBER)],
             ),
-            _figure(
+            figure(
                 "Last event",
                 "Time since the end of the latest call of the selected services.",
                 f"time() - max(genai_meter_last_event_timestamp_seconds{{{SERVICES}}})",
                 "s",
-                (1800, AMBER),
+                NO_EXPORTER,
                 decimals=0,
+                steps=[(1800, AMBER)],
             ),
-            _figure(
+            figure(
                 "Age of the price book",
                 "Time since the data of the prices in use.",
                 "time() - max(genai_meter_price_book_timestamp_seconds)",
                 "s",
-                (30 * 86_400, AMBER),
+                NO_EXPORTER,
                 decimals=0,
+                steps=[(30 * 86_400, AMBER)],
             ),
-            _figure(
+            figure(
                 "Counters less ledger",
                 "Spend by labels less the ledger's own total: 0, but for series that lost their place (folded below).",
                 "(sum(genai_meter_cost_usd_total) - (sum(genai_meter_credit_usd_total) or vector(0)))"
                 " - (sum(genai_meter_ledger_cost_usd_total) - sum(genai_meter_ledger_credit_usd_total))",
                 "currencyUSD",
+                NO_EXPORTER,
                 decimals=2,
             ),
             Panel(

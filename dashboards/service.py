@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.pages import NO_CALLS, NO_RULES, Page, scope
+from dashboards.pages import NO_CALLS, Page, scope
 from dashboards.panels import AMBER, RED, Panel, Row
-from dashboards.queries import Query, named, quantile, quantile_of_range, rate, spend, spike_threshold, total
+from dashboards.parts import calls_by_status, figure, spike, tokens_by_type
+from dashboards.queries import Query, named, quantile, quantile_of_range, rate, spend, total
 
 FILTERS: Final = ("environment", "team", "service", "feature", "provider", "model")
 SCOPE: Final = scope(*FILTERS)
@@ -42,44 +43,38 @@ def retried(by: str = "", scoped: str = SCOPE) -> str:
     return f"({total('genai_meter_retries_total', scoped, by)} or 0 * {every}) / ({every} > 0)"
 
 
-def _figure(
-    title: str, description: str, expr: str, unit: str, decimals: int | None = None, *steps: tuple[float, str]
-) -> Panel:
-    return Panel(
-        title, description, "stat", unit, [Query(expr)], NO_CALLS, width=4, height=4, decimals=decimals, steps=steps
-    )
-
-
 def _glance() -> Row:
     calls = total("genai_meter_requests_total", SCOPE, labels=STATUSES)
     return Row(
         "At a glance",
         [
-            _figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", 2),
-            _figure("Calls", "Metered calls; retries are not counted.", calls, "short"),
-            _figure("Cost per call", "Spend over all calls.", f"{spend(SCOPE)} / ({calls} > 0)", "currencyUSD", 4),
-            _figure(
+            figure("Spend", "Charges less corrections in the time range.", spend(SCOPE), "currencyUSD", decimals=2),
+            figure("Calls", "Metered calls; retries are not counted.", calls, "short"),
+            figure(
+                "Cost per call", "Spend over all calls.", f"{spend(SCOPE)} / ({calls} > 0)", "currencyUSD", decimals=4
+            ),
+            figure(
                 "Failed calls",
                 "Calls that ended in an error, as a part of all.",
                 failed(),
                 "percentunit",
-                1,
-                (0.05, RED),
+                decimals=1,
+                steps=[(0.05, RED)],
             ),
-            _figure(
+            figure(
                 "Retries per call",
                 "HTTP attempts beyond the first, made inside the client library.",
                 retried(),
                 "short",
-                2,
-                (0.1, AMBER),
+                decimals=2,
+                steps=[(0.1, AMBER)],
             ),
-            _figure(
+            figure(
                 "Duration p95",
                 "95 of 100 calls took less, retries and the whole stream included.",
                 quantile_of_range(0.95, DURATION, CALLS, MODELS),
                 "s",
-                1,
+                decimals=1,
             ),
         ],
     )
@@ -110,22 +105,7 @@ def _cost() -> Row:
                 [Query(named(per_call, "feature"), "{{feature}}")],
                 NO_CALLS,
             ),
-            Panel(
-                "Last hour against the spike threshold",
-                "The last hour of each service, and from where on GenAIMeterHourlySpendSpike looks closer: many times "
-                "the median hour of seven days.",
-                "lines",
-                "currencyUSD",
-                [
-                    Query(
-                        f"service:genai_meter_cost_usd:increase1h{{{SERVICES}}}",
-                        "{{service}} ({{environment}}, {{team}})",
-                    ),
-                    Query(spike_threshold(SERVICES), "{{service}} ({{environment}}, {{team}}) threshold"),
-                ],
-                NO_RULES,
-                limits=[".* threshold"],
-            ),
+            spike("Last hour against the spike threshold", SERVICES),
         ],
     )
 
@@ -159,14 +139,7 @@ def _latency() -> Row:
                 width=12,
                 height=9,
             ),
-            Panel(
-                "Calls per minute by status",
-                "How calls ended: ok, error, cancelled, closed early, abandoned, blocked.",
-                "stacked",
-                "short",
-                [Query(rate("genai_meter_requests_total", SCOPE, "status", 60), "{{status}}")],
-                NO_CALLS,
-            ),
+            calls_by_status(SCOPE),
             Panel(
                 "Retries per minute by model",
                 "HTTP attempts beyond the first, made inside the client library; each may be billed.",
@@ -198,14 +171,7 @@ def _tokens() -> Row:
     return Row(
         "Tokens and caches",
         [
-            Panel(
-                "Tokens per minute by type",
-                "Exclusive classes: cached tokens are no part of `input`, reasoning is no part of `output`.",
-                "stacked",
-                "short",
-                [Query(rate("genai_meter_tokens_total", SCOPE, "token_type", 60), "{{token_type}}")],
-                NO_CALLS,
-            ),
+            tokens_by_type(SCOPE),
             Panel(
                 "Tokens per call",
                 "Gross input and output: median, 95th and 99th percentile; exemplars lead to traces.",

@@ -6,6 +6,7 @@ from typing import Final
 
 from dashboards.pages import NO_RULES, Page, drill_down, scope
 from dashboards.panels import RED, Column, Panel, Row
+from dashboards.parts import figure
 from dashboards.queries import Query, named, rate, total
 
 SCOPE: Final = scope("tenant")
@@ -18,49 +19,53 @@ HOURLY: Final = f"max by (tenant) (genai_meter_tenant_contract_usd_per_hour{{{SC
 MARGIN: Final = f"({REVENUE} - {COST})"
 
 
-def _figure(title: str, description: str, expr: str, unit: str, *steps: tuple[float, str], decimals: int = 0) -> Panel:
-    return Panel(
-        title,
-        description,
-        "stat",
-        unit,
-        [Query(expr)],
-        NO_CONTRACTS,
-        width=4,
-        height=4,
-        decimals=decimals,
-        steps=steps,
-    )
-
-
 def _glance() -> Row:
     return Row(
         "Last 30 days, tenants with a contract",
         [
-            _figure("Revenue", "What the contracts bring in 30 days.", f"sum({REVENUE})", "currencyUSD", decimals=2),
-            _figure(
+            figure(
+                "Revenue",
+                "What the contracts bring in 30 days.",
+                f"sum({REVENUE})",
+                "currencyUSD",
+                NO_CONTRACTS,
+                decimals=2,
+            ),
+            figure(
                 "Cost",
                 "What the ledger charged these tenants in the last 30 days, exactly.",
                 f"sum({COST} and {REVENUE})",
                 "currencyUSD",
+                NO_CONTRACTS,
                 decimals=2,
             ),
-            _figure("Margin", "Revenue less cost.", f"sum({MARGIN})", "currencyUSD", decimals=2),
-            _figure("Margin of revenue", "Margin over revenue.", f"sum({MARGIN}) / sum({REVENUE})", "percentunit"),
-            _figure(
+            figure("Margin", "Revenue less cost.", f"sum({MARGIN})", "currencyUSD", NO_CONTRACTS, decimals=2),
+            figure(
+                "Margin of revenue",
+                "Margin over revenue.",
+                f"sum({MARGIN}) / sum({REVENUE})",
+                "percentunit",
+                NO_CONTRACTS,
+                decimals=0,
+            ),
+            figure(
                 "Cost more than they pay",
                 "Tenants whose cost of 30 days is above their revenue.",
                 f"count({MARGIN} < 0) or 0 * count({MARGIN})",
                 "short",
-                (1, RED),
+                NO_CONTRACTS,
+                decimals=0,
+                steps=[(1, RED)],
             ),
-            _figure(
+            figure(
                 "Over their hourly contract",
                 "Tenants whose last hour cost more than the contract covers.",
                 f"count(max by (tenant) (tenant:genai_meter_cost_usd:increase1h{{{SCOPE}}}) > {HOURLY})"
                 f" or 0 * count({HOURLY})",
                 "short",
-                (1, RED),
+                NO_CONTRACTS,
+                decimals=0,
+                steps=[(1, RED)],
             ),
         ],
     )

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from sqlite3 import Row
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-import pytest
-from dashboard_kit import (
-    CREDIT_USD,
-    LAST_WEEK_USD,
-    OPENAI,
-    RATE_S,
-    TOLD_TOKENS,
-    TRUE_TOKENS,
-    UNPRICED,
-    WEEK_BEFORE_USD,
+from dashboard_checks import (
+    Check,
+    Figures,
+    Ledger,
+    between,
+    durations,
+    exactly,
+    first_chunks,
+    near,
+    over,
+    per,
+    quantiles,
+    renamed,
+    sizes,
+    unnamed,
 )
+from dashboard_kit import CREDIT_USD, LAST_WEEK_USD, OPENAI, UNPRICED, WEEK_BEFORE_USD
 from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
-
-Figures: TypeAlias = dict[str, float]
-"""Legend, or the labels' values in the order of their names → the figure. Prometheus has no empty values."""
-
-Check: TypeAlias = Callable[[Figures], None]
 
 BUDGETS = {
     "search-month": "ada@example.com/search/month",
@@ -35,142 +33,6 @@ BUDGETS = {
 
 
 SERVICES = ("shop (prod, search)", "shop (prod, )", "help (prod, support)")
-
-
-@dataclass(frozen=True)
-class Ledger:
-    """The rows of the ledger, summed in Python."""
-
-    rows: Iterable[Row]
-
-    def sum(self, by: str, amount: Callable[[Row], float], keep: Callable[[Row], bool] = lambda _: True) -> Figures:
-        """Sums by columns; the key has their values in the order of their names."""
-        names = sorted(name for name in by.split(", ") if name)
-        found: Figures = {}
-        for row in self.rows:
-            if keep(row):
-                key = "/".join(filter(None, (_label(row, name) for name in names)))
-                found[key] = found.get(key, 0) + amount(row)
-        return found
-
-    def cost(self, by: str = "", keep: Callable[[Row], bool] = lambda _: True) -> Figures:
-        """USD, of what cost anything."""
-        return {key: amount for key, amount in self.sum(by, _usd, keep).items() if amount}
-
-    def calls(self, by: str = "", keep: Callable[[Row], bool] = lambda _: True) -> Figures:
-        """Calls."""
-        return self.sum(by, lambda _: 1, keep)
-
-    def retries(self, by: str = "") -> Figures:
-        """HTTP exchanges beyond the first."""
-        return {key: n for key, n in self.sum(by, lambda row: row["attempt_count"] - 1).items() if n}
-
-    def charges(self, by: str) -> Figures:
-        """Cost before the one correction."""
-        found = self.cost(by)
-        corrected = {"feature": "chat", "provider": "openai", "team": "search", "model": OPENAI, "tenant": "acme"}
-        key = "/".join(corrected[name] for name in sorted(by.split(", ")))
-        return {**found, key: found[key] + CREDIT_USD}
-
-    def tokens(self) -> Figures:
-        """Exclusive classes; what only counts up keeps the tokens that were told first."""
-
-        def of(name: str) -> float:
-            return sum(row[name] or 0 for row in self.rows)
-
-        read, written, reasoning = of("cache_read_tokens"), of("cache_write_tokens"), of("reasoning_tokens")
-        found = {
-            "input": of("input_tokens") - read - written + TOLD_TOKENS - TRUE_TOKENS,
-            "output": of("output_tokens") - reasoning,
-            "cache_read": read,
-        }
-        return {name: amount for name, amount in found.items() if amount}
-
-
-def _label(row: Row, name: str) -> str:
-    value = row[name] or ""
-    if name == "tenant":
-        # The bound of this label is three.
-        return value if value in ("acme", "globex", "initech") else "other"
-    return value or ("(none)" if name == "named" else "")
-
-
-def _usd(row: Row) -> float:
-    return (row["cost"] or 0) / 1e12
-
-
-def unnamed(found: Figures) -> Figures:
-    """As the dashboards name what has no name."""
-    return {key or "(none)": amount for key, amount in found.items()}
-
-
-def over(above: Figures, below: Figures) -> Figures:
-    """Quotients, where there is a divisor."""
-    return {key: above.get(key, 0) / amount for key, amount in below.items()}
-
-
-# --- how figures are compared -------------------------------------------------------------------------
-def exactly(expected: Figures) -> Check:
-    """To a billionth: far below a cent."""
-
-    def check(found: Figures) -> None:
-        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
-
-    return check
-
-
-def near(expected: Figures, factor: float = 1.5) -> Check:
-    """Of the same magnitude: `rate()` extrapolates to the ends of its window. Further series are at zero."""
-
-    def check(found: Figures) -> None:
-        assert set(expected) <= set(found)
-        for key, amount in found.items():
-            low, high = expected.get(key, 0) / factor, expected.get(key, 0) * factor
-            assert low <= amount <= high, f"{key!r} is {amount}, not near {expected.get(key, 0)}"
-
-    return check
-
-
-def between(low: float, high: float, *keys: str) -> Check:
-    """Every figure within bounds; exactly these keys, when any are given."""
-
-    def check(found: Figures) -> None:
-        assert found
-        assert not keys or set(found) == set(keys)
-        assert all(low <= amount <= high for amount in found.values()), found
-
-    return check
-
-
-def quantiles(share: float, amounts: Mapping[str, list[float]], edges: tuple[float, ...]) -> Check:
-    """Within the bucket of the histogram that the true quantile lies in."""
-
-    def check(found: Figures) -> None:
-        assert set(found) == set(amounts)
-        for key, told in amounts.items():
-            rank = share * len(told)
-            true = sorted(told)[max(0, -int(-rank // 1) - 1)]
-            index = bisect_left(edges, true)
-            low, high = (edges[index - 1] if index else 0), edges[min(index, len(edges) - 1)]
-            assert low <= found[key] <= high, f"{key!r}: p{share} is {found[key]}, not in {low} to {high}"
-
-    return check
-
-
-def lists(rows: Iterable[Row], by: str, amount: Callable[[Row], float | None]) -> dict[str, list[float]]:
-    """The single amounts by columns."""
-    names = sorted(name for name in by.split(", ") if name)
-    found: dict[str, list[float]] = {}
-    for row in rows:
-        value = amount(row)
-        if value is not None:
-            found.setdefault("/".join(filter(None, (_label(row, name) for name in names))), []).append(value)
-    return found
-
-
-def renamed(found: Mapping[str, Any], pattern: str) -> dict[str, Any]:
-    """Keys as a legend shows them."""
-    return {pattern.format(key): value for key, value in found.items()}
 
 
 # --- what is expected ---------------------------------------------------------------------------------
@@ -198,34 +60,6 @@ Expected: TypeAlias = dict[tuple[str, str], list[Check]]
 
 def _in(dashboard: str, told: dict[str, list[Check]]) -> Expected:
     return {(dashboard, title): checks for title, checks in told.items()}
-
-
-def per(found: Figures, seconds: float) -> Figures:
-    """What `rate()` over the interval tells of it in so many seconds."""
-    return {key: amount * seconds / RATE_S for key, amount in found.items()}
-
-
-def _durations(ledger: Ledger, by: str) -> dict[str, list[float]]:
-    return lists(ledger.rows, by, lambda row: (row["end"] - row["start"]) / 1e9)
-
-
-def _first_chunks(ledger: Ledger, by: str) -> dict[str, list[float]]:
-    return lists(ledger.rows, by, lambda row: row["time_to_first_chunk"])
-
-
-def _sizes(ledger: Ledger, by: str) -> dict[str, list[float]]:
-    """Gross tokens, as they were first told."""
-    found: dict[str, list[float]] = {}
-    for direction in ("input", "output"):
-        column = f"{direction}_tokens"
-        told = lists(ledger.rows, by, lambda row, column=column: _told(row[column]))
-        # Label names in their order: direction comes before model and provider.
-        found |= {f"{direction}/{key}" if key else direction: amounts for key, amounts in told.items()}
-    return found
-
-
-def _told(tokens: float | None) -> float | None:
-    return TOLD_TOKENS if tokens == TRUE_TOKENS else tokens
 
 
 def _used(ledger: Ledger) -> Figures:
@@ -342,7 +176,7 @@ def _service(ledger: Ledger) -> Expected:
     spent, calls = ledger.cost()[""], ledger.calls()[""]
     charged, counted = ledger.charges("feature"), ledger.calls("feature")
     tokens = ledger.tokens()
-    model, sizes = _durations(ledger, "model"), _sizes(ledger, "")
+    model, size = durations(ledger, "model"), sizes(ledger, "")
     return _in(
         "llm-service",
         {
@@ -351,7 +185,7 @@ def _service(ledger: Ledger) -> Expected:
             "Cost per call": [exactly({"": spent / calls})],
             "Failed calls": [exactly({"": 1 / calls})],
             "Retries per call": [exactly({"": ledger.retries()[""] / calls})],
-            "Duration p95": [quantiles(0.95, _durations(ledger, ""), DURATION_BOUNDARIES)],
+            "Duration p95": [quantiles(0.95, durations(ledger, ""), DURATION_BOUNDARIES)],
             "Spend per hour by feature": [near(unnamed(per(charged, 3600)))],
             "Cost per call by feature": [near(unnamed(over(charged, counted)))],
             "Last hour against the spike threshold": [
@@ -365,11 +199,11 @@ def _service(ledger: Ledger) -> Expected:
             "Calls per minute by status": [near(per(ledger.calls("status"), 60))],
             "Retries per minute by model": [near(per(ledger.retries("model"), 60))],
             "Time to the first chunk p95 by model": [
-                quantiles(0.95, _first_chunks(ledger, "model"), DURATION_BOUNDARIES)
+                quantiles(0.95, first_chunks(ledger, "model"), DURATION_BOUNDARIES)
             ],
             "Tokens per minute by type": [near(per(tokens, 60))],
             "Tokens per call": [
-                quantiles(q, renamed(sizes, f"{{}} p{q * 100:.0f}"), TOKEN_BOUNDARIES) for q in (0.5, 0.95, 0.99)
+                quantiles(q, renamed(size, f"{{}} p{q * 100:.0f}"), TOKEN_BOUNDARIES) for q in (0.5, 0.95, 0.99)
             ],
             "Prompt cache share": [near({"cached": tokens["cache_read"] / (tokens["cache_read"] + tokens["input"])})],
             "Saved by own caches": [exactly({"": 0.25})],
@@ -423,7 +257,7 @@ def _product(ledger: Ledger) -> Expected:
             "Cost per success by feature": [exactly({"bot": bot / 2})],
             "Spend by tenant": [exactly(ledger.charges("tenant"))],
             "Tokens per request by model": [
-                quantiles(q, _sizes(ledger, models), TOKEN_BOUNDARIES) for q in (0.5, 0.95, 0.99)
+                quantiles(q, sizes(ledger, models), TOKEN_BOUNDARIES) for q in (0.5, 0.95, 0.99)
             ],
         },
     )
@@ -478,17 +312,17 @@ def _providers(ledger: Ledger) -> Expected:
             "Calls": [exactly({"": calls})],
             "Failed calls": [exactly({"": 1 / calls})],
             "Retries per call": [exactly({"": ledger.retries()[""] / calls})],
-            "Duration p95": [quantiles(0.95, _durations(ledger, ""), DURATION_BOUNDARIES)],
-            "First chunk p95": [quantiles(0.95, _first_chunks(ledger, ""), DURATION_BOUNDARIES)],
+            "Duration p95": [quantiles(0.95, durations(ledger, ""), DURATION_BOUNDARIES)],
+            "First chunk p95": [quantiles(0.95, first_chunks(ledger, ""), DURATION_BOUNDARIES)],
             "Models side by side": [
                 exactly(ledger.cost(by)),
                 exactly(counted),
                 exactly(thousand),
                 exactly(over(failed, counted)),
                 exactly(over(ledger.retries(by), counted)),
-                quantiles(0.5, _durations(ledger, by), DURATION_BOUNDARIES),
-                quantiles(0.95, _durations(ledger, by), DURATION_BOUNDARIES),
-                quantiles(0.95, _first_chunks(ledger, by), DURATION_BOUNDARIES),
+                quantiles(0.5, durations(ledger, by), DURATION_BOUNDARIES),
+                quantiles(0.95, durations(ledger, by), DURATION_BOUNDARIES),
+                quantiles(0.95, first_chunks(ledger, by), DURATION_BOUNDARIES),
             ],
             "Failed calls by provider": [
                 near(over(ledger.calls("provider", lambda row: row["status"] == "error"), ledger.calls("provider"))),
@@ -499,8 +333,8 @@ def _providers(ledger: Ledger) -> Expected:
                 exactly({"limit: alert": 0.3}),
             ],
             "Spend per hour by provider": [near(per(ledger.charges("provider"), 3600))],
-            "Duration p95 by model": [quantiles(0.95, _durations(ledger, "model"), DURATION_BOUNDARIES)],
-            "First chunk p95 by model": [quantiles(0.95, _first_chunks(ledger, "model"), DURATION_BOUNDARIES)],
+            "Duration p95 by model": [quantiles(0.95, durations(ledger, "model"), DURATION_BOUNDARIES)],
+            "First chunk p95 by model": [quantiles(0.95, first_chunks(ledger, "model"), DURATION_BOUNDARIES)],
             "Cost of 1,000 tokens": [exactly({key.partition("/")[0]: amount for key, amount in thousand.items()})],
         },
     )

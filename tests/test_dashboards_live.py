@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dashboard_figures import Check, Figures, figures
+from dashboard_checks import Check, Figures
+from dashboard_figures import figures
 from dashboard_kit import FILES, RANGE_S, Asked, Live, Traffic, interpolate, live, load, queries
 
 from examples.children import wait_for

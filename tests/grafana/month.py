@@ -16,7 +16,6 @@ from exporter_kit import Event, Served, fetch, logs, usage_event
 
 from examples.prometheus import Prometheus
 
-ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DAY: Final = 86_400
 STEP: Final = 1800
 """Seconds between two scrapes of the last nine days; before them it is six times as long."""
