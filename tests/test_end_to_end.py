@@ -129,11 +129,13 @@ def test_alerts_fire_for_what_happened_and_reach_alertmanager(stage: Stage) -> N
         "alertname": "GenAIMeterHourlySpendSpike",
         "severity": "critical",
         "category": "spend",
+        "audience": "engineering",
         "team": "support",
         "environment": "demo",
         "service": "assistant",
     }
-    assert "Primarily due to feature agent on claude-opus-4-1" in spike["annotations"]["description"]
+    assert spike["annotations"]["primarily_due_to"].startswith("feature agent on claude-opus-4-1: $")
+    assert spike["annotations"]["owner"] == "team support"
     assert "time scale 60" in spike["annotations"]["time_scale"]
     unpriced = {a["labels"]["model"] for a in alerts if a["labels"]["alertname"] == "GenAIMeterUnpricedModel"}
     assert unpriced == {"acme-house-model-1"}
