@@ -62,7 +62,8 @@ ATTRIBUTES: Final = frozenset[str]().union(*(flavour.attributes for flavour in F
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """The record of a span; None when no flavour knows anything of it."""
     flavour = _of(raw.scope)
-    return _unnamed(raw) if flavour is None else flavour.span(raw)
+    found = None if flavour is None else flavour.span(raw)
+    return _unnamed(raw) if found is None else found
 
 
 def event(raw: Raw) -> UsageRecord | Wrapper | None:
