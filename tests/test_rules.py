@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import json
 import re
 import subprocess
@@ -205,6 +207,33 @@ def test_every_dashboard_that_an_alert_links_to_is_there_with_its_variables() ->
         )
         asked = set(re.findall(r"var-(\w+)=", query))
         assert asked <= known[uid], alert["alert"]
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """Words and options that a command understands."""
+    found: set[str] = set()
+    for action in parser._actions:  # pyright: ignore[reportPrivateUsage]
+        found |= set(action.option_strings) | {str(choice) for choice in action.choices or ()}
+        parts = cast(dict[str, object], action.choices) if isinstance(action.choices, dict) else {}
+        for part in parts.values():
+            found |= options_of(part) if isinstance(part, argparse.ArgumentParser) else set()
+    return found
+
+
+def test_commands_that_alerts_and_runbooks_name_are_there() -> None:
+    pages = [*RUNBOOKS.glob("*.md"), RULES, ROOT / "docs" / "alerts.md", ROOT / "docs" / "anomalies.md"]
+    named = {
+        found for page in pages for found in re.findall(r"`genai-meter ([^`]+)`", " ".join(page.read_text().split()))
+    }
+    assert len(named) > 40
+    for line in sorted(named):
+        name, *rest = line.split()
+        parser = argparse.ArgumentParser()
+        importlib.import_module(f"genai_meter_exporter.commands.{name}").configure(parser)
+        known = options_of(parser)
+        assert {word for word in rest if word.startswith("--")} <= known, line
+        if rest and re.fullmatch(r"[a-z]+", rest[0]):
+            assert rest[0] in known, line
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])
