@@ -105,7 +105,7 @@ def outage(place: Path, rate: int, seconds: int, variants: tuple[str, ...]) -> d
         figures["away"]["waiting"] = len(on_disk(place / "spool-away"))
         away.start(keep_ports=True)
         # The program that is still there ships by itself; its own file stays, empty of events.
-        wait_until(lambda: (away.value("ledger_events_total") or 0) > rate * seconds, 120)
+        wait_until(lambda: (away.value("ledger_events_total") or 0) > rate * seconds, 600)
         for program in programs.values():
             program.end()
         for name, program in programs.items():
