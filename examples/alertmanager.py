@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import yaml
 
-from examples.children import Child, free_port, wait_for
+from examples.children import Child, Running, free_port, wait_for
 from examples.inbox import Inbox
 from examples.net import get, serves
 from examples.tools import ROOT, directory_to_run_in, need
@@ -64,14 +62,14 @@ def _hasten(route: dict[str, Any], time_scale: int) -> None:
         _hasten(child, time_scale)
 
 
-class Alertmanager:
+class Alertmanager(Running):
     """Runs inside `with`."""
 
     def __init__(self, directory: Path, config: Mapping[str, Any], preferred_port: int = 0) -> None:
+        super().__init__()
         self._directory = directory
         self._config = config
         self._port = free_port(preferred_port)
-        self._stack = ExitStack()
 
     @property
     def address(self) -> str:
@@ -83,7 +81,7 @@ class Alertmanager:
         """Base address."""
         return f"http://{self.address}"
 
-    def __enter__(self) -> Alertmanager:
+    def _start(self) -> None:
         file = self._directory / "alertmanager.yml"
         file.write_text(yaml.safe_dump(self._config, sort_keys=False), encoding="utf-8")
         program = need("prometheus-alertmanager")
@@ -97,19 +95,8 @@ class Alertmanager:
             "--log.level=warn",
         ]
         log = self._directory / "alertmanager.log"
-        child = Child("alertmanager", command, log, directory=directory_to_run_in(program))
-        try:
-            self._stack.enter_context(child)
-            wait_for("Alertmanager is ready", lambda: serves(f"{self.url}/-/ready"), READY_S, child)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
+        child = self._stack.enter_context(Child("alertmanager", command, log, directory=directory_to_run_in(program)))
+        wait_for("Alertmanager is ready", lambda: serves(f"{self.url}/-/ready"), READY_S, child)
 
     def alerts(self, state: str = "") -> list[dict[str, Any]]:
         """Alerts that it holds: all, or those `active` or `suppressed` (held back by another)."""

@@ -10,9 +10,10 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Self, TypeVar
 
 T = TypeVar("T")
 
@@ -48,6 +49,29 @@ def wait_for(what: str, check: Callable[[], T | None], timeout: float, child: Ch
             log = f"\n{child.log_tail()}" if child else ""
             raise DidNotHappen(f"{what}: {reason}{log}")
         time.sleep(0.05)
+
+
+class Running:
+    """What is started by `with`, and ended with all it has put on its stack; `_start` that fails leaves nothing."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+
+    def _start(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.close()
 
 
 class Child:

@@ -9,16 +9,14 @@ import time
 import urllib.error
 import urllib.parse
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final
 
 import yaml
 
 from examples.alertmanager import Alertmanager, nobody
-from examples.children import Child, free_port, wait_for
+from examples.children import Child, Running, free_port, wait_for
 from examples.net import get, serves
 from examples.tools import need
 
@@ -51,7 +49,7 @@ def gauge(name: str, labels: Mapping[str, str], samples: Iterable[tuple[float, f
     return "\n".join([f"# TYPE {name} gauge", *lines, "# EOF"]) + "\n"
 
 
-class Prometheus:
+class Prometheus(Running):
     """Prometheus that scrapes the given targets, evaluates the given rules and tells its Alertmanager."""
 
     def __init__(
@@ -64,6 +62,7 @@ class Prometheus:
         preferred_port: int = 0,
         alertmanager: Mapping[str, Any] | None = None,
     ) -> None:
+        super().__init__()
         self.directory = directory
         self._targets = targets
         self._rules = rules
@@ -73,28 +72,14 @@ class Prometheus:
         self.alertmanager = Alertmanager(
             directory, alertmanager or nobody(), preferred_port + 3 if preferred_port else 0
         )
-        self._stack = ExitStack()
 
     @property
     def url(self) -> str:
         """Base address of Prometheus."""
         return f"http://127.0.0.1:{self._port}"
 
-    def __enter__(self) -> Prometheus:
-        try:
-            self._stack.enter_context(self.alertmanager)
-            self._start()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
     def _start(self) -> None:
+        self._stack.enter_context(self.alertmanager)
         data = self.directory / "prometheus"
         shutil.rmtree(data, ignore_errors=True)
         if self._history:

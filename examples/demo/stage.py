@@ -9,16 +9,14 @@ import sys
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Final
 
 import yaml
 
 from examples.alertmanager import shipped
-from examples.children import Child, free_port, wait_for
+from examples.children import Child, Running, free_port, wait_for
 from examples.inbox import Inbox
 from examples.net import get, serves
 from examples.prometheus import Prometheus, gauge
@@ -61,14 +59,14 @@ _TELEMETRY: Final = {
 """What an operator sets; the application has nothing of it."""
 
 
-class Stage:
+class Stage(Running):
     """The parts of the demo, started by `with`, in the order in which they need each other."""
 
     def __init__(self, directory: Path, usual_ports: bool = False, real: bool = False) -> None:
+        super().__init__()
         self.directory = directory
         self.real = real
         self._usual_ports = usual_ports
-        self._stack = ExitStack()
         self.app_url = ""
         self.otlp_url = ""
         """Where the exporter takes OTLP/HTTP."""
@@ -100,23 +98,13 @@ class Stage:
         """The exporter's SQLite file."""
         return self.directory / "ledger.db"
 
-    def __enter__(self) -> Stage:
-        try:
-            if not self.real:
-                self.provider = self._stack.enter_context(Provider())
-            self._start_exporter()
-            app = self._start_app()
-            self._start_prometheus()
-            self.app_url = app.printed(r"^listening on (\S+)$", READY_S)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._stack.close()
+    def _start(self) -> None:
+        if not self.real:
+            self.provider = self._stack.enter_context(Provider())
+        self._start_exporter()
+        app = self._start_app()
+        self._start_prometheus()
+        self.app_url = app.printed(r"^listening on (\S+)$", READY_S)
 
     # --- parts --------------------------------------------------------------------------------------
     def _start_exporter(self) -> None:
