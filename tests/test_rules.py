@@ -214,7 +214,8 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     found: set[str] = set()
     for action in parser._actions:  # pyright: ignore[reportPrivateUsage]
         found |= set(action.option_strings) | {str(choice) for choice in action.choices or ()}
-        parts = cast(dict[str, object], action.choices) if isinstance(action.choices, dict) else {}
+        choices: object = action.choices  # pyright: ignore[reportUnknownMemberType]
+        parts = cast(dict[str, object], choices) if isinstance(choices, dict) else {}
         for part in parts.values():
             found |= options_of(part) if isinstance(part, argparse.ArgumentParser) else set()
     return found
