@@ -13,8 +13,9 @@ ALONE: Final = (
 )
 BESIDE: Final = (
     "Each in an environment of its own, ours beside it; *ours ÷ it* by instructions, by CPU time in brackets (which"
-    " swings with what else the machine does). *It emits*: spans and their attributes, metrics, log records for each"
-    " call. None of them prices a call, writes a usage event, counts retries, or keeps the ways out of a stream apart."
+    " swings with what else the machine does). *Emits*: spans, log records and their attributes for each call, and the"
+    " metrics there are. **Bold** where the other one adds less: there it emits less. None of them prices a call, writes"
+    " a usage event, or counts attempts."
 )
 
 
@@ -40,7 +41,7 @@ def alone(reports: Sequence[Mapping[str, Any]]) -> str:
 
 def beside(reports: Sequence[Mapping[str, Any]]) -> str:
     """Each other instrumentation, in the order of the libraries."""
-    head = ["library", "call", "other", "it adds", "ours adds", "ours ÷ it", "it emits"]
+    head = ["library", "call", "other", "it adds", "ours adds", "ours ÷ it", "it emits", "ours emits"]
     rows: list[list[str]] = []
     for report in reports:
         peer = report["peer"]
@@ -52,8 +53,9 @@ def beside(reports: Sequence[Mapping[str, Any]]) -> str:
                     peer,
                     micro(case[peer], 0),
                     micro(case["ours"], 0),
-                    f"{instructions(case, 'ours', peer)} ({_ratio(case['ours'], case[peer])})",
+                    f"{_marked(case, peer)} ({_ratio(case['ours'], case[peer])})",
                     emitted(report["emits"][peer][name]),
+                    emitted(report["emits"]["ours"][name]),
                 ]
             )
     return table(head, rows)
@@ -69,6 +71,12 @@ def emitted(counted: Mapping[str, float]) -> str:
             parts.append(f"{number:g} {what}{'s' if number > 1 else ''} of {attributes:.0f}")
     parts.append(f"{counted['metrics']} metrics" if counted["metrics"] else "no metrics")
     return ", ".join(parts)
+
+
+def _marked(case: Mapping[str, Any], peer: str) -> str:
+    told = instructions(case, "ours", peer)
+    mine, other = case["ours_instructions"], case[f"{peer}_instructions"]
+    return f"**{told}**" if mine is not None and other and mine > other else told
 
 
 def _ratio(mine: float, other: float) -> str:

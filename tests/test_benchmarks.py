@@ -87,7 +87,13 @@ def test_a_missed_goal_is_named() -> None:
     family = {"family": "cohere", "version": "7.3.1", "peer": "", "cases": {"chat": alone}, "emits": {}}
     other = {"bare": 1e-3, "ours": 2e-4, "peer": 4e-4, "ours_instructions": 1200, "peer_instructions": 2400}
     left = {"spans": 1, "span attributes": 12, "records": 0, "record attributes": 0, "metrics": 2}
-    beside = {**family, "peer": "peer", "cases": {"chat": other}, "emits": {"peer": {"chat": left}}}
+    ours = {"spans": 1, "span attributes": 20, "records": 1, "record attributes": 30, "metrics": 9}
+    beside = {
+        **family,
+        "peer": "peer",
+        "cases": {"chat": other},
+        "emits": {"peer": {"chat": left}, "ours": {"chat": ours}},
+    }
     bytes_held = {"bare": 1000, "floor": 2000, "ours": 2000}
     results = {
         "calls": [calls],
@@ -126,7 +132,10 @@ def test_a_missed_goal_is_named() -> None:
     text = report.render(results, "one core", "make bench")
     assert "| chat | both | 1000 µs | 100 µs ± 1 | 200 µs ± 1 | 2.00 | 1.10 | 20 µs | 0.8 µs | 179 µs |" in text
     assert "| cohere 7.3.1 | chat | 1000 µs | 200 µs ± 1 | 5,000 k | 1,200 k | 200 k |" in text
-    assert "| cohere 7.3.1 | chat | peer | 400 µs | 200 µs | 0.50 (0.50) | 1 span of 12, 2 metrics |" in text
+    assert (
+        "| cohere 7.3.1 | chat | peer | 400 µs | 200 µs | 0.50 (0.50) | 1 span of 12, 2 metrics "
+        "| 1 span of 20, 1 record of 30, 9 metrics |"
+    ) in text
     assert "| taking over a commit that changes 500 cells | 2.0 ms |" in text
     assert text.count("**missed**") == len(missed)
 
