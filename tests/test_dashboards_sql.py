@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.timeout(300)
 
 HOUR = 3600 * 10**9
 SINCE, UNTIL = NOW - HOUR, NOW + HOUR
-FILES = {"postgres": "llm-ledger-postgresql", "clickhouse": "llm-ledger-clickhouse"}
 MACROS = {
     "$__unixEpochNanoFrom()": str(SINCE),
     "$__unixEpochNanoTo()": str(UNTIL),
@@ -26,7 +25,11 @@ MACROS = {
 }
 TITLES = [asked.title for asked in queries("grafana-postgresql-datasource")]
 
-ledger = pytest.fixture(params=sorted(FILES))(ledger_of_engine)
+
+@pytest.fixture(scope="module", params=["clickhouse", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """An empty ledger of each engine."""
+    yield from ledger_of_engine(request, tmp_path_factory.mktemp("ledger"))
 
 
 def _outcome(number: int, **more: Any) -> Event:
@@ -40,7 +43,7 @@ def prompt(version: str) -> dict[str, Any]:
     return {"prompt_name": "reply", "prompt_version": version}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def filled(ledger: Ledger) -> Ledger:
     """Calls of two variants, two prompt versions, two runs, two users; one outside of the time range."""
     common: dict[str, Any] = {"experiment": "tone", "feature": "chat", "tenant": "acme", "provider": "openai"}
