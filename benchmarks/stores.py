@@ -318,7 +318,9 @@ def clickhouse_store(events: Events, place: Path) -> Iterator[Figures]:
 
     from tests import clickhouse_kit
 
-    figures = Figures("ClickHouse (chdb)", events.count, notes=["writing the journal and moving from it are both in the rate"])
+    figures = Figures(
+        "ClickHouse (chdb)", events.count, notes=["writing the journal and moving from it are both in the rate"]
+    )
     url = clickhouse_kit.new_database()
     client = connect(url)
     store = ClickHouseStore(
