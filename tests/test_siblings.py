@@ -106,3 +106,16 @@ def test_who_sees_all() -> None:
     assert siblings.sees_all({f"{SDK}/span"}, {"opentelemetry.instrumentation.anthropic/span"})
     assert not siblings.sees_all({f"{SDK}/span"}, {"openinference.instrumentation.openai/span"})
     assert not siblings.sees_all({"logfire.anthropic/span"}, {"openinference.instrumentation.anthropic/span"})
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_a_record_may_show_that_three_charges_are_one(ledger: Ledger, order: Sequence[int]) -> None:
+    """Nobody's id, and the span that our event names comes from another exporter than the spans around it."""
+    named, around = b"\x0a" * 8, b"\x0b" * 8
+    records = [
+        usage_event(trace_id=TRACE, span_id=named),
+        foreign_span(scope="logfire.openai", span_id=named, parent=around),
+        foreign_span(scope="opentelemetry.instrumentation.openai.v1", span_id=around, parent=PARENT),
+        foreign_span(scope="langfuse-sdk.openai", number=1, parent=PARENT),
+    ]
+    assert charges(ledger, *(records[place] for place in order)) == 1

@@ -158,6 +158,8 @@ class Placing:
         self._ranks.pop(other.call_id, None)
         self.withdrawn.append((cells.cell(old), cells.measures(old)))
         self._index.absorb(charge, other)
+        # There may be a third.
+        self._unite(charge, record)
 
     def _nest(self, record: UsageRecord, charge: Charge) -> None:
         """Another account of ours of the same call: the inner one is the charge, the outer one says who asked."""
