@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import gzip
 import json
@@ -212,10 +213,13 @@ async def test_a_cancelled_receiver(telemetry: Telemetry, sessions: Sessions) ->
     sessions.known["quiet"] = (CREATED,)
     async with openai.AsyncOpenAI(websocket_base_url=f"ws://{sessions.host}/v1", api_key="sk-test") as client:
         async with client.realtime.connect(model="gpt-realtime", extra_query={"session": "plain"}) as connection:
-            with pytest.raises(TimeoutError):
+            received: list[RealtimeServerEvent] = []
+            # On a machine that is busy the first event may be there already.
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0):
-                    await connection.recv()
-            assert [event.type async for event in connection] == [event["type"] for event in SESSION]
+                    received.append(await connection.recv())
+            received += [event async for event in connection]
+            assert [event.type for event in received] == [event["type"] for event in SESSION]
         is_plain(events(telemetry))
 
 

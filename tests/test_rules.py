@@ -56,7 +56,7 @@ def command(*options: str) -> subprocess.CompletedProcess[str]:
 
 def run(*arguments: object) -> None:
     """Run a tool; its output is the message when it fails."""
-    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run([str(a) for a in arguments], capture_output=True, text=True, timeout=400, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
