@@ -55,8 +55,8 @@ def _glance() -> Row:
             figure(
                 "Counters less ledger",
                 "Spend by labels less the ledger's own total: 0, but for series that lost their place (folded below).",
-                "(sum(genai_meter_cost_usd_total) - (sum(genai_meter_credit_usd_total) or vector(0)))"
-                " - (sum(genai_meter_ledger_cost_usd_total) - sum(genai_meter_ledger_credit_usd_total))",
+                "round((sum(genai_meter_cost_usd_total) - (sum(genai_meter_credit_usd_total) or vector(0)))"
+                " - (sum(genai_meter_ledger_cost_usd_total) - sum(genai_meter_ledger_credit_usd_total)), 0.0001) + 0",
                 "currencyUSD",
                 NO_EXPORTER,
                 decimals=2,

@@ -65,6 +65,11 @@ function legend(target, labels) {
   return target.legendFormat.replace(/\{\{(\w+)\}\}/g, (_, name) => labels[name] ?? '');
 }
 
+// Grafana's time series draw nothing where a value is no number.
+function finite(text) {
+  return Number.isFinite(Number(text)) ? Number(text) : null;
+}
+
 // As the Prometheus data source makes frames of an answer.
 function frames(panel) {
   return (panel.targets ?? []).flatMap((target) => {
@@ -88,7 +93,7 @@ function frames(panel) {
         fields: [
           { name: 'Time', type: FieldType.time, values: points.map(([at]) => at * 1000) },
           {
-            name: 'Value', type: FieldType.number, labels: metric, values: points.map(([, text]) => Number(text)),
+            name: 'Value', type: FieldType.number, labels: metric, values: points.map(([, text]) => finite(text)),
             config: { displayNameFromDS: legend(target, metric) },
           },
         ],
@@ -191,6 +196,18 @@ function Panel({ panel }) {
 
 const CONTEXT = { eventsScope: '', eventBus: new EventBusSrv(), canAddAnnotations: () => false };
 
+// Axes and grids are grey; whatever has a colour is data.
+function coloured(canvas) {
+  const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < data.length; at += 4) {
+    const [red, green, blue, alpha] = data.subarray(at, at + 4);
+    if (alpha > 40 && Math.max(red, green, blue) - Math.min(red, green, blue) > 60) {
+      return true;
+    }
+  }
+  return false;
+}
+
 function Drawn() {
   // Transformations and plots take a few rounds; then the test reads what stands in each panel.
   React.useEffect(() => {
@@ -198,7 +215,7 @@ function Drawn() {
       const found = page.panels.filter(({ type }) => type !== 'row').map(({ id, title }) => {
         const box = document.getElementById(`panel-${id}`);
         const canvas = box.querySelector('canvas');
-        const inked = canvas ? new Uint32Array(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.buffer).some(Boolean) : false;
+        const inked = canvas ? coloured(canvas) : false;
         return { title, text: box.innerText, inked };
       });
       console.log(`DRAWN ${JSON.stringify(found)}`);
