@@ -83,6 +83,11 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def handle(self) -> None:
+                # Whoever was killed neither asks nor reads.
+                with contextlib.suppress(ConnectionError):
+                    super().handle()
+
             def do_POST(self) -> None:
                 server.answer(self)
 
@@ -153,7 +158,5 @@ class Server:
         request.send_header("X-ClickHouse-Timezone", "UTC")
         if form:
             request.send_header("X-ClickHouse-Format", form)
-        with contextlib.suppress(ConnectionError):
-            # Whoever was killed does not read the answer.
-            request.end_headers()
-            request.wfile.write(body)
+        request.end_headers()
+        request.wfile.write(body)
