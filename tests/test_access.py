@@ -55,7 +55,7 @@ def test_of_a_token_only_its_hash_is_kept_for_the_owners_eyes(tmp_path: Path) ->
     text = path.read_text(encoding="utf-8")
     assert token.startswith(f"gmt_{grant.id}_")
     assert len(token) == 60
-    assert token.rpartition("_")[2] not in text
+    assert token.split("_", 2)[2] not in text
     assert json.loads(text) == {
         "version": 1,
         "tokens": [
@@ -207,7 +207,7 @@ def test_secrets_are_in_no_log_and_in_no_metric(tmp_path: Path) -> None:
         shown = get(served.metrics_url, house).body + get(f"{served.status_url}/v1/health", house).body
     shown += (served.data / "stderr.log").read_bytes() + served.ledger.read_bytes()
     for secret in (token, house):
-        assert secret.rpartition("_")[2].encode() not in shown
+        assert secret.split("_", 2)[2].encode() not in shown
         assert tokens.digest(secret).encode() not in shown
 
 
