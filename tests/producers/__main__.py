@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from examples.provider import Provider
 from tests.environments import PRODUCERS, ROOT
@@ -45,26 +45,21 @@ def packages(producer: str) -> Mapping[str, str]:
 
 
 def _short(body: Any) -> Any:
-    """The request without long texts and without what only a reader of content would want."""
+    """The request without what is of this machine, and without long texts."""
     if isinstance(body, list):
-        return [_short(item) for item in body if not _left_out(item)]  # pyright: ignore[reportUnknownVariableType]
+        return [_short(item) for item in cast("list[Any]", body) if not _left_out(item)]
     if isinstance(body, dict):
-        return {key: _short(item) for key, item in body.items() if key != "events"}  # pyright: ignore[reportUnknownVariableType]
+        return {key: _short(item) for key, item in cast("dict[str, Any]", body).items() if key != "events"}
     return body
 
 
 def _left_out(item: Any) -> bool:
-    return (
-        isinstance(item, dict)
-        and "key" in item
-        and (
-            item["key"].startswith(_LOCAL)
-            or (
-                len(json.dumps(item)) > _LONG
-                and not any(word in item["key"] for word in ("usage", "Metadata", "parameters"))
-            )
-        )
-    )
+    if not isinstance(item, dict) or "key" not in item:
+        return False
+    pair = cast("dict[str, Any]", item)
+    name: str = pair["key"]
+    whole = any(word in name for word in ("usage", "Metadata", "parameters"))
+    return name.startswith(_LOCAL) or (len(json.dumps(pair)) > _LONG and not whole)
 
 
 if __name__ == "__main__":

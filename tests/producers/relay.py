@@ -7,9 +7,10 @@ import json
 import threading
 import urllib.error
 import urllib.request
+from base64 import b64decode
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
@@ -102,13 +103,9 @@ def _as_json(signal: str, kind: str, body: bytes) -> JSON:
 
 def _with_hex_ids(value: Any) -> Any:
     """OTLP in JSON has ids in hex where the protobuf mapping has base64."""
-    from base64 import b64decode
-
     if isinstance(value, list):
-        return [_with_hex_ids(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        return [_with_hex_ids(item) for item in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {  # pyright: ignore[reportUnknownVariableType]
-            key: b64decode(item).hex() if key in _IDS else _with_hex_ids(item)
-            for key, item in value.items()  # pyright: ignore[reportUnknownVariableType]
-        }
+        fields = cast("JSON", value)
+        return {key: b64decode(item).hex() if key in _IDS else _with_hex_ids(item) for key, item in fields.items()}
     return value

@@ -66,7 +66,7 @@ def _one(answer: Mapping[str, Any], hidden: frozenset[str]) -> Call:
         return call(model, usage["input_tokens"], output, read=read, write=five, write_1h=hour)
     gross = usage.get("prompt_tokens", usage.get("input_tokens"))
     output = usage.get("completion_tokens", usage.get("output_tokens", 0))
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
+    details: dict[str, Any] = usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or {}
     read = 0 if "cached" in hidden else details.get("cached_tokens", 0)
     return call(model, gross - read, output, read=read)
 

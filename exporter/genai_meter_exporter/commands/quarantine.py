@@ -18,7 +18,7 @@ from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.store import StoreError
 from genai_meter_exporter.store.quarantine import Kept, Wanted, open_quarantine
 
-_COLUMNS: Final = ("producer", "signal", "reason", "records", "times", "first_seen", "last_seen")
+_COLUMNS: Final[tuple[str, ...]] = ("producer", "signal", "reason", "records", "times", "first_seen", "last_seen")
 
 _PATIENCE_SECONDS: Final = 60.0
 """How long the exporter that writes the ledger is waited for."""
@@ -85,7 +85,9 @@ def _wanted(options: argparse.Namespace) -> Wanted:
 def _list(location: str | Path, wanted: Wanted, form: str) -> int:
     with open_quarantine(location) as quarantine:
         groups = quarantine.groups(wanted)
-    rows = [dict(zip(_COLUMNS, (*group[:5], *map(_time, group[5:])), strict=True)) for group in groups]
+    rows: list[dict[str, Any]] = [
+        dict(zip(_COLUMNS, (*group[:5], *map(_time, group[5:])), strict=True)) for group in groups
+    ]
     if form == "json":
         print(json.dumps(rows, indent=2))
     elif form == "csv":
