@@ -143,7 +143,7 @@ class Seam:
             @wraps(original)
             def get_response(endpoint: Any, request: Any, operation_model: Any, context: Any) -> Any:
                 bound = original.__get__(endpoint, type(endpoint))
-                exchange = _sending(operation_model)
+                exchange = guarded(_sending, operation_model)
                 if exchange is None:
                     return bound(request, operation_model, context)
                 guarded(exchange.begin)
@@ -156,7 +156,7 @@ class Seam:
         @wraps(original)
         async def get_response_async(endpoint: Any, request: Any, operation_model: Any, context: Any) -> Any:
             bound = original.__get__(endpoint, type(endpoint))
-            exchange = _sending(operation_model)
+            exchange = guarded(_sending, operation_model)
             if exchange is None:
                 return await bound(request, operation_model, context)
             guarded(exchange.begin)

@@ -113,7 +113,7 @@ class Seam:
                 return original(client, *args, **kwargs)
             if lifecycle.decide(exchange.call):
                 kwargs = guarded(_changed, exchange, kwargs) or kwargs
-            outer = _enter(exchange)
+            outer = guarded(_enter, exchange)
             try:
                 response = original(client, *args, **kwargs)
             except BaseException as error:
@@ -136,7 +136,7 @@ class Seam:
                 return await original(client, *args, **kwargs)
             if await lifecycle.decide_async(exchange.call):
                 kwargs = guarded(_changed, exchange, kwargs) or kwargs
-            outer = _enter(exchange)
+            outer = guarded(_enter, exchange)
             try:
                 response = await original(client, *args, **kwargs)
             except BaseException as error:
@@ -158,7 +158,7 @@ class Seam:
             exchange = guarded(_exchange, client, args, kwargs, True) if patches.layer is layer else None
             if exchange is None:
                 return original(client, *args, **kwargs)
-            return _Block(exchange, original, client, args, kwargs)
+            return guarded(_Block, exchange, original, client, args, kwargs) or original(client, *args, **kwargs)
 
         return stream
 
@@ -189,7 +189,7 @@ class _Block:
     def __enter__(self) -> Any:
         exchange = self._exchange
         self._open(lifecycle.decide(exchange.call))
-        outer = _enter(exchange)
+        outer = guarded(_enter, exchange)
         try:
             response = self._inner.__enter__()
         except BaseException as error:
@@ -210,7 +210,7 @@ class _Block:
     async def __aenter__(self) -> Any:
         exchange = self._exchange
         self._open(await lifecycle.decide_async(exchange.call))
-        outer = _enter(exchange)
+        outer = guarded(_enter, exchange)
         try:
             response = await self._inner.__aenter__()
         except BaseException as error:
@@ -360,6 +360,8 @@ def _enter(exchange: Exchange) -> Any:
 
 def _leave(exchange: Exchange, outer: Any) -> None:
     exchange.release()
+    if outer is None:
+        return
     try:
         _on_its_way.reset(outer)
     except ValueError:

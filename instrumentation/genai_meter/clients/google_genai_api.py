@@ -278,7 +278,7 @@ def _segments(observer: type[SyncObserver] | type[AsyncObserver], original: Call
     def segments(response: Any) -> Any:
         source = original(response)
         ending: Segments | None = response.__dict__.pop(_ENDING, None)
-        return source if ending is None else observer(source, ending)
+        return source if ending is None else guarded(observer, source, ending) or source
 
     return segments
 

@@ -90,7 +90,7 @@ def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
             return original(handler, *args, **kwargs)
         if lifecycle.decide(exchange.call):
             args, kwargs = guarded(_changed, exchange.call, args, kwargs) or (args, kwargs)
-        _send(exchange)
+        guarded(_send, exchange)
         try:
             response = original(handler, *args, **kwargs)
         except BaseException as error:
@@ -112,7 +112,7 @@ def _async(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]
             return await original(handler, *args, **kwargs)
         if await lifecycle.decide_async(exchange.call):
             args, kwargs = guarded(_changed, exchange.call, args, kwargs) or (args, kwargs)
-        _send(exchange)
+        guarded(_send, exchange)
         try:
             response = await original(handler, *args, **kwargs)
         except BaseException as error:

@@ -64,8 +64,8 @@ class Seam:
                 kwargs = guarded(_changed, exchange.call, kwargs) or kwargs
             if exchange.call.prepared.request.stream:
                 source = original(client, *args, **kwargs)
-                return follow(source, exchange) if inspect.isgenerator(source) else source
-            _send(exchange)
+                return (guarded(follow, source, exchange) or source) if inspect.isgenerator(source) else source
+            guarded(_send, exchange)
             try:
                 answer = original(client, *args, **kwargs)
             except BaseException as error:
@@ -90,8 +90,8 @@ class Seam:
                 kwargs = guarded(_changed, exchange.call, kwargs) or kwargs
             if exchange.call.prepared.request.stream:
                 source = await original(client, *args, **kwargs)
-                return follow_async(source, exchange) if inspect.isasyncgen(source) else source
-            _send(exchange)
+                return (guarded(follow_async, source, exchange) or source) if inspect.isasyncgen(source) else source
+            guarded(_send, exchange)
             try:
                 answer = await original(client, *args, **kwargs)
             except BaseException as error:
