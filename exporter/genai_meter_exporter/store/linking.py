@@ -271,7 +271,8 @@ class LinkingIndex:
                 if self._same_by_ancestry(other, record):
                     return other, "ancestor"
             for other in self._by_trace.others(record.trace_id, taken, start):
-                if self._same_by_place(other, record, taken):
+                where = charge.where[:2] if charge else (record.values.get("service"), record.values.get("instance"))
+                if self._same_by_place(other, record, taken, where):
                     return other, siblings.RULE
         return None
 
@@ -383,14 +384,16 @@ class LinkingIndex:
             for span in charge.spans
         )
 
-    def _same_by_place(self, charge: Charge, record: UsageRecord, taken: Producers) -> bool:
+    def _same_by_place(
+        self, charge: Charge, record: UsageRecord, taken: Producers, where: tuple[str | None, str | None]
+    ) -> bool:
         """Nothing tells them apart, and one of their producers sees all that the other may see."""
         values = record.values
         facts = _facts(values)
         if (
             (charge.response_id and values.get("response_id"))
             or not (siblings.sees_all(charge.producers, taken) or siblings.sees_all(taken, charge.producers))
-            or charge.where[:2] != (values.get("service"), values.get("instance"))
+            or charge.where[:2] != where
             or _kind(charge.operation) != _kind(values.get("operation"))
             or not facts[2]
             or not _equal(charge.facts, facts)
