@@ -80,6 +80,13 @@ class Steady:
         self._log.close()
         assert self._process.returncode == 0
 
+    def abandon(self) -> None:
+        """End it, whatever has happened."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+            self._log.close()
+
 
 def charged(served: Served, service: str) -> list[str]:
     """Response ids of a service in the ledger; its first call is not in its journal."""
@@ -98,6 +105,7 @@ def outage(place: Path, rate: int, seconds: int, variants: tuple[str, ...]) -> d
         for name in variants:
             spool = {} if name == "without" else {"GENAI_METER_SPOOL_DIR": str(place / f"spool-{name}")}
             programs[name] = Steady(place, name, rate, seconds, {"OTEL_EXPORTER_OTLP_ENDPOINT": logs[name], **spool})
+            stack.callback(programs[name].abandon)
         away.kill()
         for program in programs.values():
             program.go()
