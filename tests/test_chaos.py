@@ -49,14 +49,14 @@ def check(table: str) -> None:
     found = re.search(r"(\d+) functions, (\d+) calls, (\d+) broken: 0 noticed, (\d+) not counted", table)
     assert found, table
     functions, calls, broken, uncounted = map(int, found.groups())
-    assert functions > 100
-    assert calls > 8
+    assert functions >= 100
+    assert calls >= 8
     assert broken > functions
     assert uncounted < functions / 20, table
 
 
 def test_a_few_calls(record_property: Callable[[str, object], None]) -> None:
-    table = chaos(sys.executable, SMALL, "--most", "4")
+    table = chaos(sys.executable, SMALL, "--most", "6")
     record_property("table", table)
     check(table)
 
