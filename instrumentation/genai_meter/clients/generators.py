@@ -33,13 +33,13 @@ class Items(Chunks):
 def follow(source: Generator[Any, Any, Any], exchange: Exchange) -> Generator[Any, Any, Any]:
     """A generator that gives what `source` gives."""
     items = Items(exchange.call)
-    return _alike(source, _follow(source, exchange, items), items)
+    return _alike(source, _follow(source, exchange, items, SyncObserver(source, items)), items)
 
 
 def follow_async(source: AsyncGenerator[Any, Any], exchange: Exchange) -> AsyncGenerator[Any, Any]:
     """As `follow`."""
     items = Items(exchange.call)
-    return _alike(source, _follow_async(source, exchange, items), items)
+    return _alike(source, _follow_async(source, exchange, items, AsyncObserver(source, items)), items)
 
 
 def _alike(source: Any, ours: Any, items: Items) -> Any:
@@ -49,8 +49,9 @@ def _alike(source: Any, ours: Any, items: Items) -> Any:
     return ours
 
 
-def _follow(source: Generator[Any, Any, Any], exchange: Exchange, items: Items) -> Generator[Any, Any, Any]:
-    observer = SyncObserver(source, items)
+def _follow(
+    source: Generator[Any, Any, Any], exchange: Exchange, items: Items, observer: SyncObserver
+) -> Generator[Any, Any, Any]:
     guarded(_begin, exchange)
     try:
         try:
@@ -73,8 +74,9 @@ def _follow(source: Generator[Any, Any, Any], exchange: Exchange, items: Items) 
         raise
 
 
-async def _follow_async(source: AsyncGenerator[Any, Any], exchange: Exchange, items: Items) -> AsyncGenerator[Any, Any]:
-    observer = AsyncObserver(source, items)
+async def _follow_async(
+    source: AsyncGenerator[Any, Any], exchange: Exchange, items: Items, observer: AsyncObserver
+) -> AsyncGenerator[Any, Any]:
     guarded(_begin, exchange)
     try:
         try:
