@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOptionalSubscript=false
 """Calls at a steady rate; what the caller waits for each is the client and the meter, for there is no network.
 
 `python steady.py <calls a second> <seconds> <file>`: response ids go to the file; when all are made, prints how

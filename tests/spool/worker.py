@@ -1,4 +1,5 @@
-# pyright: basic, reportMissingImports=false
+# pyright: basic, reportMissingImports=false, reportArgumentType=false, reportCallIssue=false
+# pyright: reportAttributeAccessIssue=false, reportReturnType=false, reportOptionalSubscript=false
 """Each line read forks a process that calls until it is killed, and notes every answer it was given.
 
 `python worker.py <journal>`; lines: `run` (until a signal comes) or `exit <seconds>` (ends by `os._exit`).
