@@ -240,12 +240,12 @@ class Body(Proxy):
     def __iter__(self) -> Iterator[bytes]:
         source = iter(self.__wrapped__)
         reader = guarded(self._self_reader)
-        return source if reader is None else SyncObserver(source, reader)
+        return source if reader is None else guarded(SyncObserver, source, reader) or source
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         source = aiter(self.__wrapped__)
         reader = guarded(self._self_reader)
-        return source if reader is None else AsyncObserver(source, reader)
+        return source if reader is None else guarded(AsyncObserver, source, reader) or source
 
     def close(self) -> Any:
         guarded(self._self_ending.closed)
