@@ -7,6 +7,8 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 export PYTHON
 export UV_PYTHON_DOWNLOADS := never
+# The suite starts hundreds of interpreters: none should compile what another one has compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 UV := .tools/bootstrap/bin/uv
 BIN := .venv/bin
