@@ -460,6 +460,9 @@ WEB: Final = Environment(
 CHDB: Final = Environment("chdb", ("chdb==4.4.0", "chdb-core==26.9.0"), (), alone=True)
 """ClickHouse in a process; without pandas and pyarrow, which only its DataFrames need."""
 
+ROTEL: Final = Environment("rotel", ("rotel==0.0.1a15",), (), alone=True)
+"""A collector that is not the OpenTelemetry Collector; a binary in a wheel."""
+
 if __name__ == "__main__":
     # python -m tests.environments: the interpreter of WEB, for `make two-services`.
     print(WEB.python())

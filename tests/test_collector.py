@@ -1,0 +1,207 @@
+"""Real collectors between applications and the exporter: each hop killed and restarted, each call one row.
+
+`make collector` builds the OpenTelemetry Collector, `make collector-drill` runs the long form.
+"""
+
+from __future__ import annotations
+
+import random
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from collector_kit import OTELCOL, Collector, Otelcol, Rotel, Tempo
+from exporter_kit import NOW, Served, SpanOf, logs, traces, usage_event
+from test_crash import Producer, ledger, near, price, scraped
+
+from examples.children import free_port, wait_for
+
+built = pytest.mark.skipif(not OTELCOL.exists(), reason="the OpenTelemetry Collector is not built; `make collector`")
+
+
+@contextmanager
+def exporter(place: Path) -> Generator[Served]:
+    """An exporter that comes back on the same ports."""
+    listen = {"grpc_port": free_port(), "http_port": free_port(), "metrics_port": free_port()}
+    with_ports = Served(place, {"listen": listen})
+    with_ports.start(keep_ports=True)
+    try:
+        yield with_ports
+    finally:
+        with_ports.stop()
+
+
+def stored(served: Served) -> set[bytes]:
+    """Ids of the calls in the ledger."""
+    with closing(sqlite3.connect(f"file:{served.ledger}?mode=ro", uri=True)) as database:
+        return {row[0] for row in database.execute("SELECT call_id FROM call")}
+
+
+def arrived(served: Served, calls: int) -> None:
+    """Until the ledger has as many calls, and a moment for more that should not be there."""
+    wait_for(f"{calls} calls in the ledger", lambda: ledger(served)[0] >= calls, 60)
+    time.sleep(0.5)
+
+
+# --- the drill ----------------------------------------------------------------------------------------
+def drill(
+    served: Served, collector: Collector, restarts: int, end: Callable[[], None], pace: float = 0.02
+) -> dict[str, int]:
+    """Kill the exporter, and end the collector by `end`, in turn under load; returns the figures."""
+    running, over = threading.Event(), threading.Event()
+    paced: Any = _Paced(collector, pace)
+    producers = [Producer(paced, seed, running, over) for seed in (1, 2)]
+    running.set()
+    for producer in producers:
+        producer.start()
+    chance = random.Random(5)
+    for number in range(restarts):
+        time.sleep(chance.uniform(0.3, 0.9))
+        if number % 2 == 0:
+            served.kill()
+            # Meanwhile the collector takes what applications send.
+            time.sleep(chance.uniform(0.3, 0.9))
+            served.start(keep_ports=True)
+        else:
+            end()
+            collector.start()
+    time.sleep(0.3)
+    over.set()
+    for producer in producers:
+        producer.join(60)
+        assert not producer.is_alive()
+    sent = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
+    arrived(served, len(sent))
+    calls, cost = ledger(served)
+    shown = scraped(served)
+    return {
+        "restarts": restarts,
+        "events sent": len(sent),
+        "requests sent again": sum(producer.resent for producer in producers),
+        "rows": calls,
+        "lost": len(sent.keys() - stored(served)),
+        "doubled": calls - len(sent),
+        "pico-USD off": cost - sum(map(price, sent.values())),
+        "/metrics off, calls": shown[0] - calls,
+        "/metrics off, pico-USD": shown[1] - near(cost),
+    }
+
+
+class _Paced:
+    """A collector that gets a request at a time and then a pause."""
+
+    def __init__(self, collector: Collector, pace: float) -> None:
+        self._collector = collector
+        self._pace = pace
+
+    def post(self, signal: str, body: bytes) -> Any:
+        time.sleep(self._pace)
+        return self._collector.post(signal, body)
+
+
+def check(figures: dict[str, int]) -> None:
+    """Nothing lost, nothing doubled, every total equal."""
+    print(figures)
+    assert figures["events sent"] > 20 * figures["restarts"]
+    zero = ("lost", "doubled", "pico-USD off", "/metrics off, calls", "/metrics off, pico-USD")
+    assert {name: figures[name] for name in zero} == dict.fromkeys(zero, 0)
+
+
+# --- Rotel --------------------------------------------------------------------------------------------
+def test_rotel_holds_what_the_exporter_cannot_take_and_empties_itself_at_its_end(tmp_path: Path) -> None:
+    with exporter(tmp_path / "exporter") as served, Rotel(tmp_path, served.grpc) as rotel:
+        check(drill(served, rotel, 2, rotel.stop))
+
+
+def test_what_rotel_holds_in_memory_dies_with_it(tmp_path: Path) -> None:
+    events = [usage_event(start_ns=NOW + number) for number in range(20)]
+    with exporter(tmp_path / "exporter") as served, Rotel(tmp_path, served.grpc) as rotel:
+        assert rotel.post("logs", logs(events[:10]).SerializeToString()).status == 200
+        arrived(served, 10)
+        served.kill()
+        # It acknowledges what is only in its memory: why a spool must not ship to it.
+        assert rotel.post("logs", logs(events[10:]).SerializeToString()).status == 200
+        rotel.kill()
+        served.start(keep_ports=True)
+        rotel.start()
+        time.sleep(2)
+        assert stored(served) == {event.call_id for event in events[:10]}
+
+
+# --- the OpenTelemetry Collector ----------------------------------------------------------------------
+@built
+def test_the_queue_on_disk_survives_kills_of_both(tmp_path: Path) -> None:
+    with (
+        Tempo() as tempo,
+        exporter(tmp_path / "exporter") as served,
+        Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
+    ):
+        figures = drill(served, otelcol, 4, otelcol.kill)
+    check(figures)
+    assert figures["requests sent again"] > 0
+
+
+@built
+def test_what_waits_on_disk_while_both_are_gone_arrives(tmp_path: Path) -> None:
+    events = [usage_event(start_ns=NOW + number) for number in range(50)]
+    with (
+        Tempo() as tempo,
+        exporter(tmp_path / "exporter") as served,
+        Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
+    ):
+        served.kill()
+        assert otelcol.post("logs", logs(events).SerializeToString()).status == 200
+        otelcol.kill()
+        served.start(keep_ports=True)
+        assert stored(served) == set()
+        otelcol.start()
+        arrived(served, 50)
+        assert stored(served) == {event.call_id for event in events}
+
+
+@built
+def test_traces_are_sampled_and_events_are_not(tmp_path: Path) -> None:
+    events = [usage_event(start_ns=NOW + number, trace_id=_trace(number), span_id=b"\x07" * 8) for number in range(200)]
+    spans = [
+        SpanOf(event.attributes, trace_id=event.trace_id, span_id=event.span_id, scope="genai_meter", failed=odd)
+        for event, odd in zip(events, [False, True] * 100, strict=True)
+    ]
+    with (
+        Tempo() as tempo,
+        exporter(tmp_path / "exporter") as served,
+        Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
+    ):
+        assert otelcol.post("traces", traces(spans).SerializeToString()).status == 200
+        assert otelcol.post("logs", logs(events).SerializeToString()).status == 200
+        arrived(served, 200)
+        failed = {span.trace_id for span in spans if span.failed}
+        wait_for("every failed trace at Tempo", lambda: failed <= set(tempo.traces), 20)
+        time.sleep(0.5)
+        # A tenth of the hundred others, by their hashes.
+        assert 0 < len(set(tempo.traces) - failed) < 40
+        assert len(tempo.traces) == len(set(tempo.traces))
+        assert ledger(served) == (200, 200 * price(1000))
+        assert scraped(served) == (200, near(200 * price(1000)))
+
+
+def _trace(number: int) -> bytes:
+    return random.Random(number).randbytes(16)
+
+
+@built
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_forty_kills_of_exporter_and_collector(tmp_path: Path) -> None:
+    with (
+        Tempo() as tempo,
+        exporter(tmp_path / "exporter") as served,
+        Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
+    ):
+        figures = drill(served, otelcol, 40, otelcol.kill)
+    check(figures)
+    assert figures["requests sent again"] > 0
