@@ -104,6 +104,13 @@ drill: env ## kill -9 of exporters (and of their database) and of applications u
 outage: env ## the exporter ten minutes away at 200 calls a second, and full disks: what is lost, what a call waits
 	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_spool_outage.py
 
+.PHONY: collector
+collector: .tools/collector/otelcol ## build the OpenTelemetry Collector that the examples need (needs Go 1.26)
+
+.PHONY: collector-drill
+collector-drill: env collector ## exporter and collector killed forty times under load, a queue on disk between them
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs -s tests/test_collector.py
+
 .PHONY: e2e
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read
 	@nice -n 10 $(BIN)/python -m pytest -m slow -rs -s tests/test_e2e.py
@@ -154,6 +161,10 @@ $(UV): .ci/bootstrap .ci/find-python
 
 .venv/.ready: $(UV) pyproject.toml uv.lock
 	@$(UV) sync --quiet --frozen --all-extras --python "$$(.ci/find-python)"
+	@touch $@
+
+.tools/collector/otelcol: examples/collector/builder.yaml
+	@go run go.opentelemetry.io/collector/cmd/builder@v0.161.0 --config $<
 	@touch $@
 
 .tools/envs/py312/.ready: $(UV) pyproject.toml uv.lock
