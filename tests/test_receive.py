@@ -337,7 +337,7 @@ def test_sigterm_finishes_what_is_under_way(tmp_path: Path) -> None:
         blocker.execute("ROLLBACK")
         blocker.close()
         assert under_way.result(10).status == 200
-    assert served.stop() == 0
+    assert served.ended() == 0
     assert not served.ledger.with_name("ledger.db-wal").exists()
     assert stored(served, event) is not None
 

@@ -105,6 +105,9 @@ class Stage(Running):
         app = self._start_app()
         self._start_prometheus()
         self.app_url = app.printed(r"^listening on (\S+)$", READY_S)
+        if prometheus := self.prometheus:
+            # A series whose zero Prometheus has not seen has no increase.
+            wait_for("Prometheus scrapes the exporter", lambda: prometheus.query("up == 1"), READY_S)
 
     # --- parts --------------------------------------------------------------------------------------
     def _start_exporter(self) -> None:

@@ -97,9 +97,7 @@ class Exporter:
             read=partial(open_readonly, self.store_path),
             shared=config.store.url is not None,
         )
-        anomalies = Watch(
-            config.anomalies, data_directory, [contract.tenant for contract in config.budgets.contracts]
-        )
+        anomalies = Watch(config.anomalies, data_directory, [contract.tenant for contract in config.budgets.contracts])
         self.digests = Sender(
             config.digest,
             memory(config.store.url, data_directory),

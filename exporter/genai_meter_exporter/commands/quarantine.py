@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import re
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from genai_meter_exporter import config as configuration
+from genai_meter_exporter.commands import reports
 from genai_meter_exporter.commands.reports import instant
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.store import StoreError
@@ -91,9 +91,7 @@ def _list(location: str | Path, wanted: Wanted, form: str) -> int:
     if form == "json":
         print(json.dumps(rows, indent=2))
     elif form == "csv":
-        writer = csv.DictWriter(sys.stdout, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        reports.print_csv(_COLUMNS, rows)
     else:
         _table(rows)
     return 0
