@@ -141,7 +141,7 @@ def test_inhibitions_name_alerts_that_exist() -> None:
 
 
 def test_of_many_alerts_in_one_message_ten_are_written_out(amtool: Path, tmp_path: Path) -> None:
-    many: list[dict[str, Any]] = [
+    many: list[Any] = [
         {**fired("GenAIMeterTenantOverContract", "critical", team="sales"), "status": "firing"} for _ in range(12)
     ]
     for number, alert in enumerate(many):

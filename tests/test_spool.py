@@ -274,7 +274,7 @@ def test_a_child_writes_files_of_its_own_and_does_not_keep_its_parent_s(tmp_path
         # The parent is dead, its child lives: one of the two files is in the hands of nobody.
         make(3)
         # Files of the dead are looked for every ten seconds.
-            assert sorted(response_ids(receiver.wait_for(2, 30))) == ["chatcmpl-1", "chatcmpl-3"]
+        assert sorted(response_ids(receiver.wait_for(2, 30))) == ["chatcmpl-1", "chatcmpl-3"]
         wait_until(lambda: [event[6]["gen_ai.response.id"] for event in on_disk(tmp_path / "spool")] == ["chatcmpl-2"])
         child.stdin.close()
         child.stdout.close()
