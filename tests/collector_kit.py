@@ -103,7 +103,7 @@ class Rotel(Collector):
 class Otelcol(Collector):
     """The OpenTelemetry Collector by examples/collector/otelcol.yaml."""
 
-    def __init__(self, place: Path, exporter: str, tempo: str) -> None:
+    def __init__(self, place: Path, exporter: str, tempo: str, *, batch_first: bool = False) -> None:
         super().__init__(place, free_port(), free_port())
         config = shipped()
         config["extensions"]["file_storage"]["directory"] = str(place / "queue")
@@ -114,6 +114,10 @@ class Otelcol(Collector):
         config["exporters"]["otlp/genai-meter"]["endpoint"] = exporter
         config["exporters"]["otlp/tempo"]["endpoint"] = tempo
         config["exporters"]["prometheus"]["endpoint"] = f"127.0.0.1:{free_port()}"
+        if batch_first:
+            # What the example warns of.
+            config["processors"]["batch"]["timeout"] = "10s"
+            config["service"]["pipelines"]["logs"]["processors"] = ["batch"]
         # Its own metrics would want a port of their own.
         config["service"]["telemetry"] = {"metrics": {"level": "none"}}
         self._file = place / "otelcol.yaml"
@@ -135,10 +139,11 @@ class Tempo(Running):
     def _start(self) -> None:
         self.traces: list[bytes] = []
         self._lock = threading.Lock()
-        server = grpc.server(ThreadPoolExecutor(2))
-        handler = grpc.unary_unary_rpc_method_handler(self._export)
+        untyped: Any = grpc
+        server = untyped.server(ThreadPoolExecutor(2))
+        handler = untyped.unary_unary_rpc_method_handler(self._export)
         service, _, method = _EXPORT[1:].partition("/")
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+        server.add_generic_rpc_handlers((untyped.method_handlers_generic_handler(service, {method: handler}),))
         self.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
         server.start()
         self._stack.callback(lambda: server.stop(0).wait(5))

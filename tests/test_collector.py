@@ -6,16 +6,19 @@
 from __future__ import annotations
 
 import random
+import re
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from collector_kit import OTELCOL, Collector, Otelcol, Rotel, Tempo
+import yaml
+from collector_kit import EXAMPLE, OTELCOL, Collector, Otelcol, Rotel, Tempo, shipped
+from environments import ROOT
 from exporter_kit import NOW, Served, SpanOf, logs, traces, usage_event
 from test_crash import Producer, ledger, near, price, scraped
 
@@ -112,6 +115,34 @@ def check(figures: dict[str, int]) -> None:
     assert {name: figures[name] for name in zero} == dict.fromkeys(zero, 0)
 
 
+# --- what is written ------------------------------------------------------------------------------------
+def test_the_readme_shows_a_part_of_what_runs_below() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (snippet,) = [found for found in map(yaml.safe_load, blocks) if "exporters" in found]
+    assert set(snippet) == {"extensions", "exporters", "service"}
+    assert missing(snippet, shipped()) == []
+
+
+def missing(part: Any, whole: Any, path: str = "") -> list[str]:
+    """Where the part says what the whole does not."""
+    if not isinstance(part, dict):
+        return [] if part == whole else [path]
+    return [
+        place
+        for key, value in cast("dict[str, Any]", part).items()
+        for place in (missing(value, whole[key], f"{path}/{key}") if key in whole else [f"{path}/{key}"])
+    ]
+
+
+def test_collector_and_builder_are_of_one_release() -> None:
+    parts: dict[str, Any] = yaml.safe_load((EXAMPLE / "builder.yaml").read_text(encoding="utf-8"))
+    release = parts["dist"]["version"]
+    assert parts["dist"]["output_path"] == str(OTELCOL.parent.relative_to(ROOT))
+    assert f"collector/cmd/builder@v{release} " in (ROOT / "Makefile").read_text(encoding="utf-8")
+    modules = [row["gomod"] for kind in ("extensions", "receivers", "processors", "exporters") for row in parts[kind]]
+    assert {module.partition(" v")[2] for module in modules} == {release}
+
+
 # --- Rotel --------------------------------------------------------------------------------------------
 def test_rotel_holds_what_the_exporter_cannot_take_and_empties_itself_at_its_end(tmp_path: Path) -> None:
     with exporter(tmp_path / "exporter") as served, Rotel(tmp_path, served.grpc) as rotel:
@@ -162,6 +193,25 @@ def test_what_waits_on_disk_while_both_are_gone_arrives(tmp_path: Path) -> None:
         otelcol.start()
         arrived(served, 50)
         assert stored(served) == {event.call_id for event in events}
+
+
+@built
+def test_a_batch_processor_before_the_queue_loses_what_was_acknowledged(tmp_path: Path) -> None:
+    first, second = usage_event(start_ns=NOW), usage_event(start_ns=NOW + 1)
+    with (
+        Tempo() as tempo,
+        exporter(tmp_path / "exporter") as served,
+        Otelcol(tmp_path, served.grpc, tempo.address, batch_first=True) as otelcol,
+    ):
+        assert otelcol.post("logs", logs([first]).SerializeToString()).status == 200
+        otelcol.kill()
+        otelcol.start()
+        assert otelcol.post("logs", logs([second]).SerializeToString()).status == 200
+        # Asked to end, it puts what it holds into the queue.
+        otelcol.stop()
+        otelcol.start()
+        arrived(served, 1)
+        assert stored(served) == {second.call_id}
 
 
 @built
