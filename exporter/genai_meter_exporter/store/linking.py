@@ -268,7 +268,7 @@ class LinkingIndex:
                 return found, "response_id"
         if span and record.trace_id in self._by_trace.entries:
             for other in self._by_trace.others(record.trace_id, taken, start):
-                if self._same_by_ancestry(other, record):
+                if self._same_by_ancestry(other, record, charge):
                     return other, "ancestor"
             for other in self._by_trace.others(record.trace_id, taken, start):
                 where = charge.where[:2] if charge else (record.values.get("service"), record.values.get("instance"))
@@ -367,7 +367,8 @@ class LinkingIndex:
                 best, best_distance = charge, distance
         return best
 
-    def _same_by_ancestry(self, charge: Charge, record: UsageRecord) -> bool:
+    def _same_by_ancestry(self, charge: Charge, record: UsageRecord, joined: Charge | None) -> bool:
+        """`joined`: the charge that the record belongs to, and whose account of the usage is the better one."""
         values = record.values
         if _kind(charge.operation) != _kind(values.get("operation")):
             return False
@@ -376,7 +377,7 @@ class LinkingIndex:
             return False
         if charge.start > values["end"] or values["start"] > charge.end:
             return False
-        if not _equal(charge.facts, _facts(values)):
+        if not (_equal(charge.facts, _facts(values)) or (joined and _equal(charge.facts, joined.facts))):
             return False
         mine = record.trace_id + record.span_id
         return any(
