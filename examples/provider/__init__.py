@@ -21,6 +21,7 @@ The request header `x-scenario` asks for trouble:
     slow, slow:0.5          a pause before each chunk (seconds; 0.05 when not given)
     no_id, same_id          answers without an id, or all with one id
     no_usage                answers that do not tell their usage
+    done_with_last          the end of a chat stream comes in one piece with its last chunk
     reject_stream_options   400 for a request that has `stream_options`, as older servers answer
 """
 

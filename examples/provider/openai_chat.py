@@ -158,7 +158,8 @@ def _chat_frames(
     frames += [chunk(index, {}, choice.finish) for index in range(count)]
     if usage is not None:
         frames.append(sse(tell(request, head | {"choices": [], "usage": usage})))
-    return [*frames, DONE]
+    # One piece, or two that may arrive apart.
+    return [*frames[:-1], frames[-1] + DONE] if request.scenario == "done_with_last" else [*frames, DONE]
 
 
 def _tool_deltas(tool: JSON) -> list[JSON]:

@@ -57,7 +57,8 @@ def refused(stage: LiteLLMStage, way: str) -> Any:
 
 
 def stream(stage: LiteLLMStage, way: str) -> Any:
-    answer = stage.library.completion(**stage.arguments(way), stream=True)
+    # litellm reads no further than the last chunk: the end is seen only when it comes with that.
+    answer = stage.library.completion(**stage.arguments(way, "done_with_last"), stream=True)
     return [kind(answer), [plain(chunk) for chunk in answer]]
 
 
