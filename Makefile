@@ -120,9 +120,9 @@ fuzz: env ## more than a million payloads that nobody should send (FUZZ_RUNS=…
 	@$(BIN)/python -m pytest -n 0 -m slow -rs -s tests/test_fuzz.py
 
 .PHONY: stores
-stores: env ## every store: its tests; ingest, size, month report beside the bare engine; writes benchmarks/STORES.md (EVENTS=…)
+stores: env ## every store: its tests; ingest, size, month report beside the bare engine; writes benchmarks/STORES.md (EVENTS=… STORE=…)
 	@$(BIN)/python -m pytest -m "slow or not slow" -k "not hundred" -rs tests/test_store*.py tests/test_reprice.py tests/test_clickhouse.py
-	@$(BIN)/python -m benchmarks.stores $(if $(EVENTS),--events $(EVENTS))
+	@$(BIN)/python -m benchmarks.stores $(if $(EVENTS),--events $(EVENTS)) $(if $(STORE),--store $(STORE))
 
 .PHONY: dashboards
 dashboards: env ## build the dashboards' JSON

@@ -225,12 +225,15 @@ class Clock:
     def _ticks(self, parent: int) -> Iterator[int]:
         for file in Path("/proc").glob("[0-9]*/stat"):
             try:
-                # After the name, which may hold anything: state, parent, …; user and system time are 11 further.
+                # After the name, which may hold anything: state, parent, …; user and system time are 11 further,
+                # then those of its children that have ended.
                 fields = file.read_text(encoding="utf-8").rpartition(")")[2].split()
             except OSError:
                 continue
             if int(fields[1]) == parent:
                 yield int(fields[11]) + int(fields[12])
+            elif file.parent.name == str(parent):
+                yield sum(map(int, fields[11:15]))
 
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
@@ -374,10 +377,16 @@ HEADINGS: Final = [
 ]
 
 
-def page(found: Sequence[Figures]) -> str:
-    """The file."""
-    rows = [_row(figures) for figures in found]
-    notes = [f"- {figures.store}: {'; '.join(_notes(figures))}." for figures in found]
+NAMES: Final = ("SQLite", "Parquet, DuckDB", "PostgreSQL", "ClickHouse (chdb)")
+"""In the order of the table."""
+
+
+def page(found: Sequence[Figures], before: str = "") -> str:
+    """The file; stores that were not run keep what `before` says of them."""
+    rows, notes = _written(before)
+    for figures in found:
+        rows[figures.store] = _row(figures)
+        notes[figures.store] = f"- {figures.store}: {'; '.join(_notes(figures))}."
     return "\n".join(
         [
             "# Stores",
@@ -388,12 +397,25 @@ def page(found: Sequence[Figures]) -> str:
             "are what counts. Ingest is what the store itself takes: parsing and pricing are in RESULTS.md. A group of",
             "these events touches nearly as many roll-up cells as it has events, which is the dearest case.",
             "",
-            table(HEADINGS, rows),
+            table(HEADINGS, [rows[name] for name in NAMES if name in rows]),
             "",
-            *notes,
+            *(notes[name] for name in NAMES if name in notes),
             "",
         ]
     )
+
+
+def _written(text: str) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Rows and notes of a file, by store."""
+    rows: dict[str, list[str]] = {}
+    notes: dict[str, str] = {}
+    for line in text.splitlines():
+        for name in NAMES:
+            if line.startswith(f"| {name} |"):
+                rows[name] = [cell.strip() for cell in line.strip("|").split("|")]
+            elif line.startswith(f"- {name}: "):
+                notes[name] = line
+    return rows, notes
 
 
 def _row(figures: Figures) -> list[str]:
@@ -433,10 +455,11 @@ def main() -> None:
             for figures in STORES[name](Events(options.events), place):
                 found.append(figures)
                 print(page(found), flush=True)
+                # At once: hours of work are not lost with the last store.
+                before = PLACE.read_text(encoding="utf-8") if PLACE.exists() else ""
+                PLACE.write_text(page([figures], before), encoding="utf-8")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     print(f"peak memory {memory} MiB; {subprocess.run(['nproc'], capture_output=True, text=True).stdout.strip()} CPUs")
-    if not options.store:
-        PLACE.write_text(page(found), encoding="utf-8")
 
 
 if __name__ == "__main__":
