@@ -5,9 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final, Literal, TypeAlias, get_args
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
-from genai_meter_exporter.budgets.model import PICO, money
+from genai_meter_exporter.budgets.model import PICO, Money, money
 from genai_meter_exporter.section import Section
 
 Kind: TypeAlias = Literal[
@@ -28,7 +28,7 @@ class Anomalies(Section):
     spend_ratio: PositiveFloat = 3.0
     """Cost of a tenant or a workflow over its median day."""
 
-    spend_floor_usd: str | int | float = 20
+    spend_floor_usd: Money = 20
     """A tenant or workflow that costs less is no anomaly."""
 
     new_model_share: float = Field(default=0.05, gt=0, le=1)
@@ -54,12 +54,6 @@ class Anomalies(Section):
 
     limit: PositiveInt = 50
     """Anomalies that are open at a time: each is a series of its own."""
-
-    @field_validator("spend_floor_usd")
-    @classmethod
-    def _is_money(cls, value: str | int | float) -> str | int | float:
-        money(value)
-        return value
 
     @property
     def spend_floor(self) -> int:

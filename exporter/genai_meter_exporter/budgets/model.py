@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal, InvalidOperation
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
 
 from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.section import Section
@@ -49,10 +49,50 @@ def zone(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone like Europe/Berlin") from None
 
 
+def _is_money(value: str | int | float) -> str | int | float:
+    money(value)
+    return value
+
+
+def _is_zone(name: str) -> str:
+    zone(name)
+    return name
+
+
+def _is_identity(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError("must be lower case letters, digits, '.', '_' or '-', at most 63")
+    return name
+
+
+Money: TypeAlias = Annotated[str | int | float, AfterValidator(_is_money)]
+"""An amount of USD as written."""
+ZoneName: TypeAlias = Annotated[str, AfterValidator(_is_zone)]
+"""A time zone's IANA name."""
+Identity: TypeAlias = Annotated[str, AfterValidator(_is_identity)]
+"""A name that is a label of metrics, and under which things are remembered."""
+
+
+def known_dimensions(names: Iterable[str]) -> None:
+    """ValueError for a name that is no dimension of the roll-ups."""
+    for name in names:
+        if name not in DIMENSIONS:
+            raise ValueError(f"{name} is no dimension; use some of: {', '.join(DIMENSIONS)}")
+
+
+def unique(kind: str, names: Iterable[str]) -> None:
+    """ValueError for a name that is there twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"two {kind} are called {name!r}; a name is an identity")
+        seen.add(name)
+
+
 class Amount(Section):
     """How much; one of the three."""
 
-    usd: str | int | float | None = None
+    usd: Money | None = None
     """Effective cost."""
     tokens: PositiveInt | None = None
     """Input and output tokens, cached ones and reasoning included."""
@@ -61,7 +101,7 @@ class Amount(Section):
 
     @field_validator("usd")
     @classmethod
-    def _is_money(cls, value: str | int | float | None) -> str | int | float | None:
+    def _is_positive(cls, value: str | int | float | None) -> str | int | float | None:
         if value is not None and money(value) <= 0:
             raise ValueError("must be more than 0")
         return value
@@ -143,7 +183,7 @@ class KnownEvent(Section):
 class Budget(Section):
     """One amount over one period for one scope."""
 
-    name: str
+    name: Identity
     """Unique; lower case, digits, `.`, `_`, `-`. A label of its metrics."""
     scope: dict[str, str | list[str]] = Field(default_factory=dict[str, str | list[str]])
     """Dimension of the roll-ups → the value, or several of which one must fit. Empty: everything."""
@@ -152,7 +192,7 @@ class Budget(Section):
     period: str = "month"
     """`hour`, `day`, `week` (from Monday), `month`; `rolling 24h`, `rolling 7d`; or dates `2026-10-01/2026-12-31`, \
 both included."""
-    timezone: str | None = None
+    timezone: ZoneName | None = None
     """IANA name; without it that of the section."""
     thresholds: Thresholds | None = None
     """Without them those of the profile of the scope's environment, else the defaults."""
@@ -173,19 +213,10 @@ both included."""
     events: list[KnownEvent] = Field(default_factory=list[KnownEvent])
     """Days that will differ."""
 
-    @field_validator("name")
-    @classmethod
-    def _is_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("must be lower case letters, digits, '.', '_' or '-', at most 63")
-        return value
-
     @field_validator("scope")
     @classmethod
     def _is_scope(cls, value: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
-        for name in value:
-            if name not in DIMENSIONS:
-                raise ValueError(f"{name} is no dimension; use some of: {', '.join(DIMENSIONS)}")
+        known_dimensions(value)
         return value
 
     @field_validator("period")
@@ -202,13 +233,6 @@ both included."""
             raise ValueError("must be hour, day, week, month, `rolling 7d`, or dates `2026-10-01/2026-12-31`")
         if not 0 <= (_day(last) - _day(first)).days < LONGEST_DAYS:
             raise ValueError(f"must end after it begins, within {LONGEST_DAYS} days")
-        return value
-
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, value: str | None) -> str | None:
-        if value is not None:
-            zone(value)
         return value
 
     @property
@@ -240,17 +264,10 @@ class Contract(Section):
     tenant: str
     team: str = ""
     """The account team. A label."""
-    usd_per_hour: str | int | float | None = None
+    usd_per_hour: Money | None = None
     """Contracted cost of one hour."""
-    revenue_usd_30d: str | int | float | None = None
+    revenue_usd_30d: Money | None = None
     """What the tenant pays in 30 days."""
-
-    @field_validator("usd_per_hour", "revenue_usd_30d")
-    @classmethod
-    def _is_money(cls, value: str | int | float | None) -> str | int | float | None:
-        if value is not None:
-            money(value)
-        return value
 
 
 class RunCap(Section):
@@ -259,19 +276,13 @@ class RunCap(Section):
     workflow: str
     team: str = ""
     """Only runs of this team; empty: of any."""
-    usd: str | int | float
-
-    @field_validator("usd")
-    @classmethod
-    def _is_money(cls, value: str | int | float) -> str | int | float:
-        money(value)
-        return value
+    usd: Money
 
 
 class Budgets(Section):
     """Budgets, contracts and caps."""
 
-    timezone: str = "UTC"
+    timezone: ZoneName = "UTC"
     """Of every budget that names none."""
     profiles: dict[str, Thresholds] = Field(default_factory=dict[str, Thresholds])
     """Environment → thresholds of budgets whose scope is that environment: experiments may run closer to the edge."""
@@ -282,19 +293,9 @@ class Budgets(Section):
     run_caps: list[RunCap] = Field(default_factory=list[RunCap])
     """Per workflow: what one run may cost."""
 
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, value: str) -> str:
-        zone(value)
-        return value
-
     @model_validator(mode="after")
     def _are_unique(self) -> Budgets:
-        seen: set[str] = set()
-        for budget in self.entries:
-            if budget.name in seen:
-                raise ValueError(f"two budgets are called {budget.name!r}; a name is an identity")
-            seen.add(budget.name)
+        unique("budgets", (budget.name for budget in self.entries))
         return self
 
     def thresholds(self, budget: Budget) -> Thresholds:

@@ -8,18 +8,16 @@ from typing import Final, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from genai_meter_exporter.budgets.model import zone
-from genai_meter_exporter.cells import DIMENSIONS
+from genai_meter_exporter.budgets.model import Identity, ZoneName, known_dimensions, unique
 from genai_meter_exporter.section import Section
 
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _AT: Final = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]")
 
 
 class Entry(Section):
     """One message, sent again and again."""
 
-    name: str
+    name: Identity
     """Unique; lower case, digits, `.`, `_`, `-`. What was sent is remembered under it."""
     every: Literal["day", "week"]
     """`day`: about yesterday, against the same day a week before. `week`: on Monday, about the week, against the one \
@@ -37,13 +35,6 @@ before."""
     top: PositiveInt = 5
     """Tenants, workflows and movers that are named."""
 
-    @field_validator("name")
-    @classmethod
-    def _is_name(cls, value: str) -> str:
-        if not _NAME.fullmatch(value):
-            raise ValueError("must be lower case letters, digits, '.', '_' or '-', at most 63")
-        return value
-
     @field_validator("at")
     @classmethod
     def _is_time(cls, value: str) -> str:
@@ -54,9 +45,7 @@ before."""
     @field_validator("where")
     @classmethod
     def _is_scope(cls, value: Mapping[str, str]) -> Mapping[str, str]:
-        for name in value:
-            if name not in DIMENSIONS:
-                raise ValueError(f"{name} is no dimension; use some of: {', '.join(DIMENSIONS)}")
+        known_dimensions(value)
         return value
 
     @model_validator(mode="after")
@@ -71,21 +60,12 @@ before."""
 class Digest(Section):
     """Messages with numbers, by webhook."""
 
-    timezone: str = "UTC"
+    timezone: ZoneName = "UTC"
     """IANA name: whose days and weeks they are about, and whose clock they are sent by."""
     entries: list[Entry] = Field(default_factory=list[Entry])
     """The messages (docs/budgets.md)."""
 
-    @field_validator("timezone")
-    @classmethod
-    def _is_zone(cls, value: str) -> str:
-        zone(value)
-        return value
-
     @model_validator(mode="after")
     def _are_unique(self) -> Digest:
-        names = [entry.name for entry in self.entries]
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"two digests are called {name!r}; a name is an identity")
+        unique("digests", (entry.name for entry in self.entries))
         return self
