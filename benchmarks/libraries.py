@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import importlib
 import io
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any, Final
 
+from benchmarks.frames import frames_of
 from benchmarks.workers import Case, Run
 from examples.provider.server import reply_to
 from examples.provider.wire import Memory, Reply, Request
@@ -43,21 +44,9 @@ def reply(path: str, body: bytes) -> Reply:
     return known
 
 
-def transport(http: Any) -> Any:
+def transport(http: ModuleType) -> Any:
     """A transport of `httpx` or `httpx2`, whichever the library is built on."""
-
-    class Frames(http.SyncByteStream, http.AsyncByteStream):
-        """A streamed body in which every event arrives by itself."""
-
-        def __init__(self, frames: list[bytes]) -> None:
-            self._frames = frames
-
-        def __iter__(self) -> Iterator[bytes]:
-            return iter(self._frames)
-
-        async def __aiter__(self) -> AsyncIterator[bytes]:
-            for frame in self._frames:
-                yield frame
+    frames = frames_of(http)
 
     def handle(request: Any) -> Any:
         found = reply(request.url.path, request.content)
@@ -66,7 +55,7 @@ def transport(http: Any) -> Any:
             return http.Response(200, headers=headers, content=found.content)
         if found.content_type == "application/json":
             headers["content-type"] = "text/event-stream; charset=utf-8"
-        return http.Response(200, headers=headers, stream=Frames(found.frames))
+        return http.Response(200, headers=headers, stream=frames(found.frames))
 
     return http.MockTransport(handle)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
 import anthropic
 import httpx2
 import openai
 
+from benchmarks.frames import frames_of
 from benchmarks.workers import Case, Run
 from examples.provider import anthropic_messages, openai_chat
 from examples.provider.wire import Memory, Reply, Request
@@ -23,19 +23,7 @@ TURNS: Final = 60
 CHUNKS: Final = 24
 LONG_STREAM: Final = 1024
 
-
-class Frames(httpx2.SyncByteStream, httpx2.AsyncByteStream):
-    """A streamed body in which every event arrives by itself."""
-
-    def __init__(self, frames: list[bytes]) -> None:
-        self._frames = frames
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._frames)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for frame in self._frames:
-            yield frame
+_Frames: Final = frames_of(httpx2)
 
 
 def messages(turns: int = 1) -> list[Any]:
@@ -65,7 +53,7 @@ def transport(reply: Reply) -> httpx2.MockTransport:
 
     def handle(_request: httpx2.Request) -> httpx2.Response:
         if frames is not None:
-            return httpx2.Response(200, headers=headers, stream=Frames(frames))
+            return httpx2.Response(200, headers=headers, stream=_Frames(frames))
         return httpx2.Response(200, headers=headers, content=content)
 
     return httpx2.MockTransport(handle)
