@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 from genai_meter_exporter.cli import main
+from tools_kit import needed
 
 from examples.alertmanager import EXAMPLE, Alertmanager, shipped
 from examples.children import wait_for
 from examples.inbox import Inbox
-from examples.tools import ToolMissing, need
 
 CONFIG = EXAMPLE / "alertmanager.yml"
 RULES = EXAMPLE.parent / "genai-meter.rules.yaml"
@@ -36,10 +36,7 @@ def alerts() -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def amtool() -> Path:
     """The real amtool."""
-    try:
-        return need("amtool")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    return needed("amtool")
 
 
 def run(*arguments: object) -> str:
@@ -205,10 +202,7 @@ def send(alertmanager: Alertmanager, *sent: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Inbox, Alertmanager]]:
     """An inbox with what a real Alertmanager has delivered: four alerts, of which one is held back."""
-    try:
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    needed("prometheus-alertmanager")
     with Inbox() as inbox:
         config = shipped(inbox, time_scale=100)
         with Alertmanager(tmp_path_factory.mktemp("alertmanager"), config) as alertmanager:

@@ -19,9 +19,9 @@ import pytest
 from dashboard_kit import FILES, interpolate, load, panels
 from grafana import chromium, node
 from grafana.month import DAY, STEP, month
+from tools_kit import stack_needed
 
 from examples.prometheus import Prometheus
-from examples.tools import ToolMissing, need
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,11 +52,7 @@ class Drawn:
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Drawn]]:
     """All dashboards, drawn."""
-    try:
-        need("prometheus")
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    stack_needed()
     chromium.find()
     directory = node.packages("pictures")
     for name in ("page.jsx", "shrink.mjs"):

@@ -11,10 +11,10 @@ import pytest
 from dashboard_checks import Check, Figures
 from dashboard_figures import figures
 from dashboard_kit import FILES, RANGE_S, Asked, Live, Traffic, interpolate, live, load, queries
+from tools_kit import stack_needed
 
 from examples.children import wait_for
 from examples.prometheus import Sample
-from examples.tools import ToolMissing, need
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -25,11 +25,7 @@ NOT_OURS = {"__name__", "instance", "job"}
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Everything running, with the traffic in the ledger and in Prometheus."""
-    try:
-        need("prometheus")
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    stack_needed()
     with live(tmp_path_factory.mktemp("stage")) as running:
         yield running
 

@@ -10,8 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-
-from examples.tools import ToolMissing, need
+from tools_kit import stack_needed
 
 ROOT = Path(__file__).parent.parent
 
@@ -56,11 +55,7 @@ def assert_message_of_the_budget(text: str) -> None:
 
 @pytest.mark.timeout(150)
 def test_demo_shows_spend_price_unpriced_model_alert_and_trace_in_time(tmp_path: Path) -> None:
-    try:
-        need("prometheus")
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    stack_needed()
     env = {name: value for name, value in os.environ.items() if name not in ("KEEP", "DEMO_REAL")}
     env["TMPDIR"] = str(tmp_path)
     began = time.monotonic()

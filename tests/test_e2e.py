@@ -22,12 +22,13 @@ from genai_meter_exporter.store import Query, open_readonly
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from tools_kit import stack_needed
 
 from examples.alertmanager import shipped
 from examples.children import wait_for
 from examples.inbox import Inbox
 from examples.prometheus import Prometheus
-from examples.tools import ROOT, ToolMissing, need
+from examples.tools import ROOT
 
 RULES: Final = ROOT / "alert_rules" / "genai-meter.rules.yaml"
 FOR_SCALE: Final = 720
@@ -123,11 +124,7 @@ def key_of(provoked: Provoked) -> Key:
 @pytest.fixture(scope="module")
 def drill(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drill]:
     """Ledger, exporter, Prometheus and Alertmanager, with 35 days behind them."""
-    try:
-        need("prometheus")
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    stack_needed()
     directory = tmp_path_factory.mktemp("e2e")
     now = time.time()
     rules = directory / "genai-meter.rules.yaml"

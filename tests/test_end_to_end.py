@@ -11,11 +11,11 @@ from contextlib import closing
 from typing import Any
 
 import pytest
+from tools_kit import stack_needed
 
 from examples.children import wait_for
 from examples.demo.stage import Stage
 from examples.prometheus import Prometheus
-from examples.tools import ToolMissing, need
 
 QUESTION = "Where is my parcel, and who pays for the way back? " * 8
 
@@ -25,11 +25,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """Everything running, with traffic of two tenants in the ledger and in Prometheus."""
-    try:
-        need("prometheus")
-        need("prometheus-alertmanager")
-    except ToolMissing as error:
-        pytest.skip(str(error))
+    stack_needed()
     with Stage(tmp_path_factory.mktemp("stage")) as running:
         for tenant, feature in (("acme", "chat"), ("acme", "summary"), ("globex", "draft"), ("globex", "research")):
             running.request(tenant, feature, QUESTION)
