@@ -31,6 +31,7 @@ from genai_meter_exporter.series import Family, Histogram
 
 PREFIX: Final = "genai_meter_"
 _PICO: Final = 10**12
+_VERSION: Final = version("genai-meter")
 _LABELS_KEPT: Final = 100_000
 _ESCAPED: Final = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _STATUSES: Final = ("accepted", "duplicate", "linked", "rejected", "quarantined")
@@ -187,7 +188,7 @@ class MeterCollector(Collector):
             yield GaugeMetricFamily(
                 PREFIX + "price_book_timestamp_seconds", "Date of the price book's data.", self._facts.book_time
             )
-        yield InfoMetricFamily(PREFIX + "build", "Version of genai-meter.", {"version": version("genai-meter")})
+        yield InfoMetricFamily(PREFIX + "build", "Version of genai-meter.", {"version": _VERSION})
 
 
 def _exemplar(snapshot: Snapshot, bucket: str, labels: tuple[str, ...]) -> SampleExemplar | None:
