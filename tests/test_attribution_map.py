@@ -92,7 +92,7 @@ def test_the_exporter_applies_them_and_reads_them_again(tmp_path: Path) -> None:
         served.settled("ledger_events_total", 2)
         assert teams(served) == ["search", "search"]
         _change(served, [{**rule, "set": {"team": "catalogue"}}])
-        _until(served, "read again: 1")
+        _until(served, "read again; changed: attribution")
         served.send(usage_event())
         served.settled("ledger_events_total", 3)
         _change(served, [{**rule, "set": {"teem": "nobody"}}])

@@ -31,18 +31,27 @@ def open_prices(overlay: Path | None) -> tuple[str, float]:
 
     Unlike an application, which must run on, the ledger refuses to start on prices it cannot read.
     """
+    return use_prices(read_prices(overlay))
+
+
+def use_prices(chosen: Resolver) -> tuple[str, float]:
+    """Price by these from now on: book id, date of its data."""
+    use(chosen)
+    return chosen.book_id, datetime.fromisoformat(chosen.book.data_date).replace(tzinfo=UTC).timestamp()
+
+
+def read_prices(overlay: Path | None) -> Resolver:
+    """By the book and this overlay, or the ones the environment names; raises `PriceError`."""
     book_path, overlay_path = os.environ.get(BOOK_VARIABLE), overlay or os.environ.get(OVERLAY_VARIABLE)
     try:
         book = read_book(Path(book_path)) if book_path else read_book()
-        chosen = Resolver(book, read_overlay(Path(overlay_path)) if overlay_path else None)
+        return Resolver(book, read_overlay(Path(overlay_path)) if overlay_path else None)
     except BookError as error:
         raise PriceError(f"the price book {book_path} cannot be used: {error}") from None
     except OverlayError as error:
         raise PriceError(
             f"the price overlay {overlay_path} cannot be used: {error}; make it with `genai-meter prices compile`"
         ) from None
-    use(chosen)
-    return chosen.book_id, datetime.fromisoformat(book.data_date).replace(tzinfo=UTC).timestamp()
 
 
 def charge(batch: Batch) -> None:

@@ -132,6 +132,8 @@ class Pipeline:
         self._failing = False
         self._told: set[str] = set()
         self._closing = False
+        self._turn = threading.Lock()
+        """The writer's, while it works; whoever has it knows that nothing is committed."""
         self._leads = False
         self.observer: Observer | None = None
         """Is told what happens; None: nobody."""
@@ -225,6 +227,17 @@ class Pipeline:
         """How full the queue is."""
         return Load(self._requests, self._bytes, self._queue_requests, self._queue_bytes)
 
+    async def exchange(self, change: Callable[[], None]) -> None:
+        """Make a change while nothing is read, priced or committed; raises what it raises."""
+
+        def alone() -> None:
+            with self._turn:
+                change()
+                self._next_evaluation = 0.0
+                self._evaluate_budgets()
+
+        await asyncio.get_running_loop().run_in_executor(self._reader, alone)
+
     def begin_shutdown(self) -> None:
         """Not ready from now on, so that nobody sends here any more; what comes all the same is still taken."""
         self._closing = True
@@ -290,7 +303,8 @@ class Pipeline:
                 # Never less than an instant: what waits for the disk goes first.
                 first = self._jobs.get(timeout=max(self._next_calendar - time.monotonic(), 0.001))
             except queue.Empty:
-                self._do_calendar()
+                with self._turn:
+                    self._do_calendar()
                 continue
             if first is None:
                 break
@@ -306,9 +320,10 @@ class Pipeline:
                     break
                 jobs.append(job)
                 size += job.batch.size if job.batch else 0
-            self._commit(jobs)
-            if time.monotonic() >= self._next_calendar:
-                self._do_calendar()
+            with self._turn:
+                self._commit(jobs)
+                if time.monotonic() >= self._next_calendar:
+                    self._do_calendar()
         if self._budgets is not None:
             self._budgets.close(time.time())
         self._store.close()

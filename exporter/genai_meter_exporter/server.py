@@ -19,8 +19,7 @@ import grpc.aio
 import uvicorn
 
 from genai_meter_exporter import alerting, telemetry
-from genai_meter_exporter.access.gate import Gate, Keyring
-from genai_meter_exporter.access.rates import Rates
+from genai_meter_exporter.access.gate import Gate, keyring_of, rates_of
 from genai_meter_exporter.access.tls import certificates
 from genai_meter_exporter.anomalies import exposition as anomaly_metrics
 from genai_meter_exporter.anomalies.watch import Watch, Watcher
@@ -30,7 +29,7 @@ from genai_meter_exporter.bounds import bounds_of
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.charging import open_prices
-from genai_meter_exporter.config import Config, ConfigError, kept_days, written_path
+from genai_meter_exporter.config import Config, kept_days, overlay, written_path
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.digest.memory import memory
 from genai_meter_exporter.digest.sender import Sender
@@ -40,6 +39,7 @@ from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
 from genai_meter_exporter.receive.http import OtlpHttp
 from genai_meter_exporter.receive.protocol import bounded
+from genai_meter_exporter.reload import Parts, Reloader
 from genai_meter_exporter.store import open_readonly, open_store
 
 logger: Final = logging.getLogger("genai_meter_exporter")
@@ -67,20 +67,19 @@ class _Server(uvicorn.Server):
 class Exporter:
     """The process, put together."""
 
-    def __init__(
-        self, config: Config, data_directory: Path, overlay: Path | None = None, directory: Path | None = None
-    ) -> None:
-        """Paths of the sections `tls` and `access` start at `directory`, where the configuration is."""
+    def __init__(self, config: Config, data_directory: Path, file: Path | None = None) -> None:
+        """Paths in the configuration start where its file is."""
         self._config = config
-        directory = directory or Path()
-        self._gate = _gate(config, directory)
+        directory = file.parent if file else Path()
+        self._gate = Gate(keyring_of(config.access, directory), rates_of(config.access))
         self._certificates = certificates(config.tls, directory)
         self.store_path = config.store.url or data_directory / config.store.path
         labels, limits = config.labels, config.limits
         self._facts = LiveFacts()
-        self._facts.book_id, self._facts.book_time = open_prices(overlay)
+        self._facts.book_id, self._facts.book_time = open_prices(overlay(config, file))
         bounds = bounds_of(labels)
         counters = Counters(config.metrics.scrape_interval_seconds)
+        read = partial(open_readonly, self.store_path)
         store = open_store(written_path(config, str(data_directory)), bounds, config)
         self.budgets = Engine(config.budgets, History(data_directory))
         self.pipeline = Pipeline(
@@ -94,21 +93,24 @@ class Exporter:
             retention_days=kept_days(config),
             attribution=AttributionMap(config.attribution.rules),
             budgets=self.budgets,
-            read=partial(open_readonly, self.store_path),
+            read=read,
             shared=config.store.url is not None,
         )
         anomalies = Watch(config.anomalies, data_directory, [contract.tenant for contract in config.budgets.contracts])
         self.digests = Sender(
             config.digest,
             memory(config.store.url, data_directory),
-            partial(open_readonly, self.store_path),
+            read,
             lambda: self.budgets.standings(time.time()),
             anomalies=partial(open_now, anomalies),
             directory=directory,
         )
-        self._watcher = Watcher(anomalies, partial(open_readonly, self.store_path))
+        self._watcher = Watcher(anomalies, read)
+        parts = Parts(self.pipeline, self._facts, self._gate, self.budgets, self.digests, self._watcher, read)
+        self._reloader = Reloader(config, file, parts)
         others = (
-            partial(alerting.collect, config.alerts),
+            lambda: alerting.collect(self._reloader.config.alerts),
+            self._reloader.collect,
             partial(telemetry.collect, self.pipeline),
             partial(anomaly_metrics.collect, anomalies),
             self.digests.collect,
@@ -117,43 +119,35 @@ class Exporter:
         self.addresses: dict[str, str] = {}
         """Listener → where it listens, once it does."""
 
-    async def serve(self, started: Callable[[], None], read_again: Callable[[], Config] | None = None) -> bool:
+    async def serve(self, started: Callable[[], None], read_again: Callable[[], Config]) -> bool:
         """Listen until told to stop; then finish what is under way, commit it, answer it. Calls `started` once.
 
         Told a second time, leave requests unanswered that are not committed yet; False then.
 
-        On SIGHUP the rules of attribution are taken from what `read_again` gives; the rest needs a new start.
+        On SIGHUP the configuration is taken that `read_again` gives.
         """
         stop, hurry = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, lambda: (hurry if stop.is_set() else stop).set())
-        if read_again is not None:
-            loop.add_signal_handler(signal.SIGHUP, self._reload, read_again)
+        loop.add_signal_handler(signal.SIGHUP, self._reloader.ask)
         self.pipeline.start()
         self.digests.start()
         self._watcher.start()
         # Records are many and live in no cycles: looking for some each 700 objects would cost a fifth of the time.
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
+        reloading = asyncio.create_task(self._reloader.run(read_again))
         try:
             await self._listen(stop, hurry, started)
         finally:
+            reloading.cancel()
             if self.pipeline.observer is not None:
                 await asyncio.to_thread(self.pipeline.observer.close)
             await asyncio.to_thread(self._watcher.stop)
             await asyncio.to_thread(self.digests.stop)
             await asyncio.to_thread(self.pipeline.stop)
         return not hurry.is_set()
-
-    def _reload(self, read_again: Callable[[], Config]) -> None:
-        try:
-            rules = read_again().attribution.rules
-        except ConfigError as error:
-            logger.error("the configuration is kept as it was: %s", error)
-            return
-        self.pipeline.attribution = AttributionMap(rules)
-        logger.info("the rules of attribution were read again: %d", len(rules))
 
     async def _listen(self, stop: asyncio.Event, hurry: asyncio.Event, started: Callable[[], None]) -> None:
         listen, limits = self._config.listen, self._config.limits
@@ -239,18 +233,6 @@ class Exporter:
                 timeout_graceful_shutdown=self._config.limits.shutdown_seconds,
             )
         )
-
-
-def _gate(config: Config, directory: Path) -> Gate:
-    """Raises `ConfigError` when the tokens cannot be read: nobody could send."""
-    access = config.access
-    if access.tokens is None:
-        keyring = None
-    else:
-        keyring = Keyring(directory / access.tokens)
-        if keyring.error is not None:
-            raise ConfigError(f"access.tokens: {keyring.error}")
-    return Gate(keyring, Rates(access.requests_per_second, access.burst))
 
 
 def _bind(host: str, port: int, field: str) -> socket.socket:

@@ -14,7 +14,9 @@ from typing import Final
 
 from genai_meter_exporter.access import tokens
 from genai_meter_exporter.access.rates import Rates
+from genai_meter_exporter.access.settings import Access
 from genai_meter_exporter.access.tokens import Grant, Scope, TokenError
+from genai_meter_exporter.config import ConfigError
 
 logger: Final = logging.getLogger("genai_meter_exporter")
 
@@ -127,6 +129,11 @@ class Gate:
         self.keyring = keyring
         self._rates = rates
 
+    def exchange(self, keyring: Keyring | None, rates: Rates | None) -> None:
+        """Let in by these from now on. Without rates, whoever has made too many requests still has."""
+        self.keyring = keyring
+        self._rates = rates or self._rates
+
     def admit(self, authorization: str | None, peer: str, scope: Scope | None) -> Caller:
         """The caller, who may do what `scope` names (None: anything).
 
@@ -154,6 +161,23 @@ class Gate:
     def _count(self, whose: str) -> None:
         if seconds := self._rates.wait(whose):
             raise TooMany(seconds)
+
+
+def keyring_of(access: Access, directory: Path) -> Keyring | None:
+    """None without tokens. Raises `ConfigError` when they cannot be read: nobody could send."""
+    if access.tokens is None:
+        return None
+    path = directory / access.tokens
+    try:
+        tokens.read(path)
+    except TokenError as error:
+        raise ConfigError(f"access.tokens: {error}") from None
+    return Keyring(path)
+
+
+def rates_of(access: Access) -> Rates:
+    """As configured."""
+    return Rates(access.requests_per_second, access.burst)
 
 
 def _stamp(path: Path) -> tuple[int, ...]:

@@ -55,6 +55,10 @@ class Watch:
         self._releases = Releases()
         self._recalled = False
 
+    def exchange(self, settings: Anomalies, contracted: Collection[str]) -> None:
+        """From the next look on. What is open stays open as long as it is unusual by these."""
+        self.settings, self._contracted = settings, frozenset(contracted)
+
     def look(self, reader: Reports, now: float) -> list[Anomaly]:
         """Search the ledger once. Raises `StoreError`."""
         if not self._recalled:
@@ -63,13 +67,13 @@ class Watch:
             labels = dict(zip(SERVICE, key, strict=True))
             told = {"release": release.name, "since": release.since, "first": release.first}
             self._lines.write({"at": int(now), "kind": "release", "labels": labels, **told})
-        window, threshold = Window.at(now), Threshold(self._open)
+        window, threshold, settings = Window.at(now), Threshold(self._open), self.settings
         found = chain(
-            spend.find(reader, window, self.settings, threshold),
-            services.find(reader, window, self.settings, threshold),
-            releases.find(reader, self._releases, window, self.settings, threshold),
+            spend.find(reader, window, settings, threshold),
+            services.find(reader, window, settings, threshold),
+            releases.find(reader, self._releases, window, settings, threshold),
         )
-        self._turn(found, now)
+        self._turn(found, now, settings.limit)
         self.dearest = spend.dearest(reader, window, self._contracted)
         return self.anomalies()
 
@@ -88,13 +92,13 @@ class Watch:
         with self._lock:
             return sorted(self._releases.current.items())
 
-    def _turn(self, found: Iterable[Finding], now: float) -> None:
+    def _turn(self, found: Iterable[Finding], now: float, limit: int) -> None:
         """From what was open to what is."""
         findings = {finding.key: finding for finding in found}
         # What is open stays in view; then the farthest from the usual.
         order = sorted(findings, key=lambda key: (key not in self._open, -findings[key].ratio))
         with self._lock:
-            kept = {key: findings[key] for key in order[: self.settings.limit]}
+            kept = {key: findings[key] for key in order[:limit]}
             for key in [key for key in self._open if key not in kept]:
                 self._write(now, "closed", self._open.pop(key).finding, {})
             for key, finding in kept.items():
@@ -133,6 +137,7 @@ class Watcher:
         self._watch = watch
         self._read = read
         self._stop = threading.Event()
+        self._wake = threading.Event()
         self._thread = threading.Thread(target=self._run, name="genai-meter-anomalies", daemon=True)
         self._failing = False
 
@@ -143,13 +148,21 @@ class Watcher:
     def stop(self) -> None:
         """Not in the middle of a look."""
         self._stop.set()
+        self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout=10)
+
+    def exchange(self, settings: Anomalies, contracted: Collection[str]) -> None:
+        """Look by these from now on, and at once."""
+        self._watch.exchange(settings, contracted)
+        self._wake.set()
 
     def _run(self) -> None:
         while True:
             self._look()
-            if self._stop.wait(self._watch.settings.interval_seconds):
+            self._wake.wait(self._watch.settings.interval_seconds)
+            self._wake.clear()
+            if self._stop.is_set():
                 return
 
     def _look(self) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import product
@@ -19,7 +22,7 @@ from genai_meter_exporter.budgets.states import Machine, Situation, State
 from genai_meter_exporter.budgets.sums import Sums
 from genai_meter_exporter.cells import DIMENSIONS, GRAIN_SECONDS, MEASURES, Cell, Measures
 from genai_meter_exporter.series import Run
-from genai_meter_exporter.store.base import Query
+from genai_meter_exporter.store.base import Query, Reader
 
 _CALLS: Final = MEASURES.index("calls")
 _INPUT: Final = MEASURES.index("input_tokens")
@@ -47,6 +50,7 @@ class Standing:
 
     budget: Budget
     thresholds: Thresholds
+    zone: ZoneInfo
     period: Period
     limit: int
     spent: int
@@ -73,17 +77,20 @@ class Tracker:
         self.zone = tz
         self.sums = Sums(budget, tz)
         self.charged = 0
+        self.offset = 0
+        """What was charged while something else was counted under its name, beyond what the ledger has of this."""
         self.machine = Machine()
         self.forecast_told: tuple[int, int] | None = None
         """Period and its day of the last forecast that was kept."""
         self.last_period: Period | None = None
-        self._unit = budget.amount.unit
+        self.unit = budget.amount.unit
+        self.definition = _definition(budget, tz)
 
     def amount(self, what: Measures) -> int:
         """What a cell is in the budget's unit."""
-        if self._unit == "usd":
+        if self.unit == "usd":
             return what[_COST]
-        return what[_CALLS] if self._unit == "calls" else what[_INPUT] + what[_OUTPUT]
+        return what[_CALLS] if self.unit == "calls" else what[_INPUT] + what[_OUTPUT]
 
     def add(self, start: int, what: Measures) -> None:
         """A cell that a commit has changed."""
@@ -92,12 +99,32 @@ class Tracker:
             self.sums.add(start, amount)
             self.charged += max(amount, 0)
 
+    def inherit(self, before: Tracker) -> None:
+        """Take over from the budget that had its name, as far as it counts the same."""
+        if self.definition == before.definition:
+            self.sums, self.charged, self.offset = before.sums, before.charged, before.offset
+            self.machine, self.forecast_told, self.last_period = (
+                before.machine,
+                before.forecast_told,
+                before.last_period,
+            )
+            return
+        if self.unit == before.unit:
+            self.go_on(before.charged)
+        self.machine = before.machine
+        self.machine.doubt()
+
+    def go_on(self, charged: int) -> None:
+        """The counter neither falls nor jumps because something else is counted from now on."""
+        self.offset, self.charged = charged - self.charged, charged
+
     def standing(self, now: float) -> Standing:
         """Where it stands."""
         period = period_at(self.budget, self.zone, now)
         return Standing(
             self.budget,
             self.thresholds,
+            self.zone,
             period,
             self.budget.amount.quantity,
             self.sums.within(period),
@@ -115,39 +142,69 @@ class Engine:
     def __init__(self, budgets: Budgets, history: History) -> None:
         self._lock = threading.Lock()
         self._history = history
-        self.trackers = [
-            Tracker(budget, budgets.thresholds(budget), zone(budget.timezone or budgets.timezone))
-            for budget in budgets.entries
-        ]
-        self.contracts = [(contract, _contracted(contract)) for contract in budgets.contracts]
-        self.run_caps: Sequence[RunCap] = budgets.run_caps
-        self._capped = {cap.workflow for cap in budgets.run_caps}
         self._runs: OrderedDict[tuple[str, str, str], tuple[int, float]] = OrderedDict()
-        self._index = _index([*self.trackers, *(tracker for _, tracker in self.contracts)])
         self.accuracy: list[Accuracy] = []
         self.evaluated: float | None = None
         """When it last looked, Unix seconds; None before the ledger was read."""
         self._saved = 0.0
+        self._take(budgets, _trackers(budgets), _contracts(budgets))
+
+    def _take(
+        self, budgets: Budgets, trackers: Sequence[Tracker], contracts: Sequence[tuple[Contract, Tracker]]
+    ) -> None:
+        self.trackers = trackers
+        self.contracts = contracts
+        self.run_caps: Sequence[RunCap] = budgets.run_caps
+        self._capped = {cap.workflow for cap in budgets.run_caps}
+        self._index = _index(self._all())
+
+    def exchange(self, budgets: Budgets, read: Callable[[], Reader], now: float) -> None:
+        """Other budgets from now on. The caller sees to it that nothing is committed meanwhile.
+
+        Those that count the same go on where they are; the others are read from the ledger. Raises `StoreError`,
+        and then nothing has changed.
+        """
+        trackers, contracts = _trackers(budgets), _contracts(budgets)
+        before = {tracker.budget.name: tracker for tracker in self.trackers}
+        tenants = {contract.tenant: tracker for contract, tracker in self.contracts}
+        heirs: list[tuple[Tracker, Tracker]] = []
+        unread: list[Tracker] = []
+        for tracker, known in (
+            *((tracker, before.get(tracker.budget.name)) for tracker in trackers),
+            *((tracker, tenants.pop(contract.tenant, None)) for contract, tracker in contracts),
+        ):
+            if known is not None:
+                heirs.append((tracker, known))
+            if known is None or known.definition != tracker.definition:
+                unread.append(tracker)
+        # Not read yet: all that is to be known comes with the first reading.
+        found = _measured(read, unread, now) if unread and self.evaluated is not None else {}
+        fresh = [tracker for tracker in trackers if tracker.budget.name not in before]
+        entries = self._history.read(now) if fresh and self.evaluated is not None else []
+        with self._lock:
+            if self.evaluated is not None:
+                self._save(now)
+            for tracker in unread:
+                if id(tracker) in found:
+                    tracker.sums, tracker.charged = found[id(tracker)]
+            for tracker, known in heirs:
+                tracker.inherit(known)
+            _recall(fresh, entries)
+            self._take(budgets, trackers, contracts)
+            for key in [key for key in self._runs if key[1] not in self._capped]:
+                del self._runs[key]
 
     def load(self, reader: Reports, now: float) -> None:
         """Take everything from the ledger; what was known before is replaced. Raises `StoreError`."""
-        fresh = {id(tracker): Sums(tracker.budget, tracker.zone) for tracker in self._all()}
-        charged = dict.fromkeys(fresh, 0)
-        for names, table in self._index:
-            trackers = {id(tracker): tracker for found in table.values() for tracker in found}
-            reach = min(fresh[key].reach(now) for key in trackers) // GRAIN_SECONDS * GRAIN_SECONDS
-            for row in reader.report(Query(("quarter", *names), since_ns=max(reach, 0) * 1_000_000_000)):
-                for tracker in table.get(tuple(row[name] for name in names), ()):
-                    fresh[id(tracker)].add(instant(row["quarter"]), tracker.amount(_measures(row)))
-            for row in reader.report(Query(names)):
-                for tracker in table.get(tuple(row[name] for name in names), ()):
-                    charged[id(tracker)] += tracker.amount(_measures(row))
+        found = _sums(reader, self._all(), now)
         with self._lock:
             for tracker in self._all():
-                tracker.sums = fresh[id(tracker)]
-                tracker.charged = max(tracker.charged, charged[id(tracker)])
+                tracker.sums, charged = found[id(tracker)]
+                tracker.charged = max(tracker.charged, charged + tracker.offset)
             if self.evaluated is None:
-                self._recall(now)
+                entries = self._history.read(now)
+                self.accuracy = accuracy(entries)
+                _recall(self.trackers, entries)
 
     def apply(self, cells: Mapping[Cell, Measures]) -> None:
         """The cells that a commit has changed."""
@@ -233,6 +290,7 @@ class Engine:
                 now,
                 "state",
                 tracker.budget.name,
+                of=tracker.definition,
                 state=tracker.machine.state,
                 spent=standing.spent,
                 limit=standing.limit,
@@ -263,28 +321,55 @@ class Engine:
             )
         return closed
 
-    def _recall(self, now: float) -> None:
-        """What the history knows: states, the day's forecast, and counters that must not fall."""
-        entries = self._history.read(now)
-        self.accuracy = accuracy(entries)
-        by_name = {tracker.budget.name: tracker for tracker in self.trackers}
-        for entry in entries:
-            tracker = by_name.get(entry["budget"])
-            if tracker is None:
-                continue
-            if entry["kind"] == "spend":
-                tracker.charged = max(tracker.charged, entry["charged"])
-            elif entry["kind"] == "forecast":
-                tracker.forecast_told = (entry["period"], entry["day"])
-                if tracker.budget.rolling_seconds is None:
-                    tracker.last_period = period_at(tracker.budget, tracker.zone, entry["at"])
-            elif entry["kind"] == "state" and "period" in entry:
-                tracker.machine.recall(entry["state"], entry["at"], entry["period"], entry["limit"])
-
     def _save(self, now: float) -> None:
         self._saved = now
         for tracker in self.trackers:
-            self._history.write(now, "spend", tracker.budget.name, charged=tracker.charged)
+            told = {
+                "of": tracker.definition,
+                "unit": tracker.unit,
+                "charged": tracker.charged,
+                "offset": tracker.offset,
+            }
+            self._history.write(now, "spend", tracker.budget.name, **told)
+
+
+def _recall(trackers: Iterable[Tracker], entries: Iterable[Mapping[str, Any]]) -> None:
+    """What the history knows: states, the day's forecast, and counters that must not fall."""
+    by_name = {tracker.budget.name: tracker for tracker in trackers}
+    spends: dict[str, Mapping[str, Any]] = {}
+    for entry in entries:
+        tracker = by_name.get(entry["budget"])
+        if tracker is None:
+            continue
+        if entry["kind"] == "spend":
+            spends[entry["budget"]] = entry
+        elif entry["kind"] == "forecast":
+            tracker.forecast_told = (entry["period"], entry["day"])
+            if tracker.budget.rolling_seconds is None:
+                tracker.last_period = period_at(tracker.budget, tracker.zone, entry["at"])
+        elif entry["kind"] == "state" and "period" in entry:
+            if entry.get("of", tracker.definition) == tracker.definition:
+                tracker.machine.recall(entry["state"], entry["at"], entry["period"], entry["limit"])
+            else:
+                tracker.machine = Machine()
+    for name, entry in spends.items():
+        tracker = by_name[name]
+        if entry.get("of", tracker.definition) == tracker.definition:
+            tracker.offset = entry.get("offset", 0)
+            tracker.charged = max(tracker.charged + tracker.offset, entry["charged"])
+        elif entry.get("unit") == tracker.unit:
+            tracker.go_on(entry["charged"])
+
+
+def _trackers(budgets: Budgets) -> list[Tracker]:
+    return [
+        Tracker(budget, budgets.thresholds(budget), zone(budget.timezone or budgets.timezone))
+        for budget in budgets.entries
+    ]
+
+
+def _contracts(budgets: Budgets) -> list[tuple[Contract, Tracker]]:
+    return [(contract, _contracted(contract)) for contract in budgets.contracts]
 
 
 def _contracted(contract: Contract) -> Tracker:
@@ -310,6 +395,34 @@ def _index(trackers: Sequence[Tracker]) -> list[tuple[tuple[str, ...], _Table]]:
 def instant(quarter: str) -> int:
     """Unix seconds of a quarter of an hour as reports write it."""
     return int(datetime.strptime(quarter, "%Y-%m-%dT%H:%MZ").replace(tzinfo=UTC).timestamp())
+
+
+def _definition(budget: Budget, tz: ZoneInfo) -> str:
+    """What is counted, over what time: two budgets with the same one have the same sums."""
+    scope = {name: sorted(set(wanted)) for name, wanted in budget.values.items()}
+    told = json.dumps([budget.amount.unit, budget.period, tz.key, scope], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def _measured(read: Callable[[], Reader], trackers: Sequence[Tracker], now: float) -> dict[int, tuple[Sums, int]]:
+    with closing(read()) as reader:
+        return _sums(reader, trackers, now)
+
+
+def _sums(reader: Reports, trackers: Sequence[Tracker], now: float) -> dict[int, tuple[Sums, int]]:
+    """What a ledger has of each tracker (by `id`): the sums of late, and the sum of all times."""
+    fresh = {id(tracker): Sums(tracker.budget, tracker.zone) for tracker in trackers}
+    charged = dict.fromkeys(fresh, 0)
+    for names, table in _index(trackers):
+        wanted = {id(tracker) for found in table.values() for tracker in found}
+        reach = min(fresh[key].reach(now) for key in wanted) // GRAIN_SECONDS * GRAIN_SECONDS
+        for row in reader.report(Query(("quarter", *names), since_ns=max(reach, 0) * 1_000_000_000)):
+            for tracker in table.get(tuple(row[name] for name in names), ()):
+                fresh[id(tracker)].add(instant(row["quarter"]), tracker.amount(_measures(row)))
+        for row in reader.report(Query(names)):
+            for tracker in table.get(tuple(row[name] for name in names), ()):
+                charged[id(tracker)] += tracker.amount(_measures(row))
+    return {key: (sums, charged[key]) for key, sums in fresh.items()}
 
 
 def _measures(row: Mapping[str, int]) -> Measures:

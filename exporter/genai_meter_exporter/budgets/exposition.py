@@ -25,15 +25,15 @@ def window(standing: Standing) -> str:
     return "dates" if "/" in period else period.partition(" ")[0]
 
 
-def collect(engine: Engine) -> Iterator[Metric]:
-    """Every family, at one instant."""
-    now = time.time()
+def collect(engine: Engine, at: float | None = None) -> Iterator[Metric]:
+    """Every family, at one instant (Unix seconds): now, unless told otherwise."""
+    now = time.time() if at is None else at
     standings = engine.standings(now)
     for unit in _SCALE:
         found = [standing for standing in standings if standing.budget.amount.unit == unit]
         if found or unit == "usd":
             yield from _amounts(unit, found)
-    yield from _shares(engine, standings, now)
+    yield from _shares(standings, now)
     yield _states(standings)
     yield _information(standings)
     yield _accuracy(engine)
@@ -77,16 +77,16 @@ def _amounts(unit: Unit, standings: list[Standing]) -> Iterator[Metric]:
     yield from (spend, limit, spent, planned, forecast)
 
 
-def _shares(engine: Engine, standings: list[Standing], now: float) -> Iterator[Metric]:
+def _shares(standings: list[Standing], now: float) -> Iterator[Metric]:
     day = GaugeMetricFamily(PREFIX + "budget_period_day", "Day of the period, from 1, in its zone.", labels=LABELS)
     elapsed = GaugeMetricFamily(PREFIX + "budget_period_elapsed_ratio", "Share of the period gone by.", labels=LABELS)
     threshold = GaugeMetricFamily(
         PREFIX + "budget_threshold_ratio", "Share of the amount at which a state begins.", labels=(*LABELS, "threshold")
     )
-    for tracker, standing in zip(engine.trackers, standings, strict=True):
+    for standing in standings:
         labels, period = _labels(standing), standing.period
         if period.first is not None:
-            day.add_metric(labels, (local_day(tracker.zone, int(now)) - period.first).days + 1)
+            day.add_metric(labels, (local_day(standing.zone, int(now)) - period.first).days + 1)
         elapsed.add_metric(labels, period.elapsed(now))
         for name, share in (("at_risk", standing.thresholds.at_risk), ("soft", standing.thresholds.soft), ("hard", 1)):
             threshold.add_metric((*labels, name), share)

@@ -57,6 +57,10 @@ class Machine:
         """As it was before the exporter was started again."""
         self.state, self.since, self._period, self._limit = state, since, period, limit
 
+    def doubt(self) -> None:
+        """Something else is counted from now on: the next look decides anew."""
+        self._limit = None
+
     def lose(self, now: float) -> bool:
         """Nothing can be said: the ledger does not answer. Lost telemetry is no spent budget."""
         return self._become("unknown", now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 
 from genai_meter_exporter import config as configuration
@@ -28,15 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
     try:
-        config = _with_options(configuration.load(options.config), options)
+        config = _read(options)
         configure_log(config.telemetry.log_format, config.telemetry.log_level)
-        exporter = Exporter(
-            config,
-            configuration.data_directory(options.data_dir),
-            configuration.overlay(config, options.config),
-            options.config.parent if options.config else None,
-        )
-        serving = exporter.serve(lambda: _announce(exporter), lambda: configuration.load(options.config))
+        exporter = Exporter(config, configuration.data_directory(options.data_dir), options.config)
+        serving = exporter.serve(partial(_announce, exporter), partial(_read, options))
         return 0 if asyncio.run(serving) else 1
     except (ConfigError, PriceError, StoreError, ListenError) as error:
         print(f"genai-meter serve: {error}", file=sys.stderr)
@@ -49,7 +45,9 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _with_options(config: Config, options: argparse.Namespace) -> Config:
+def _read(options: argparse.Namespace) -> Config:
+    """The file; options win over it."""
+    config = configuration.load(options.config)
     given = {
         name: value
         for name in ("host", "grpc_port", "http_port", "metrics_port")

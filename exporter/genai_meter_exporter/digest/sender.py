@@ -59,7 +59,6 @@ class Sender:
         self._standings = standings
         self._anomalies = anomalies
         self._directory = directory or Path()
-        self._zone = zone(digest.timezone)
         self._failures: dict[str, int] = dict.fromkeys((entry.name for entry in digest.entries), 0)
         self._streak: dict[str, int] = {}
         self._not_before: dict[str, float] = {}
@@ -69,8 +68,16 @@ class Sender:
 
     def start(self) -> None:
         """From now on, if there is anything to send."""
-        if self._digest.entries:
+        if self._digest.entries and self._thread.ident is None:
             self._thread.start()
+
+    def exchange(self, digest: Digest) -> None:
+        """Send these from now on. What is remembered under a name holds for it; what failed is tried at once."""
+        self._failures = {**dict.fromkeys((entry.name for entry in digest.entries), 0), **self._failures}
+        self._digest = digest
+        self._streak, self._not_before = {}, {}
+        if not self._stop.is_set():
+            self.start()
 
     def stop(self) -> None:
         """Not any more; waits for a message that is under way."""
@@ -83,13 +90,15 @@ class Sender:
         sent = GaugeMetricFamily(
             "genai_meter_digest_sent_timestamp_seconds", "When this exporter last sent a digest.", labels=("digest",)
         )
-        for name, at in self._sent.copy().items():
-            sent.add_metric((name,), at)
+        names = [entry.name for entry in self._digest.entries]
+        for name in names:
+            if name in self._sent:
+                sent.add_metric((name,), self._sent[name])
         failures = CounterMetricFamily(
             "genai_meter_digest_failures", "Attempts to send a digest that failed.", labels=("digest",)
         )
-        for name, count in self._failures.items():
-            failures.add_metric((name,), count)
+        for name in names:
+            failures.add_metric((name,), self._failures[name])
         return (sent, failures)
 
     def _run(self) -> None:
@@ -99,11 +108,12 @@ class Sender:
 
     def tick(self, now: float) -> None:
         """Send what is due and has not been sent."""
-        for entry in self._digest.entries:
+        digest = self._digest
+        for entry in digest.entries:
             if now < self._not_before.get(entry.name, 0.0):
                 continue
             try:
-                self._attend(entry, latest(entry, self._zone, now), now)
+                self._attend(entry, latest(entry, zone(digest.timezone), now), now)
             except (OSError, StoreError) as error:
                 wait = self._wait(entry, now)
                 logger.error("the digest %s was not sent and is tried again in %d s: %s", entry.name, wait, error)
