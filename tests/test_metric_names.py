@@ -71,7 +71,8 @@ def recorded() -> set[str]:
 
 def test_every_metric_that_rules_name_is_exposed_or_recorded(exposed: set[str]) -> None:
     named = metrics_of(rule["expr"] for rule in rules())
-    assert named - exposed - recorded() == set()
+    # One is the applications' own: tests/test_collector.py sees under which name it arrives.
+    assert named - exposed - recorded() == {"genai_meter_spool_events_total"}
     bare = {name.partition(":")[2].partition(":")[0] for name in recorded()}
     assert set(in_templates()) - exposed - bare == set()
 

@@ -285,7 +285,7 @@ def metric_selectors(expression: str) -> dict[str, set[str]]:
 
 
 def of_applications() -> set[str]:
-    """Metrics that applications send; OpenTelemetry's name for a counter gets underscores and `_total` in Prometheus."""
+    """Metrics that applications send, under the names that OpenTelemetry counters have in Prometheus."""
     return {semconv.METRIC_SPOOL_EVENTS.replace(".", "_") + "_total"}
 
 

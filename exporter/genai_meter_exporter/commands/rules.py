@@ -24,6 +24,8 @@ _SETTING: Final = re.compile(rf"^(\s*(?:for|interval): ){_DURATION}$", re.MULTIL
 _METRIC: Final = re.compile(r"(?<![:\w./-])genai_meter_\w+(\{)?(?!:)")
 _MATCHER: Final = r'[A-Za-z_]\w*(?:=~|!~|!=|=)"(?:[^"\\%`{}#:]|:(?!\s))*"'
 _SELECTOR: Final = re.compile(rf"{_MATCHER}(?:\s*,\s*{_MATCHER})*")
+_OF_APPLICATIONS: Final = "genai_meter_spool_"
+"""Metrics that come from the applications, by another way than the exporter's."""
 _RUNBOOKS: Final = "https://runbooks.example.com/genai-meter"
 _DASHBOARDS: Final = "https://grafana.example.com"
 
@@ -39,7 +41,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"for demonstrations: every window and waiting time N times shorter (1 to {MAX_TIME_SCALE})",
     )
     parser.add_argument(
-        "--selector", type=_selector, metavar="MATCHERS", help="read only these series, e.g. 'job=\"genai-meter\"'"
+        "--selector",
+        type=_selector,
+        metavar="MATCHERS",
+        help="read only these series of the exporter, e.g. 'job=\"genai-meter\"'",
     )
     parser.add_argument(
         "--prefix",
@@ -130,6 +135,8 @@ def _selected(text: str, selector: str) -> str:
     """Every metric that the exporter exposes, restricted to `selector`; recorded series are restricted by then."""
 
     def restricted(match: re.Match[str]) -> str:
+        if match[0].startswith(_OF_APPLICATIONS):
+            return match[0]
         if match[1]:
             return f"{match[0]}{selector},"
         return f"{match[0]}{{{selector}}}"
