@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,8 @@ from prometheus_client.parser import text_string_to_metric_families
 NOW = 1_795_338_000_000_000_000
 """2026-11-22T09:00:00Z: the start of a quarter of an hour."""
 
+_RELOADED = re.compile(rb"the configuration (was read again|is kept as it was).*\n")
+
 PRICED = "gpt-4o-2024-08-06"
 """2.50 USD a million input tokens, 10 USD a million output tokens, 1.25 USD cached."""
 
@@ -45,10 +48,14 @@ class Served:
         self, data: Path, config: Mapping[str, Any] | None = None, env: Mapping[str, str] | None = None
     ) -> None:
         self.data = data
-        self._config = {"metrics": {"scrape_interval_seconds": 0.05}, **(config or {})}
+        self.configure(config or {})
         self._env = env or {}
         self.ledger = data / "ledger.db"
         self.wrapper: Sequence[str] = ()
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """At the next start, or the next reload."""
+        self._config = {"metrics": {"scrape_interval_seconds": 0.05}, **config}
 
     def start(self, *, keep_ports: bool = False) -> Served:
         """Start it, on free ports unless told otherwise, and learn where it listens."""
@@ -77,6 +84,22 @@ class Served:
         self.metrics_url = printed["metrics"]
         self.status_url = self.metrics_url.removesuffix("/metrics")
         return self
+
+    def reload(self, config: Mapping[str, Any] | None = None) -> str:
+        """SIGHUP, with another configuration if one is given; what the log says of it."""
+        if config is not None:
+            self.configure(config)
+        (self.data / "config.yaml").write_text(yaml.safe_dump(self._config), encoding="utf-8")
+        log = self.data / "stderr.log"
+        known = log.stat().st_size
+        self.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while not re.search(
+            r"the configuration (was read again|is kept as it was).*\n", log.read_bytes()[known:].decode()
+        ):
+            assert time.monotonic() < deadline, "nothing was said of the configuration"
+            time.sleep(0.02)
+        return log.read_bytes()[known:].decode()
 
     def stop(self) -> int:
         """SIGTERM, and wait."""

@@ -27,6 +27,7 @@ from genai_meter_exporter.config import Config, ConfigError, lines_of, overlay
 from genai_meter_exporter.digest.sender import Sender
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.pipeline import Pipeline
+from genai_meter_exporter.section import Section
 from genai_meter_exporter.store.base import Reader, StoreError
 
 logger: Final = logging.getLogger("genai_meter_exporter")
@@ -110,14 +111,14 @@ class Reloader:
             logger.exception("the configuration is kept as it was")
             return False
         parts.gate.exchange(fresh.keyring, rates_of(fresh.config.access) if "access" in changed else None)
+        if left := [f"{name}.{key}" for name, keys in changed.items() if name not in RELOADED for key in keys]:
+            logger.warning("changed, and left as it was until a restart: %s", ", ".join(left))
         taken = [name for name in changed if name in RELOADED]
         logger.info(
             "the configuration was read again; changed: %s; price book %s",
             ", ".join(taken) or "nothing",
             parts.facts.book_id,
         )
-        if left := [f"{name}.{key}" for name, keys in changed.items() if name not in RELOADED for key in keys]:
-            logger.warning("changed, and left as it was until a restart: %s", ", ".join(left))
         return True
 
     def _check(self, read_again: Callable[[], Config]) -> _Fresh:
@@ -160,7 +161,8 @@ def _changed(before: Config, after: Config) -> dict[str, list[str]]:
     """Section → its keys that differ."""
     found: dict[str, list[str]] = {}
     for name in Config.model_fields:
-        was, is_now = getattr(before, name), getattr(after, name)
+        was: Section = getattr(before, name)
+        is_now: Section = getattr(after, name)
         if keys := [key for key in type(was).model_fields if getattr(was, key) != getattr(is_now, key)]:
             found[name] = keys
     return found
