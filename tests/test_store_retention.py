@@ -76,6 +76,16 @@ def test_it_runs_by_itself(tmp_path: Path) -> None:
     assert row["calls"] == 2
 
 
+def test_days_beyond_1970_keep_everything(tmp_path: Path) -> None:
+    with Served(tmp_path / "data", {"store": {"retention_days": 36_500}}) as served:
+        served.send(usage_event(start_ns=time.time_ns() - 400 * DAY))
+        # The calendar's work is due every two seconds, then after the commit that comes next, before the one after it.
+        time.sleep(2.1)
+        served.send(usage_event())
+        served.send(usage_event())
+    assert _calls(served) == 3
+
+
 def _body(event: object) -> bytes:
     from exporter_kit import Event, logs
 

@@ -393,6 +393,9 @@ class Pipeline:
         if self._retention_days is None:
             return False
         before = (time.time_ns() // _DAY_NS - self._retention_days) * _DAY_NS
+        if before <= 0:
+            # Kept for longer than there have been calls; instants before 1970 have no keys.
+            return False
         return self._store.retire(before, _RETIRED_AT_ONCE) == _RETIRED_AT_ONCE
 
     def _commit(self, jobs: list[_Job]) -> None:
