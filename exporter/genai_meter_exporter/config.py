@@ -198,7 +198,7 @@ class Attribution(_Section):
 
     rules: list[AttributionRule] = Field(default_factory=list[AttributionRule])
     """Rules in order, each `{match: …, set: …, override: …}`; of several that set one field the first that applies \
-does. Read again on SIGHUP (docs/attribution.md)."""
+does."""
 
 
 class Limits(_Section):
