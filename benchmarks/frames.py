@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from functools import cache
 from typing import Any
 
 
-@cache
 def frames_of(http: Any) -> Any:
     """The class of streamed bodies of `httpx` or `httpx2` in which every event arrives by itself."""
 

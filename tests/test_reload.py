@@ -107,7 +107,10 @@ def test_what_is_wrong_changes_nothing_and_says_where(tmp_path: Path) -> None:
         send(served, "search")
         known = told(served, "search"), served.value(SUCCEEDED)
         file = served.data / "config.yaml"
-        wrong = {**budgets(budget("search", "0.001", "search"), budget("more", "much")), "attribution": {"rules": []}}
+        wrong: dict[str, Any] = {
+            **budgets(budget("search", "0.001", "search"), budget("more", "much")),
+            "attribution": {"rules": []},
+        }
         said = served.reload(wrong)
         assert f"the configuration is kept as it was: {file}, line " in said
         assert "budgets.entries.1.amount.usd: Value error, is no amount of USD; got 'much'" in said
