@@ -108,8 +108,8 @@ outage: env ## the exporter ten minutes away at 200 calls a second, and full dis
 collector: .tools/collector/otelcol ## build the OpenTelemetry Collector that the examples need (needs Go 1.26)
 
 .PHONY: collector-drill
-collector-drill: env collector ## exporter and collector killed forty times under load, a queue on disk between them
-	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs -s tests/test_collector.py
+collector-drill: env collector ## exporters and collectors killed under load, queues on disk between them; one exporter, then two on ClickHouse
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs -s tests/test_collector.py tests/test_collector_balancing.py
 
 .PHONY: e2e
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import grpc
 import yaml
@@ -66,7 +66,7 @@ class Collector:
         """One OTLP/HTTP request, as an application sends it."""
         return fetch(f"{self.http}/v1/{signal}", body, {"content-type": "application/x-protobuf"})
 
-    def __enter__(self) -> Collector:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -113,7 +113,8 @@ class Otelcol(Collector):
         config["processors"]["tail_sampling"]["decision_wait"] = "1s"
         config["exporters"]["otlp/genai-meter"]["endpoint"] = exporter
         config["exporters"]["otlp/tempo"]["endpoint"] = tempo
-        config["exporters"]["prometheus"]["endpoint"] = f"127.0.0.1:{free_port()}"
+        self.prometheus = f"127.0.0.1:{free_port()}"
+        config["exporters"]["prometheus"]["endpoint"] = self.prometheus
         if batch_first:
             # What the example warns of.
             config["processors"]["batch"]["timeout"] = "10s"
@@ -128,9 +129,44 @@ class Otelcol(Collector):
         return [OTELCOL, "--config", self._file]
 
 
-def shipped() -> dict[str, Any]:
-    """The configuration of the OpenTelemetry Collector as it is in the examples."""
-    return yaml.safe_load((EXAMPLE / "otelcol.yaml").read_text(encoding="utf-8"))
+class Balancing(Collector):
+    """The OpenTelemetry Collector by examples/collector/otelcol-loadbalancing.yaml."""
+
+    def __init__(self, place: Path, exporters: Sequence[str], *, by_trace_id: bool = False) -> None:
+        super().__init__(place, free_port(), free_port())
+        config = shipped("otelcol-loadbalancing.yaml")
+        config["extensions"]["file_storage"]["directory"] = str(place / "queue")
+        receivers, sending = config["receivers"], config["exporters"]
+        receivers["otlp"]["protocols"]["grpc"]["endpoint"] = self.grpc
+        receivers["otlp"]["protocols"]["http"]["endpoint"] = self.http.removeprefix("http://")
+        inside = [f"127.0.0.1:{free_port()}" for _ in exporters]
+        sending["load_balancing"]["resolver"]["static"]["hostnames"] = inside
+        for number, exporter in enumerate(exporters):
+            receivers[f"otlp/{number}"]["protocols"]["grpc"]["endpoint"] = inside[number]
+            sending[f"otlp/exporter-{number}"]["endpoint"] = exporter
+        if by_trace_id:
+            # What the example warns of.
+            sending["load_balancing"]["routing_key"] = "traceID"
+            del sending["load_balancing"]["routing_attributes"]
+        config["service"]["telemetry"] = {"metrics": {"level": "none"}}
+        self._file = place / "otelcol-loadbalancing.yaml"
+        self._file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+
+    def command(self) -> list[str | Path]:
+        """What `make collector` has built."""
+        return [OTELCOL, "--config", self._file]
+
+
+def shipped(name: str = "otelcol.yaml") -> dict[str, Any]:
+    """A configuration of the OpenTelemetry Collector as it is in the examples."""
+    return yaml.safe_load((EXAMPLE / name).read_text(encoding="utf-8"))
+
+
+def validated(name: str) -> tuple[int, str]:
+    """Exit code and words of `otelcol validate` about a file of the examples."""
+    command = [OTELCOL, "validate", "--config", EXAMPLE / name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stderr
 
 
 class Tempo(Running):

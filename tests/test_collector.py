@@ -19,7 +19,14 @@ import pytest
 import yaml
 from collector_kit import EXAMPLE, OTELCOL, Collector, Otelcol, Rotel, Tempo, shipped
 from environments import ROOT
-from exporter_kit import NOW, Served, SpanOf, logs, traces, usage_event
+from exporter_kit import NOW, Served, SpanOf, fetch, logs, traces, usage_event
+from genai_meter.spool import Spool
+from genai_meter.spool_shipping import Destination
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
+from prometheus_client.parser import text_string_to_metric_families
 from test_crash import Producer, ledger, near, price, scraped
 
 from examples.children import free_port, wait_for
@@ -28,10 +35,10 @@ built = pytest.mark.skipif(not OTELCOL.exists(), reason="the OpenTelemetry Colle
 
 
 @contextmanager
-def exporter(place: Path) -> Generator[Served]:
+def exporter(place: Path, **config: Any) -> Generator[Served]:
     """An exporter that comes back on the same ports."""
     listen = {"grpc_port": free_port(), "http_port": free_port(), "metrics_port": free_port()}
-    with_ports = Served(place, {"listen": listen})
+    with_ports = Served(place, {"listen": listen, **config})
     with_ports.start(keep_ports=True)
     try:
         yield with_ports
@@ -57,7 +64,7 @@ def drill(
 ) -> dict[str, int]:
     """Kill the exporter, and end the collector by `end`, in turn under load; returns the figures."""
     running, over = threading.Event(), threading.Event()
-    paced: Any = _Paced(collector, pace)
+    paced: Any = Paced(collector, pace)
     producers = [Producer(paced, seed, running, over) for seed in (1, 2)]
     running.set()
     for producer in producers:
@@ -95,7 +102,7 @@ def drill(
     }
 
 
-class _Paced:
+class Paced:
     """A collector that gets a request at a time and then a pause."""
 
     def __init__(self, collector: Collector, pace: float) -> None:
@@ -237,6 +244,23 @@ def test_traces_are_sampled_and_events_are_not(tmp_path: Path) -> None:
         assert len(tempo.traces) == len(set(tempo.traces))
         assert ledger(served) == (200, 200 * price(1000))
         assert scraped(served) == (200, near(200 * price(1000)))
+
+
+@built
+def test_the_spools_own_metrics_reach_prometheus_under_the_names_of_the_alert(tmp_path: Path) -> None:
+    resource = Resource.create({"service.name": "shop", "service.namespace": "sales", "service.instance.id": "i-1"})
+    with Tempo() as tempo, Otelcol(tmp_path, "127.0.0.1:9", tempo.address) as otelcol:
+        sending = OTLPMetricExporter(f"{otelcol.http}/v1/metrics")
+        provider = MeterProvider([PeriodicExportingMetricReader(sending)], resource)
+        spool = Spool(str(tmp_path), 1 << 20, Destination("http://127.0.0.1:9", {}), None)
+        spool.observe(provider, None)
+        provider.shutdown()
+        wait_for("the metrics are there", lambda: b"spool" in fetch(f"http://{otelcol.prometheus}/metrics").body, 20)
+        page = fetch(f"http://{otelcol.prometheus}/metrics").body.decode()
+    samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+    told = {(s.name, s.labels["job"], s.labels.get("genai_meter_spool_state")) for s in samples if "spool" in s.name}
+    assert told >= {("genai_meter_spool_events_total", "sales/shop", "given_up")}
+    assert told >= {("genai_meter_spool_size_bytes", "sales/shop", None)}
 
 
 def _trace(number: int) -> bytes:
