@@ -130,8 +130,8 @@ def nested(levels: int) -> bytes:
     return json.dumps(document).encode()
 
 
-def nested_protobuf(levels: int) -> bytes:
-    """The same in protobuf, made from the inside: each level is an AnyValue with an ArrayValue."""
+def nested_protobuf(levels: int, *, body: bool = False) -> bytes:
+    """The same in protobuf, made from the inside: each level is an AnyValue with an ArrayValue. Or the record's body."""
 
     def field(number: int, content: bytes) -> bytes:
         size, length = len(content), b""
@@ -143,7 +143,8 @@ def nested_protobuf(levels: int) -> bytes:
     for _ in range(levels):
         value = field(5, field(1, value))
     pair = field(1, b"gen_ai.response.finish_reasons") + field(2, value)
-    return field(1, field(2, field(2, field(6, pair) + field(12, b"genai_meter.usage"))))
+    content = field(5, value) if body else field(6, pair)
+    return field(1, field(2, field(2, content + field(12, b"genai_meter.usage"))))
 
 
 OVER_HTTP: list[tuple[str, bytes, dict[str, str], int]] = [
@@ -159,7 +160,8 @@ OVER_HTTP: list[tuple[str, bytes, dict[str, str], int]] = [
     ("JSON, no UTF-8", b'{"resourceLogs": "\xff"}', JSON, 400),
     ("JSON value, 20 levels", nested(20), JSON, 200),
     ("JSON value, 300 levels", nested(300), JSON, 400),
-    ("protobuf value, 300 levels", nested_protobuf(300), {}, 400),
+    ("protobuf body, 300 levels", nested_protobuf(300, body=True), {}, 400),
+    ("protobuf attribute, 300 levels", nested_protobuf(300), {}, 200),
     ("no gzip", GOOD, {"content-encoding": "gzip"}, 400),
     ("truncated gzip", gzip.compress(GOOD, mtime=0)[:-5], {"content-encoding": "gzip"}, 400),
     ("gzip bomb, 50 MB", gzip.compress(b"\0" * 50_000_000, mtime=0), {"content-encoding": "gzip"}, 413),
@@ -178,6 +180,8 @@ def test_a_clear_status_for_each_over_http(served: Served, record_property: Call
         answer = fetch(f"{served.http}/v1/logs", body, {"content-type": "application/x-protobuf", **headers})
         lines.append(f"{name:<36} {answer.status}  {answer.body[:90]!r}")
         assert answer.status == expected, lines[-1]
+        # What one record is to blame for is refused with that record.
+        assert (b"an attribute is no OTLP KeyValue" in answer.body) == name.startswith("protobuf attribute")
     record_property("table", "\n".join(lines))
     assert fetch(f"{served.status_url}/readyz").status == 200
 
@@ -258,7 +262,11 @@ def test_grpc_survives_garbage(served: Served, record_property: Callable[[str, o
     with untyped.insecure_channel(served.grpc) as channel:
         for method, body, code in (
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", b"\xff", "INVALID_ARGUMENT"),
-            ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", nested_protobuf(300), "INVALID_ARGUMENT"),
+            (
+                "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
+                nested_protobuf(300, body=True),
+                "INVALID_ARGUMENT",
+            ),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Export", b"x" * 100_001, "RESOURCE_EXHAUSTED"),
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Import", b"", "UNIMPLEMENTED"),
         ):

@@ -10,9 +10,11 @@ from exporter_kit import NOW, RESOURCE, Event, logs, usage_event
 from genai_meter.schema import FIELDS
 from genai_meter.usage import BUCKETS
 from genai_meter_exporter.normalise import Batch, normalise, quick
-from genai_meter_exporter.receive import protobuf
+from genai_meter_exporter.receive import protobuf, wire
+from genai_meter_exporter.receive.raw import Raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 ATTRIBUTES = [f.attribute for f in FIELDS] + [f"genai_meter.usage.{bucket}" for bucket in BUCKETS]
 VALUES = st.one_of(
@@ -35,8 +37,8 @@ def read_carefully(body: bytes) -> dict[str, Any]:
     """The same, as if every event had come in a way that only the careful reader knows."""
     parsed = protobuf.parse("logs", body)
     for raw in parsed.records:
-        raw.attributes = protobuf.attributes_of(raw.pairs or (), protobuf.WANTED)
-        raw.pairs = None
+        raw.attributes = protobuf.attributes_of(wire.decoded(raw.encoded or ()), protobuf.WANTED)
+        raw.encoded = None
     return told(normalise(parsed))
 
 
@@ -95,3 +97,42 @@ def test_what_is_wrong_is_told_by_the_careful_reader(odd: dict[str, Any]) -> Non
     event.attributes |= odd
     (raw,) = protobuf.parse("logs", logs([event]).SerializeToString()).records
     assert quick.usage_event(raw) is None
+
+
+def encoded(key: str, value: int) -> bytes:
+    """An attribute with its value before its key: unusual, and allowed."""
+    pair = KeyValue(key=key, value=AnyValue(int_value=value)).SerializeToString()
+    end = pair[1] + 2
+    return pair[end:] + pair[:end]
+
+
+def request(*attributes: bytes) -> bytes:
+    """A request of one usage event, and attributes of any bytes behind its own."""
+    (group,) = logs([usage_event(call_id=b"\x01" * 16)]).resource_logs
+    record = group.scope_logs[0].log_records[0].SerializeToString()
+    for attribute in attributes:
+        record += b"\x32" + bytes([len(attribute)]) + attribute
+    for tag in (b"\x12", b"\x12", b"\x0a"):
+        size = len(record)
+        record = tag + bytes([size & 0x7F | 0x80, size >> 7]) + record
+    return record
+
+
+def test_the_order_of_an_attributes_fields_does_not_matter() -> None:
+    batch = normalise(protobuf.parse("logs", request(encoded("genai_meter.usage.cache_read", 7))))
+    (record,) = batch.records
+    assert record.usages[0].buckets["cache_read"] == 7
+
+
+@pytest.mark.parametrize("garbage", [b"\x0a\x7fshort", b"\x0a\x01\xff", b"\xff"])
+def test_an_attribute_that_is_none_costs_its_record_only(garbage: bytes) -> None:
+    batch = normalise(protobuf.parse("logs", request(garbage) + request()))
+    assert [record.key for record in batch.records] == [b"\x01" * 16]
+    (kept,) = batch.quarantined
+    assert kept.reason.startswith("an attribute is no OTLP KeyValue")
+
+
+def test_what_is_kept_of_attributes_is_bounded() -> None:
+    for number in range(40_000):
+        quick.usage_event(Raw("logs", "", {}, {}, "", encoded=[encoded("genai_meter.usage.input", number)]))
+    assert len(quick._known) <= quick._KEPT  # pyright: ignore[reportPrivateUsage]

@@ -17,7 +17,7 @@ import pytest
 from exporter_kit import NOW, Event, Served, SpanOf, fetch, logs, logs_json, traces, traces_json, usage_event
 from genai_meter_exporter.normalise.wanted import WANTED
 from genai_meter_exporter.receive import json as otlp_json
-from genai_meter_exporter.receive import protobuf
+from genai_meter_exporter.receive import protobuf, wire
 from genai_meter_exporter.receive.values import attributes_of
 from genai_meter_exporter.store import open_readonly
 from google.rpc.status_pb2 import Status
@@ -107,8 +107,8 @@ def test_protobuf_and_json_read_the_same() -> None:
     read = protobuf.parse("logs", logs([event, other]).SerializeToString())
     for record in read.records:
         # The attributes of our own events are left for whoever needs them.
-        assert record.pairs is not None
-        record.attributes, record.pairs = attributes_of(record.pairs, WANTED), None
+        assert record.encoded is not None
+        record.attributes, record.encoded = attributes_of(wire.decoded(record.encoded), WANTED), None
     assert otlp_json.parse("logs", orjson.dumps(logs_json([event, other]))) == read
     spans = [
         SpanOf({"gen_ai.operation.name": "chat", **AWKWARD}, parent=b"\x07" * 8, failed=True),

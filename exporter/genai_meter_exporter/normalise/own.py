@@ -8,6 +8,7 @@ from typing import Any, Final
 import orjson
 from genai_meter import semconv
 from genai_meter.usage import BUCKETS, Usage
+from google.protobuf.message import DecodeError
 
 from genai_meter_exporter.normalise import quick, read
 from genai_meter_exporter.normalise.names import OWN
@@ -22,6 +23,7 @@ from genai_meter_exporter.normalise.record import (
     fill_totals,
     price_context,
 )
+from genai_meter_exporter.receive import wire
 from genai_meter_exporter.receive.raw import Attributes, Raw
 from genai_meter_exporter.receive.values import attributes_of
 
@@ -34,10 +36,13 @@ _ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
 
 def usage_event(raw: Raw) -> UsageRecord | Beside:
     """`genai_meter.usage`: the best source there is; an answer from the application's own cache is no call."""
-    if raw.pairs is not None:
+    if raw.encoded is not None:
         if record := quick.usage_event(raw):
             return record
-        raw.attributes = attributes_of(raw.pairs, OWN)
+        try:
+            raw.attributes = attributes_of(wire.decoded(raw.encoded), OWN)
+        except DecodeError:
+            raise Unreadable("an attribute is no OTLP KeyValue") from None
     if raw.attributes.get(CACHE_HIT) is True:
         return cache_hit(raw)
     return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)

@@ -1,20 +1,22 @@
-"""Our own usage events straight off the message: the same record as `own.usage_event` makes, in half the time.
+"""Our own usage events straight off the wire: the same record as `own.usage_event` makes, in a third of the time.
 
-What is not plain (a list of models, a value of another kind) is left to `own`, and so are all errors.
+Most attributes of a call are the same as those of calls before it. What an encoded attribute says is kept, and found
+again by its bytes. What is not plain (a list of models, an attribute without a value) is left to `own`, and so are all
+errors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from genai_meter import semconv
 from genai_meter.usage import BUCKETS, Usage
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue
+from google.protobuf.message import DecodeError
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from genai_meter_exporter.normalise import read
 from genai_meter_exporter.normalise.record import (
-    MAX_COUNT,
     OWN_PRODUCER,
     RANK_OWN_EVENT,
     Unreadable,
@@ -25,31 +27,28 @@ from genai_meter_exporter.normalise.record import (
 from genai_meter_exporter.receive.raw import Raw
 from genai_meter_exporter.receive.values import value_of
 
-_TEXT, _COUNT, _BUCKET, _LONG, _JSON, _BOOLEAN, _NUMBER, _OTHER = range(8)
-_KIND: Final[Mapping[read.Reader, int]] = {
-    read.text: _TEXT,
-    read.count: _COUNT,
-    read.integer: _LONG,
-    read.json_text: _JSON,
-    read.boolean: _BOOLEAN,
-    read.number: _NUMBER,
-}
-_BUCKETS: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS if "seconds" not in bucket}
-_SECONDS: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS if "seconds" in bucket}
-_TABLE: Final[Mapping[str, tuple[str, int]]] = {
-    **{attribute: (column, _KIND[reader]) for attribute, (column, reader) in read.BY_ATTRIBUTE.items()},
-    **{attribute: (bucket, _BUCKET) for attribute, bucket in _BUCKETS.items()},
-    **{attribute: (bucket, _OTHER) for attribute, bucket in _SECONDS.items()},
-}
-"""Attribute → column or bucket, and how it is read."""
+_COLUMN, _BUCKET, _NOTHING = range(3)
+"""What an attribute tells: a column of the ledger, a bucket of the usage, nothing that we know."""
 
-_MAX_TEXT: Final = read.MAX_TEXT
-_FINITE: Final = float("inf")
+_Told: TypeAlias = tuple[str, Any, int]
+"""Name, value, and which of the three."""
 
-_VALID_KEPT: Final = 2_000
-_SHORT: Final = 200
-_valid: set[str] = set()
-"""JSON texts that have been parsed once: most are the same few."""
+_PLACES: Final[Mapping[str, tuple[str, read.Reader, int]]] = {
+    **{attribute: (column, reader, _COLUMN) for attribute, (column, reader) in read.BY_ATTRIBUTE.items()},
+    **{
+        semconv.USAGE_PREFIX + bucket: (bucket, read.quantity if "seconds" in bucket else read.count, _BUCKET)
+        for bucket in BUCKETS
+    },
+}
+"""Attribute → name, reader, and which of the three."""
+
+_UNIQUE: Final = frozenset({"call_id", "response_id", "request_id", "start", "end"})
+"""Told once: not worth keeping."""
+_KEPT: Final = 16_384
+_LONGEST_KEPT: Final = 128
+"""Bytes."""
+_known: dict[bytes, _Told] = {}
+"""Encoded attribute → what it tells."""
 
 _Resource = tuple[Mapping[str, Any], dict[str, Any]]
 _last: list[_Resource] = []
@@ -60,78 +59,37 @@ def usage_event(raw: Raw) -> UsageRecord | None:
     """The record; None when `own` should read it."""
     try:
         return _usage_event(raw)
-    except (ValueError, Unreadable):
+    except (ValueError, DecodeError, Unreadable):
         return None
 
 
 def _usage_event(raw: Raw) -> UsageRecord | None:
     values = _from_resource(raw.resource).copy()
     buckets: dict[str, Any] = {}
-    entry_of = _TABLE.get
-    for pair in raw.pairs or ():
-        key = pair.key
-        entry = entry_of(key)
-        if entry is None:
-            continue
-        column, kind = entry
-        message = pair.value
-        if kind == _TEXT:
-            text = message.string_value
-            if text and len(text) <= _MAX_TEXT:
-                values[column] = text
-                continue
-        elif kind <= _BUCKET:
-            number = message.int_value
-            if 0 < number <= MAX_COUNT or (not number and message.HasField("int_value")):
-                if kind == _BUCKET:
-                    buckets[column] = number
-                else:
-                    values[column] = number
-                continue
-        elif kind == _LONG:
-            number = message.int_value
-            if number > 0:
-                values[column] = number
-                continue
-        elif kind == _JSON:
-            text = message.string_value
-            if text in _valid:
-                values[column] = text
-                continue
-        elif kind == _BOOLEAN:
-            if message.HasField("bool_value"):
-                values[column] = int(message.bool_value)
-                continue
-        elif kind == _NUMBER:
-            number = message.double_value
-            if 0 < number < _FINITE:
-                values[column] = number
-                continue
-        if not _read(values, buckets, key, message):
-            return None
+    known = _known.get
+    for encoded in raw.encoded or ():
+        name, value, kind = known(encoded) or _told(encoded)
+        if kind == _COLUMN:
+            values[name] = value
+        elif kind == _BUCKET:
+            buckets[name] = value
     return _finish(raw, values, buckets)
 
 
-def _read(values: dict[str, Any], buckets: dict[str, Any], key: str, message: AnyValue) -> bool:
-    """What is not plain, or seen for the first time. False: no value at all."""
-    entry = read.BY_ATTRIBUTE.get(key)
-    bucket = _BUCKETS.get(key) or _SECONDS.get(key)
-    if entry is None and bucket is None:
-        return True
-    value = value_of(message)
-    if value is None:
-        return False
-    if bucket is not None:
-        buckets[bucket] = read.quantity(value) if key in _SECONDS else read.count(value)
-    if entry is None:
-        return True
-    column, reader = entry
-    result = values[column] = reader(value)
-    if reader is read.json_text and value is result and len(result) < _SHORT:
-        if len(_valid) >= _VALID_KEPT:
-            _valid.clear()
-        _valid.add(result)
-    return True
+def _told(encoded: bytes) -> _Told:
+    """What an attribute tells that is not known by its bytes; raises `ValueError` or `DecodeError`."""
+    pair = KeyValue.FromString(encoded)
+    place = _PLACES.get(pair.key)
+    if place is None:
+        told = "", None, _NOTHING
+    else:
+        name, reader, kind = place
+        told = name, reader(value_of(pair.value)), kind
+    if told[0] not in _UNIQUE and len(encoded) <= _LONGEST_KEPT:
+        if len(_known) >= _KEPT:
+            _known.clear()
+        _known[encoded] = told
+    return told
 
 
 def _finish(raw: Raw, values: dict[str, Any], buckets: dict[str, Any]) -> UsageRecord | None:

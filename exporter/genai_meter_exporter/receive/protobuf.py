@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status
 
 from genai_meter_exporter.normalise import unknown
 from genai_meter_exporter.normalise.wanted import EVENT_NAME_ATTRIBUTE, EVENTS, WANTED, WANTED_RESOURCE
+from genai_meter_exporter.receive import wire
 from genai_meter_exporter.receive.raw import Attributes, Garbage, Parsed, Raw, Signal
 from genai_meter_exporter.receive.values import attributes_of, value_of
 
@@ -22,11 +23,11 @@ def parse(signal: Signal, body: bytes) -> Parsed:
     """Read one export request; raises `Garbage`."""
     try:
         if signal == "logs":
-            return _logs(ExportLogsServiceRequest.FromString(body))
+            return _logs(wire.LogsRequest.FromString(body))
         if signal == "traces":
             return _traces(ExportTraceServiceRequest.FromString(body))
         return _metrics(ExportMetricsServiceRequest.FromString(body))
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:
         raise Garbage(f"not an OTLP {signal} request in protobuf: {error}") from None
 
 
@@ -38,19 +39,36 @@ def _logs(request: ExportLogsServiceRequest) -> Parsed:
         for scope_logs in resource_logs.scope_logs:
             scope = scope_logs.scope.name
             for record in scope_logs.log_records:
-                name = record.event_name or _old_event_name(record.attributes)
-                if name not in EVENTS and not unknown.tells_tokens(pair.key for pair in record.attributes):
-                    parsed.ignored += 1
-                    continue
+                encoded = wire.attributes(record)
                 time = record.time_unix_nano or record.observed_time_unix_nano
-                # Our own events are read by kind, without the step in between.
-                pairs = record.attributes if name == EVENT_USAGE and record.event_name else None
-                attributes: Attributes = {} if pairs is not None else attributes_of(record.attributes, WANTED)
-                if name not in EVENTS:
-                    attributes |= _unknown(record.attributes)
                 ids = record.trace_id, record.span_id
-                append(Raw("logs", name, attributes, resource, scope, *ids, b"", time, time, pairs=pairs))
+                name = record.event_name
+                if name == EVENT_USAGE:
+                    # Our own events are read by kind, without the step in between.
+                    append(Raw("logs", name, {}, resource, scope, *ids, b"", time, time, encoded=encoded))
+                    continue
+                if found := _other(name, encoded):
+                    name, attributes = found
+                    append(Raw("logs", name, attributes, resource, scope, *ids, b"", time, time))
+                else:
+                    parsed.ignored += 1
     return parsed
+
+
+def _other(name: str, encoded: Iterable[bytes]) -> tuple[str, Attributes] | None:
+    """Name and attributes of a log record that is not our usage event; None when it is none of ours."""
+    if name not in EVENTS:
+        keys = [wire.key(pair) for pair in encoded]
+        if not unknown.tells_tokens(keys) and (name or EVENT_NAME_ATTRIBUTE not in keys):
+            return None
+    pairs = wire.decoded(encoded)
+    name = name or _old_event_name(pairs)
+    attributes = attributes_of(pairs, WANTED)
+    if name not in EVENTS:
+        if not unknown.tells_tokens(pair.key for pair in pairs):
+            return None
+        attributes |= _unknown(pairs)
+    return name, attributes
 
 
 def _traces(request: ExportTraceServiceRequest) -> Parsed:

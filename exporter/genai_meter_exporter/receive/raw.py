@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
-
-if TYPE_CHECKING:
-    from opentelemetry.proto.common.v1.common_pb2 import KeyValue
+from typing import Any, Final, Literal, TypeAlias
 
 Signal: TypeAlias = Literal["logs", "traces", "metrics"]
 SIGNALS: Final[tuple[Signal, ...]] = ("logs", "traces", "metrics")
@@ -40,8 +37,8 @@ class Raw:
     end_ns: int = 0
     failed: bool = False
     """The span's status is an error."""
-    pairs: Iterable[KeyValue] | None = None
-    """Of our own usage event, as the protobuf message has them; `attributes` is filled when they are needed."""
+    encoded: Iterable[bytes] | None = None
+    """Attributes of our own usage event as they came in protobuf; `attributes` is filled when they are needed."""
 
 
 @dataclass(slots=True)

@@ -16,14 +16,17 @@ def attributes_of(pairs: Iterable[KeyValue], wanted: frozenset[str]) -> Attribut
     for pair in pairs:
         key = pair.key
         if key in wanted:
-            value = pair.value
-            # The common kinds first; `WhichOneof`, which is slow, only for a zero of any kind.
-            found[key] = value.string_value or value.int_value or value_of(value)
+            found[key] = value_of(pair.value)
     return found
 
 
 def value_of(value: AnyValue) -> Any:
     """A value of any kind."""
+    # The common kinds first; `WhichOneof`, which is slow, only for a zero of any kind.
+    return value.string_value or value.int_value or _other(value)
+
+
+def _other(value: AnyValue) -> Any:
     kind = value.WhichOneof("value")
     if kind is None:
         return None
