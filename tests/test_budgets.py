@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import json
+import math
 import subprocess
 import sys
 import time
@@ -337,12 +338,41 @@ def test_forecasts_are_judged_when_their_period_is_over() -> None:
         ({"thresholds": {"at_risk": 0.97}}, "at_risk (0.97) must be below soft (0.95)"),
         ({"plan": {"weekdays": [1]}}, "weekdays must be 7 weights"),
         ({"events": [{"first": "1.12.2026", "multiplier": 2}]}, "is no date like 2026-10-01"),
+        ({"events": [{"first": "2026-12-03", "last": "2026-12-01", "multiplier": 2}]}, "is before first (2026-12-03)"),
+        ({"events": [{"first": "2026-12-03", "multiplier": math.inf}]}, "Input should be a finite number"),
+        ({"amount": {"usd": "1e-13"}}, "must be more than 0"),
+        ({"amount": {"usd": "1e999999999"}}, "must be at most 1,000,000,000,000 USD"),
+        ({"scope": {"tenant": []}}, "tenant has no value; leave it out for all"),
+        ({"period": "9999-12-31/9999-12-31"}, "must be in the years 1970 to 2199"),
+        ({"plan": {"weekdays": [math.nan] * 7}}, "Input should be a finite number"),
     ],
 )
 def test_what_makes_no_sense_is_refused(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValidationError) as caught:
         budget(**changes)
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"contracts": [{"tenant": "acme", "usd_per_hour": 1}] * 2}, "two contracts of the tenant 'acme'"),
+        ({"run_caps": [{"workflow": "triage", "usd": 1}] * 2}, "two caps of the workflow 'triage' and the team ''"),
+    ],
+)
+def test_what_would_be_the_same_series_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Budgets.model_validate(changes)
+    assert reason in str(caught.value)
+
+
+def test_days_need_no_quotes(tmp_path: Path) -> None:
+    file = tmp_path / "genai-meter.yaml"
+    event = "{first: 2026-12-01, last: 2026-12-03, multiplier: 2}"
+    file.write_text(f"budgets: {{entries: [{{name: a, amount: {{usd: 1}}, events: [{event}]}}]}}\n")
+    (found,) = load(file).budgets.entries[0].events
+    assert (found.first, found.last) == ("2026-12-01", "2026-12-03")
+    assert [found.holds(date(2026, 12, day)) for day in (1, 3, 4)] == [True, True, False]
 
 
 def test_a_mistake_is_named_with_its_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -56,10 +57,26 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("limits: {body_bytes: '16'}\n", "line 1: limits.body_bytes: Input should be a valid integer; got '16'"),
         ("listen: {http_port: 70000}\n", "line 1: listen.http_port: Input should be less than or equal to 65535"),
         ("labels:\n  limits:\n    tenant: many\n", "line 3: labels.limits.tenant: Input should be a valid integer"),
-        ("store: 3\n", "line 1: store: Input should be a valid dictionary or instance of StoreSection; got 3"),
-        ("- a\n", "line 1: the file: Input should be a valid dictionary"),
+        ("store: 3\n", "line 1: store: must be keys and values; got 3"),
+        ("listen: {}\nstore:\n  # path: a\n", "line 2: store: nothing is set; leave it out"),
+        ("- a\n", "line 1: the file: must be keys and values"),
         ("store:\n  path: a\n bad\n", "line 3: no YAML: "),
         ("store: {}\nlisten: {}\nstore: {}\n", "line 3: store is there twice; keep one of them"),
+        (
+            "budgets:\n  entries:\n    - {name: a, amount: {usd: 1}}\n    - {name: b, name: c, amount: {usd: 1}}\n",
+            "line 4: name is there twice; keep one of them",
+        ),
+        ("listen: &a\n  host: *a\n", "line 2: listen.host: Input should be a valid string"),
+        ("a: &a {b: *a}\n", "line 1: a is unknown"),
+        ("store: {}\nlisten:\n  host: 2026-13-45\n", "line 3: month must be in 1..12: put it into quotes"),
+        ("listen: " + "[" * 5000, "brackets within brackets, too deep to be read"),
+        ("linking:\n  window_seconds: .inf\n", "line 2: linking.window_seconds: Input should be a finite number"),
+        ("labels:\n  limits:\n    tennant: 5\n", "line 2: labels.limits: Value error, tennant is no field"),
+        ("labels: {series_limits: {cost: 5}}\n", "line 1: labels.series_limits: Value error, cost is no field"),
+        (
+            "budgets: {entries: [{name: a, amount: {usd: true}}]}\n",
+            "budgets.entries.0.amount.usd: Input should be text",
+        ),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, text: str, message: str) -> None:
@@ -68,6 +85,28 @@ def test_a_mistake_is_named_with_file_line_and_field(tmp_path: Path, text: str, 
         load(file)
     assert message in str(caught.value)
     assert str(file) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "store: {url: 'postgres:/meter:s3cret@host/db'}\n",
+        "digest: {entries: [{name: a, every: day, url: 'hooks.example.com/s3cret'}]}\n",
+        "digest:\n  entries:\n" + "    - {name: a, every: day, url: 'https://h/s3cret'}\n" * 2,
+    ],
+)
+def test_a_mistake_does_not_tell_secrets(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(written(tmp_path, text))
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.parent.glob("*.md")), ids=lambda page: page.stem)
+def test_configurations_in_the_docs_are_right(tmp_path: Path, page: Path) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        if block.partition(":")[0] in Config.model_fields:
+            load(written(tmp_path, block))
 
 
 def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:

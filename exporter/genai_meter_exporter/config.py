@@ -13,6 +13,7 @@ from genai_meter.environment import clean
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
+from genai_meter_exporter import places, series
 from genai_meter_exporter.access.settings import Access, Tls
 from genai_meter_exporter.alerting import Alerts
 from genai_meter_exporter.anomalies.model import Anomalies
@@ -120,6 +121,18 @@ class Labels(_Section):
     series_limits: dict[str, PositiveInt] = Field(default_factory=dict[str, PositiveInt])
     """Metric (without prefix and `_total`: `cost_usd`, `tokens` …) → label sets, for those that need another bound."""
 
+    @field_validator("limits")
+    @classmethod
+    def _limits_known(cls, given: dict[str, PositiveInt]) -> dict[str, PositiveInt]:
+        _known_fields(given, sorted({label for labels in series.LABELS.values() for label in labels}), empty=True)
+        return given
+
+    @field_validator("series_limits")
+    @classmethod
+    def _series_known(cls, given: dict[str, PositiveInt]) -> dict[str, PositiveInt]:
+        _known_fields(given, sorted(series.LABELS), empty=True)
+        return given
+
 
 class Metrics(_Section):
     """What `/metrics` shows."""
@@ -155,11 +168,13 @@ _MATCHED: Final = (
 _SET: Final = tuple(field.name for field in schema.ATTRIBUTION)
 
 
-def _known_fields(given: Mapping[str, Any], allowed: Sequence[str]) -> None:
-    for name in given:
+def _known_fields(given: Mapping[str, Any], allowed: Sequence[str], *, empty: bool = False) -> None:
+    for name, told in given.items():
         if name not in allowed:
             raise ValueError(f"{name} is no field that can stand here; use one of: {', '.join(allowed)}")
-    if not given:
+        if told == []:
+            raise ValueError(f"{name} has no value; leave it out for all")
+    if not given and not empty:
         raise ValueError(f"nothing is given; use some of: {', '.join(allowed)}")
 
 
@@ -286,19 +301,25 @@ def load(path: Path | None) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    root: yaml.Node | None = None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         data = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: {_yaml_reason(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: brackets within brackets, too deep to be read") from None
+    except ValueError as error:
+        # A day that there is not, an integer of thousands of digits.
+        raise ConfigError(f"{path}, line {places.odd(root)}: {error}: put it into quotes when it is text") from None
     if data is None:
         return Config()
-    if repeated := _repeated(root):
+    if repeated := places.repeated(root):
         raise ConfigError(f"{path}, line {repeated[0]}: {repeated[1]} is there twice; keep one of them")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        lines = [_explain(path, root, details) for details in error.errors()]
+        lines = dict.fromkeys(_explain(path, root, details) for details in error.errors())
         raise ConfigError("\n".join(lines)) from None
 
 
@@ -345,53 +366,40 @@ def _yaml_reason(error: yaml.YAMLError) -> str:
     return f"{where}no YAML: {getattr(error, 'problem', None) or error}"
 
 
+_ALTERNATIVES: Final = frozenset({"str", "int", "float", "list[str]"})
+"""What pydantic appends to the place of a value that may be one of several types, once for each."""
+
+_WORDS: Final = {"model_type": "must be keys and values", "recursion_loop": "contains itself"}
+
+
 def _explain(path: Path, root: yaml.Node | None, details: ErrorDetails) -> str:
     location = [str(part) for part in details["loc"]]
-    line = _line(root, location)
+    reason = _WORDS.get(details["type"], details["msg"])
+    if len(location) > 1 and location[-1] in _ALTERNATIVES:
+        location.pop()
+        if details["type"].endswith("_type"):
+            reason = "Input should be text or a number, or a list of texts where several may stand"
+    if details["input"] is None:
+        reason = "nothing is set; leave it out"
+    line = places.line_of(root, location)
     field = ".".join(location) or "the file"
     if details["type"] == "extra_forbidden":
         known = _known(location[:-1])
         return f"{path}, line {line}: {field} is unknown; remove it or use one of: {', '.join(known)}"
-    return f"{path}, line {line}: {field}: {details['msg']}; got {details['input']!r}"
+    return f"{path}, line {line}: {field}: {reason}{_got(location, details['input'])}"
 
 
-def _repeated(node: yaml.Node | None) -> tuple[int, str] | None:
-    """Line and name of the first key that a mapping has twice; YAML's reader would take the last silently."""
-    if not isinstance(node, yaml.MappingNode):
-        return None
-    seen: set[str] = set()
-    for key, value in node.value:
-        if key.value in seen:
-            return key.start_mark.line + 1, key.value
-        seen.add(key.value)
-        if found := _repeated(value):
-            return found
-    return None
-
-
-def _line(node: yaml.Node | None, location: list[str]) -> int:
-    """The line of a field's key, or of the nearest parent that is there."""
-    line = node.start_mark.line + 1 if node is not None else 1
-    for part in location:
-        if isinstance(node, yaml.SequenceNode) and part.isdecimal():
-            entry: yaml.Node = node.value[int(part)]
-            line, node = entry.start_mark.line + 1, entry
-            continue
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if key.value == part:
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
-            break
-    return line
+def _got(location: Sequence[str], found: Any) -> str:
+    """What stood there: one value. More would repeat half of the file, addresses with secrets in them included."""
+    if found is None or isinstance(found, Mapping | list) or (location and location[-1] == "url"):
+        return ""
+    return f"; got {found!r}"
 
 
 def lines_of(path: Path, locations: Sequence[Sequence[str]]) -> list[int]:
     """The lines of a file that was read before where these keys are."""
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    return [_line(root, list(location)) for location in locations]
+    return [places.line_of(root, location) for location in locations]
 
 
 def _known(location: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, Field, PositiveInt, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator, model_validator
 
 from genai_meter_exporter.cells import DIMENSIONS
 from genai_meter_exporter.section import Section
@@ -21,6 +21,8 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _ROLLING: Final = re.compile(r"rolling ([1-9][0-9]*)([hd])")
 _CALENDAR: Final = ("hour", "day", "week", "month")
 LONGEST_DAYS: Final = 400
+_MOST_USD: Final = 10**12
+_YEARS: Final = range(1970, 2200)
 
 
 def money(value: Any) -> Decimal:
@@ -31,6 +33,8 @@ def money(value: Any) -> Decimal:
         raise ValueError("is no amount of USD") from None
     if not amount.is_finite() or amount < 0 or isinstance(value, bool):
         raise ValueError("is no amount of USD")
+    if amount > _MOST_USD:
+        raise ValueError(f"must be at most {_MOST_USD:,} USD")
     return amount
 
 
@@ -49,6 +53,16 @@ def zone(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone like Europe/Berlin") from None
 
 
+def _text_of_day(value: Any) -> Any:
+    """YAML reads 2026-12-01 without quotes as a date."""
+    return value.isoformat() if type(value) is date else value
+
+
+def _is_day(text: str) -> str:
+    _day(text)
+    return text
+
+
 def _is_money(value: str | int | float) -> str | int | float:
     money(value)
     return value
@@ -65,6 +79,8 @@ def _is_identity(name: str) -> str:
     return name
 
 
+Day: TypeAlias = Annotated[str, BeforeValidator(_text_of_day), AfterValidator(_is_day)]
+"""A day as 2026-12-01."""
 Money: TypeAlias = Annotated[str | int | float, AfterValidator(_is_money)]
 """An amount of USD as written."""
 ZoneName: TypeAlias = Annotated[str, AfterValidator(_is_zone)]
@@ -102,8 +118,8 @@ class Amount(Section):
     @field_validator("usd")
     @classmethod
     def _is_positive(cls, value: str | int | float | None) -> str | int | float | None:
-        if value is not None and money(value) <= 0:
-            raise ValueError("must be more than 0")
+        if value is not None and money(value) * PICO < 1:
+            raise ValueError("must be more than 0: at least 0.000000000001")
         return value
 
     @model_validator(mode="after")
@@ -159,21 +175,20 @@ class Plan(Section):
 class KnownEvent(Section):
     """A launch, a price change, a holiday: days on which spend is expected to differ."""
 
-    first: str
+    first: Day
     """First day, as 2026-12-01."""
-    last: str | None = None
+    last: Day | None = None
     """Last day; without it, the first one only."""
     multiplier: float = Field(ge=0)
     """What the expected spend of such a day is multiplied by."""
     why: str = ""
     """For whoever reads the forecast."""
 
-    @field_validator("first", "last")
-    @classmethod
-    def _is_day(cls, value: str | None) -> str | None:
-        if value is not None:
-            _day(value)
-        return value
+    @model_validator(mode="after")
+    def _in_order(self) -> KnownEvent:
+        if self.last is not None and _day(self.last) < _day(self.first):
+            raise ValueError(f"last ({self.last}) is before first ({self.first})")
+        return self
 
     def holds(self, day: date) -> bool:
         """Whether a day is one of it."""
@@ -217,6 +232,9 @@ both included."""
     @classmethod
     def _is_scope(cls, value: Mapping[str, str | list[str]]) -> Mapping[str, str | list[str]]:
         known_dimensions(value)
+        for name, told in value.items():
+            if not told and not isinstance(told, str):
+                raise ValueError(f"{name} has no value; leave it out for all")
         return value
 
     @field_validator("period")
@@ -233,6 +251,8 @@ both included."""
             raise ValueError("must be hour, day, week, month, `rolling 7d`, or dates `2026-10-01/2026-12-31`")
         if not 0 <= (_day(last) - _day(first)).days < LONGEST_DAYS:
             raise ValueError(f"must end after it begins, within {LONGEST_DAYS} days")
+        if _day(first).year not in _YEARS:
+            raise ValueError(f"must be in the years {_YEARS[0]} to {_YEARS[-1]}")
         return value
 
     @property
@@ -296,6 +316,11 @@ class Budgets(Section):
     @model_validator(mode="after")
     def _are_unique(self) -> Budgets:
         unique("budgets", (budget.name for budget in self.entries))
+        tenants = [f"contracts of the tenant {contract.tenant!r}" for contract in self.contracts]
+        caps = [f"caps of the workflow {cap.workflow!r} and the team {cap.team!r}" for cap in self.run_caps]
+        for found in (tenants, caps):
+            if twice := next((one for one in found if found.count(one) > 1), None):
+                raise ValueError(f"two {twice}; keep one of them")
         return self
 
     def thresholds(self, budget: Budget) -> Thresholds:
