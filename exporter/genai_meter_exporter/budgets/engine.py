@@ -31,6 +31,8 @@ _COST: Final = MEASURES.index("cost")
 
 _ACTIVE_SECONDS: Final = 900
 """A run without a call for so long is over."""
+_KEPT_SECONDS: Final = 86_400
+"""Calls of a run may arrive late: its cost is kept so long after the last one."""
 _MOST_RUNS: Final = 100_000
 _SAVE_SECONDS: Final = 900
 _CONTRACT_PERIOD: Final = "rolling 30d"
@@ -250,6 +252,7 @@ class Engine:
     def evaluate(self, now: float) -> list[Standing]:
         """Step every state; what changed and each day's forecast go to the history."""
         with self._lock:
+            self._forget_runs(now)
             found: list[Standing] = []
             closed = False
             for tracker in self.trackers:
@@ -277,6 +280,11 @@ class Engine:
         with self._lock:
             if self.evaluated is not None:
                 self._save(now)
+
+    def _forget_runs(self, now: float) -> None:
+        """Those that ended long ago: a scrape looks at all that are kept."""
+        while self._runs and now - next(iter(self._runs.values()))[1] > _KEPT_SECONDS:
+            self._runs.popitem(last=False)
 
     def _all(self) -> list[Tracker]:
         return [*self.trackers, *(tracker for _, tracker in self.contracts)]
