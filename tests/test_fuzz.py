@@ -131,7 +131,7 @@ def nested(levels: int) -> bytes:
 
 
 def nested_protobuf(levels: int, *, body: bool = False) -> bytes:
-    """The same in protobuf, made from the inside: each level is an AnyValue with an ArrayValue. Or the record's body."""
+    """The same in protobuf, made from the inside: each level is an AnyValue with an ArrayValue. `body`: as the body."""
 
     def field(number: int, content: bytes) -> bytes:
         size, length = len(content), b""
