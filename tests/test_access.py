@@ -426,3 +426,8 @@ def test_files_that_others_can_read_are_warned_of(tmp_path: Path, capsys: pytest
     (about_key, about_tokens) = check(tmp_path, capsys, config)
     assert str(key) in about_key
     assert about_tokens == f"access.tokens: {file} has no token: nobody can send or read (`genai-meter token create`)"
+
+
+def test_an_overlay_that_cannot_be_used_is_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (warning,) = check(tmp_path, capsys, {"prices": {"overlay": "none.json"}})
+    assert warning.startswith(f"prices.overlay: the price overlay {tmp_path / 'none.json'} cannot be used: ")

@@ -110,7 +110,8 @@ class Reloader:
         except Exception:
             logger.exception("the configuration is kept as it was")
             return False
-        parts.gate.exchange(fresh.keyring, rates_of(fresh.config.access) if "access" in changed else None)
+        same = {"requests_per_second", "burst"}.isdisjoint(changed.get("access", ()))
+        parts.gate.exchange(fresh.keyring, None if same else rates_of(fresh.config.access))
         if left := [f"{name}.{key}" for name, keys in changed.items() if name not in RELOADED for key in keys]:
             logger.warning("changed, and left as it was until a restart: %s", ", ".join(left))
         taken = [name for name in changed if name in RELOADED]

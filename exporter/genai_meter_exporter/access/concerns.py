@@ -9,6 +9,7 @@ from pathlib import Path
 from genai_meter_exporter.access import tokens
 from genai_meter_exporter.access.tls import certificates
 from genai_meter_exporter.access.tokens import TokenError
+from genai_meter_exporter.charging import PriceError, read_prices
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.store import shown
 
@@ -43,6 +44,11 @@ def _files(config: Config, directory: Path) -> Iterator[str]:
         certificates(config.tls, directory)
     except ConfigError as error:
         yield str(error)
+    if config.prices.overlay is not None:
+        try:
+            read_prices(directory / config.prices.overlay)
+        except PriceError as error:
+            yield f"prices.overlay: {error}"
     if config.tls.key is not None:
         yield from _readable("tls.key", directory / config.tls.key, 0o077, "others than its owner can read it")
     if config.access.tokens is None:
