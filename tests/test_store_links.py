@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from hypothesis import strategies as st
 from ledger_kit import LINKING, Ledger, PostgresLedger, batch_of, foreign_span, ledger_of_engine
 
 MINUTE = 60_000_000_000
+
+OPENLLMETRY = "opentelemetry.instrumentation.anthropic"
 
 
 ledger = pytest.fixture(params=LINKING)(ledger_of_engine)
@@ -104,6 +108,20 @@ def test_an_anthropic_stream_whose_placeholder_was_counted_too(
     )
     assert ledger.send(span) == expected
     ledger.check()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(("parent", "expected"), [(b"\x08" * 8, Tally(linked=1)), (b"\x07" * 8, Tally(accepted=1))])
+def test_an_anthropic_stream_whose_input_grew(ledger: Ledger, parent: bytes, expected: Tally, first: int) -> None:
+    """A search of the provider's own adds to the input that `message_start` has told, and some tell only that."""
+    spans = [
+        foreign_span(number=1, response_id="msg_1", parent=b"\x08" * 8, scope="com.anthropic.sdk.python"),
+        foreign_span(number=2, response_id="msg_1", parent=parent, input_tokens=7, scope=OPENLLMETRY),
+    ]
+    assert ledger.send(spans[first]) == Tally(accepted=1)
+    assert ledger.send(spans[1 - first]) == expected
+    ledger.check()
+    assert max(row["input_tokens"] for row in ledger.rows().values()) == 1000
 
 
 def test_another_id_family_is_another_call(ledger: Ledger) -> None:
@@ -236,6 +254,22 @@ def test_a_better_record_with_an_owner_moves_the_charge(ledger: Ledger) -> None:
     assert ledger.counters[series.CREDIT.name, ("", *who)] == 3_500_000_000
     assert ledger.counters[series.COST_USD.name, ("search", *who)] == 3_500_000_000
     assert ledger.counters[series.TENANT_COST.name, ("acme",)] == 3_500_000_000
+
+
+def test_a_restart_reads_of_a_call_what_linking_needs_and_no_more(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.send(*(usage_event(start_ns=NOW + number) for number in range(2_000)))
+
+    def seconds(what: Callable[[], object]) -> float:
+        start = time.process_time()
+        what()
+        return time.process_time() - start
+
+    whole = min(seconds(ledger.rows) for _ in range(3))
+    again = min(seconds(ledger.reopen) for _ in range(3))
+    assert len(ledger.rows()) == 2_000
+    assert again < 0.7 * whole
+    ledger.store.close()
 
 
 def test_a_late_call_finds_its_twin_after_a_restart(ledger: Ledger) -> None:

@@ -75,12 +75,17 @@ def otel() -> None:
 
 def genai_meter() -> None:
     """The plug-in, beside the others."""
+    installed(ours=True)
+
+
+def installed(*, ours: bool = False) -> None:
+    """Whatever other instrumentations the environment has; or the plug-in."""
     from importlib.metadata import entry_points
 
     provider()
     logs()
     for point in entry_points(group="opentelemetry_instrumentor"):
-        if point.name.startswith("genai_meter"):
+        if point.name.startswith("genai_meter") is ours:
             point.load()().instrument(skip_dep_check=True)
 
 
@@ -136,8 +141,11 @@ def logfire() -> None:
 
 
 def langfuse() -> None:
+    import importlib
+
     from langfuse import Langfuse
 
+    importlib.import_module("langfuse.openai")  # wraps the methods of `openai`
     Langfuse(public_key="pk", secret_key="sk", host=ENDPOINT + "/langfuse", tracer_provider=provider())
 
 
@@ -165,10 +173,7 @@ def azure_ai() -> None:
 
 # --- calls --------------------------------------------------------------------------------------------
 def openai_calls() -> None:
-    if "langfuse" in sys.argv[2].split(","):
-        from langfuse.openai import openai
-    else:
-        import openai
+    import openai
 
     client = openai.OpenAI(base_url=f"{URL}/v1", api_key="k")
     client.chat.completions.create(model=GPT, messages=ASK)
@@ -286,6 +291,7 @@ def azure_ai_calls() -> None:
 
 PRODUCERS: dict[str, Callable[[], None]] = {
     "genai_meter": genai_meter,
+    "installed": installed,
     "otel": otel,
     "otel_old": otel_old,
     "otel_bedrock": otel_bedrock,

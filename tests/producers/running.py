@@ -53,12 +53,12 @@ def run_python(python: str | Path, endpoint: str, provider: Provider, producers:
 
 def _run(command: Sequence[str | Path], endpoint: str, service: str) -> None:
     done = subprocess.run(
-        command, env=_environ(endpoint, service), capture_output=True, text=True, timeout=280, check=False
+        command, env=environ(endpoint, service), capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
 
 
-def _environ(endpoint: str, service: str) -> dict[str, str]:
+def environ(endpoint: str, service: str) -> dict[str, str]:
     """What an application that sends to this endpoint has set, as the producers' own pages say."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "GENAI_METER_", "LANG"))}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Callable
 from functools import lru_cache
@@ -171,10 +172,8 @@ def _form(exchange: Exchange) -> dict[str, Any]:
 @lru_cache
 def _method(client: str, dotted: str) -> Callable[..., Any]:
     """The plain function behind a dotted method of a client's class."""
-    import anthropic
-    import openai
-
-    where: Any = anthropic.Anthropic(api_key="x") if client == "anthropic" else openai.OpenAI(api_key="x")
+    library = importlib.import_module("anthropic" if client == "anthropic" else "openai")
+    where: Any = getattr(library, "Anthropic" if client == "anthropic" else "OpenAI")(api_key="x")
     for name in dotted.split("."):
         where = getattr(where, name, None)
         if where is None:

@@ -21,4 +21,4 @@ ATTRIBUTES: Final = _NAMES.all()
 
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """One request; nobody else but the plug-in tells as much of it."""
-    return otel_genai.read_span(raw, names=_NAMES, rank=RANK_EVENT)
+    return otel_genai.read_span(raw, names=_NAMES, rank=RANK_EVENT, cached_beside=False)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 from genai_meter import semconv
+from genai_meter.clients.targets import provider_of
 from genai_meter.semconv import INFERENCE_OPERATIONS
 from genai_meter.usage import Usage
 
@@ -54,6 +57,9 @@ _PROVIDERS: Final = {
 }
 """Provider names that producers use beside the conventions' own."""
 
+LIBRARIES: Final = frozenset({"openai", "anthropic"})
+"""Names that producers give to whoever is called through the library of that name: a known host tells better."""
+
 
 class Names(NamedTuple):
     """Where a producer writes what: of several names, the first that is there counts."""
@@ -87,6 +93,10 @@ class Names(NamedTuple):
     request_model: Sequence[str] = (semconv.REQUEST_MODEL,)
     response_id: Sequence[str] = (semconv.RESPONSE_ID,)
     tier: Sequence[str] = (semconv.OPENAI_RESPONSE_SERVICE_TIER, "gen_ai.openai.response.service_tier")
+    host: Sequence[str] = (semconv.SERVER_ADDRESS, "net.peer.name")
+    port: Sequence[str] = (semconv.SERVER_PORT, "net.peer.port")
+    url: Sequence[str] = ("gen_ai.openai.api_base", "openai.api_base")
+    """Where neither host nor port is told."""
 
     def all(self) -> frozenset[str]:
         """Every name."""
@@ -109,6 +119,8 @@ class Counts:
     audio_input: int | None = None
     """Part of `input` that is not cached."""
     audio_output: int | None = None
+    web_search: int | None = None
+    """Searches of the provider's own, billed beside the tokens."""
 
     @property
     def told(self) -> bool:
@@ -124,7 +136,7 @@ def record(
     names: Names,
     rank: int = RANK_SPAN,
     counts: Counts | None = None,
-    cached_beside: bool = False,
+    cached_beside: bool | None = None,
     conventions: bool = True,
 ) -> UsageRecord:
     """A record of another producer. `counts`, when they were not read from attributes; without `conventions`, the
@@ -138,9 +150,11 @@ def record(
         ("tier", names.tier),
     ):
         _take(values, column, attributes, told)
-    provider = first(attributes, names.provider)
+    provider = provider_name(read.named_text("provider", first(attributes, names.provider)) or "")
+    if not provider or provider in LIBRARIES:
+        provider = _by_host(provider, attributes, names, values)
     if provider:
-        values["provider"] = provider_name(read.named_text("provider", provider) or "")
+        values["provider"] = provider
     else:
         values.pop("provider", None)
     values["operation"] = _operation(operation, values)
@@ -152,7 +166,10 @@ def record(
     values["end"] = max(raw.end_ns, raw.start_ns)
     values["status"] = "error" if raw.failed or "error_type" in values else "ok"
     values["id_family"] = id_family(values.get("response_id"))
-    told_usage = usage(counts or read_counts(attributes, names), cached_beside=cached_beside)
+    counts = counts or read_counts(attributes, names)
+    if counts.input is None and values["operation"] == "embeddings":
+        counts.input = counts.total  # all that there is, and some servers tell nothing else
+    told_usage = usage(counts, cached_beside=cached_beside)
     usages = [told_usage] if told_usage else []
     values["usage_source"] = "provider" if told_usage else "unknown"
     if told_usage:
@@ -199,19 +216,24 @@ def provider_name(told: str) -> str:
     return _PROVIDERS.get(told, told)
 
 
-def usage(counts: Counts, *, cached_beside: bool) -> Usage | None:
+def usage(counts: Counts, *, cached_beside: bool | None) -> Usage | None:
     """Exclusive buckets of inclusive or exclusive counts; None when nothing was told.
 
-    Producers disagree on whether `input` contains the cached tokens. What the numbers themselves prove
-    decides first: more cached than input, or a total that fits only one reading. `cached_beside` is what
-    is known of the producer, and decides the rest.
+    Producers disagree on whether `input` contains the cached tokens. `cached_beside` is what is known of the
+    producer: False holds whatever the numbers say, for it hands on what servers say, and some say more cached
+    tokens than input. Else the numbers decide where they prove something: a total that fits only one reading,
+    or more cached than input.
     """
     if not counts.told:
         return None
     gross, inferred = _gross_input(counts, cached_beside)
-    cache_read, cache_write = counts.cache_read or 0, counts.cache_write or 0
+    cache_read = min(counts.cache_read or 0, gross)
+    cache_write = min(counts.cache_write or 0, gross - cache_read)
     output, reasoning = counts.output or 0, counts.reasoning or 0
-    if reasoning > output:
+    if reasoning > output and counts.total == gross + output:
+        reasoning = output
+        inferred = (*inferred, "reasoning_over_output")
+    elif reasoning > output:
         output += reasoning
         inferred = (*inferred, "reasoning_beside_output")
     fresh, answered = gross - cache_read - cache_write, output - reasoning
@@ -231,6 +253,7 @@ def usage(counts: Counts, *, cached_beside: bool) -> Usage | None:
         "output": answered - audio_output,
         "output_audio": audio_output,
         "output_reasoning": reasoning,
+        "web_search": counts.web_search or 0,
     }
     return Usage({name: count for name, count in buckets.items() if count}, inferred=inferred)
 
@@ -254,6 +277,29 @@ def read_counts(attributes: Attributes, names: Names) -> Counts:
 def first(attributes: Mapping[str, Any], names: Sequence[str]) -> Any:
     """The value of the first of these attributes that is there."""
     return next((attributes[name] for name in names if attributes.get(name) is not None), None)
+
+
+def _by_host(library: str, attributes: Attributes, names: Names, values: dict[str, Any]) -> str:
+    """Who is behind the host that was called, as our plug-in would say; the library's name when nobody knows it."""
+    url, host, port = first(attributes, names.url), first(attributes, names.host), first(attributes, names.port)
+    try:
+        if host is None:
+            if not isinstance(url, str) or "://" not in url:
+                return library
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        if isinstance(host, str) and host:
+            values.setdefault("host", read.text(host))
+            path = urlsplit(url).path if isinstance(url, str) else ""
+            return _behind(library, host, None if port is None else read.integer(port), path)
+    except ValueError:
+        pass  # no URL, no port: what was called stays unknown
+    return library
+
+
+@lru_cache(1_000)
+def _behind(library: str, host: str, port: int | None, path: str) -> str:
+    return provider_of(host, "", library, port, path)
 
 
 def _take(values: dict[str, Any], column: str, attributes: Attributes, names: Sequence[str]) -> None:
@@ -280,17 +326,18 @@ def _count(attributes: Attributes, names: Sequence[str]) -> int | None:
         raise Unreadable(f"{next(n for n in names if n in attributes)} {error}") from None
 
 
-def _gross_input(counts: Counts, cached_beside: bool) -> tuple[int, tuple[str, ...]]:
+def _gross_input(counts: Counts, cached_beside: bool | None) -> tuple[int, tuple[str, ...]]:
     given = counts.input or 0
     cached = (counts.cache_read or 0) + (counts.cache_write or 0)
     if not cached:
         return given, ()
-    if cached > given:
-        return given + cached, ("cached_beside_input",)
-    if counts.total is not None:
-        beside = given + cached + (counts.output or 0)
-        if counts.total == beside:
+    if cached_beside is not False:
+        output = counts.output or 0
+        fits_inside = counts.total == given + output
+        if (
+            counts.total == given + cached + output
+            or (cached > given and (cached_beside or not fits_inside))
+            or (cached_beside and not fits_inside)
+        ):
             return given + cached, ("cached_beside_input",)
-        if counts.total == given + (counts.output or 0):
-            return given, ()
-    return (given + cached, ("cached_beside_input",)) if cached_beside else (given, ())
+    return given, ("cached_over_input",) if cached > given else ()

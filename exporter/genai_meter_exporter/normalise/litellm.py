@@ -32,7 +32,7 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
         if slash:
             raw = replace(raw, attributes={**attributes, semconv.SYSTEM: provider})
     counts: Counts | None = None
-    beside = False
+    beside: bool | None = None
     if whole := objects.printed(attributes.get(_USAGE)):
         counts, beside = objects.counts_of(whole, _USAGE)
     found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)

@@ -16,6 +16,9 @@ _KIND: Final = "logfire.span_type"
 _SECONDS: Final = "duration"
 """How long a stream lasted: its log record is of the instant when it ended."""
 
+_LATE_NS: Final = 100_000_000
+"""And is written when its attributes are put together, which takes a while: it began so much earlier at most."""
+
 ATTRIBUTES: Final = otel_genai.ATTRIBUTES | {_RAW, _KIND, _SECONDS}
 
 
@@ -23,13 +26,13 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """A request, or the record that a stream leaves."""
     attributes = raw.attributes
     counts: Counts | None = None
-    beside = False
+    beside: bool | None = None
     if whole := objects.mapping(attributes.get(_RAW)):
         counts, beside = objects.counts_of(whole, _RAW)
     found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
     if isinstance(found, UsageRecord):
         if attributes.get(_KIND) == "log":
-            found.values["start"] = max(raw.start_ns - _duration_ns(raw), 0)
+            found.values["start"] = max(raw.start_ns - _duration_ns(raw) - _LATE_NS, 0)
             if found.values.get("model") == found.values.get("request_model"):
                 # Of a stream it does not know the model that answered.
                 found.values.pop("model", None)

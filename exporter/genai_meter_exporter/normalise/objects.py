@@ -23,6 +23,7 @@ _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
 _WRITTEN_IN: Final = ("cache_creation_tokens", "cache_write_tokens")
 """Among the details of the input: part of it."""
+_SERVER_TOOLS: Final = ("server_tool_use",)
 _TTL_IN: Final = ("cache_creation_token_details",)
 _READ_BESIDE: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "input_cached_tokens", "input_cache_read")
 """Beside the input, not part of it: Anthropic, Bedrock, and details that add up."""
@@ -82,7 +83,7 @@ def printed(value: Any) -> Mapping[str, Any]:
     return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool]:
+def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]:
     """What an object tells, and whether its cached tokens are beside its input; `name` is its attribute."""
 
     def count(of: Mapping[str, Any], *names: str) -> int | None:
@@ -96,7 +97,9 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool]:
 
     inside, answered = _part(usage, _INPUT_DETAILS), _part(usage, _OUTPUT_DETAILS)
     ttl = _part(usage, ("cache_creation",)) or _part(inside, _TTL_IN)
-    beside = first(usage, (*_READ_BESIDE, *_WRITTEN_BESIDE)) is not None and "cached_tokens" not in inside
+    beside: bool | None = False if "cached_tokens" in inside else None
+    if beside is None and first(usage, (*_READ_BESIDE, *_WRITTEN_BESIDE)) is not None:
+        beside = True
     output, reasoning = count(usage, *_OUTPUT), count(answered, "reasoning_tokens")
     if (apart := count(usage, *_REASONING_BESIDE)) is not None:
         output, reasoning = (output or 0) + apart, apart
@@ -111,6 +114,7 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool]:
         cache_write_1h=count(ttl, "ephemeral_1h_input_tokens"),
         audio_input=count(inside, "audio_tokens"),
         audio_output=count(answered, "audio_tokens"),
+        web_search=count(_part(usage, _SERVER_TOOLS), "web_search_requests"),
     )
     return counts, beside
 

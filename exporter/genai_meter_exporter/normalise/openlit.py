@@ -13,6 +13,7 @@ SCOPES: Final = ("openlit",)
 ATTRIBUTES: Final = otel_genai.ATTRIBUTES
 
 _CACHED_BESIDE: Final = ("openlit.instrumentation.anthropic", "openlit.instrumentation.bedrock")
+_CACHED_INSIDE: Final = ("openlit.instrumentation.openai",)
 
 
 def event(raw: Raw) -> UsageRecord | Wrapper | None:
@@ -25,5 +26,5 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     return otel_genai.read_span(raw, cached_beside=_beside(raw))
 
 
-def _beside(raw: Raw) -> bool:
-    return raw.scope.startswith(_CACHED_BESIDE)
+def _beside(raw: Raw) -> bool | None:
+    return True if raw.scope.startswith(_CACHED_BESIDE) else False if raw.scope.startswith(_CACHED_INSIDE) else None

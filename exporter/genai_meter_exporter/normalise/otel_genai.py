@@ -55,7 +55,7 @@ _ANTHROPIC: Final = "opentelemetry.instrumentation.genai.anthropic"
 def event(raw: Raw) -> UsageRecord | Wrapper | None:
     """`gen_ai.client.inference.operation.details`; a wrapper when it is about no model call."""
     rank = RANK_SPAN if raw.scope == _ANTHROPIC else RANK_EVENT
-    return read_event(raw, rank=rank) or WRAPPER
+    return read_event(raw, rank=rank, cached_beside=_beside(raw)) or WRAPPER
 
 
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
@@ -63,10 +63,15 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if raw.scope == _MISTRAL and semconv.SERVER_ADDRESS not in raw.attributes:
         # A message: what it cost is told by the request.
         return WRAPPER
-    return read_span(raw)
+    return read_span(raw, cached_beside=_beside(raw))
 
 
-def read_event(raw: Raw, *, rank: int, cached_beside: bool = False) -> UsageRecord | Wrapper | None:
+def _beside(raw: Raw) -> bool | None:
+    """OpenTelemetry's own packages keep to the conventions; of others, nothing is known."""
+    return False if raw.scope.startswith(SCOPES) else None
+
+
+def read_event(raw: Raw, *, rank: int, cached_beside: bool | None = None) -> UsageRecord | Wrapper | None:
     """The same for the flavours that speak the conventions."""
     operation = operation_of(raw.attributes)
     if operation is None or isinstance(operation, Wrapper):
@@ -80,7 +85,7 @@ def read_span(
     names: Names = NAMES,
     rank: int = RANK_SPAN,
     counts: Counts | None = None,
-    cached_beside: bool = False,
+    cached_beside: bool | None = None,
 ) -> UsageRecord | Wrapper | None:
     """The same for the flavours that speak the conventions."""
     operation = operation_of(raw.attributes)

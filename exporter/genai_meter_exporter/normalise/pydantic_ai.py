@@ -24,4 +24,4 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """A request to a model."""
     if "model_name" in raw.attributes:
         return WRAPPER
-    return otel_genai.read_span(raw, names=_NAMES)
+    return otel_genai.read_span(raw, names=_NAMES, cached_beside=False)

@@ -358,7 +358,7 @@ class LinkingIndex:
                 family == charge.family == _PLACEHOLDERS
                 and charge.start <= record.values["end"]
                 and start <= charge.end
-                and _same_input(charge.facts, facts)
+                and (_same_input(charge.facts, facts) or self._same_stream(charge, record, facts))
             ):
                 continue
             elsewhere = not any(span.startswith(record.trace_id) for span in charge.spans)
@@ -366,6 +366,14 @@ class LinkingIndex:
             if best_distance is None or distance < best_distance:
                 best, best_distance = charge, distance
         return best
+
+    def _same_stream(self, charge: Charge, record: UsageRecord, facts: Facts) -> bool:
+        """A stream tells its input at the beginning, and more of it at the end: some hold by the beginning."""
+        mine = record.trace_id + record.span_id
+        return _same_model(charge.facts, facts) and any(
+            span.startswith(record.trace_id) and (self._beside(span, mine) or self._beside(mine, span))
+            for span in charge.spans
+        )
 
     def _same_by_ancestry(self, charge: Charge, record: UsageRecord, joined: Charge | None) -> bool:
         """`joined`: the charge that the record belongs to, and whose account of the usage is the better one."""
