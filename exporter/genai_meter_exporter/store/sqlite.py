@@ -286,7 +286,10 @@ class SqliteStore:
         ):
             values = orjson.loads(row["record"])
             linked.setdefault(row["charge"], []).append(rows.record_of(values, bytes.fromhex(values["call_id"])))
-        charges = self._db.execute("SELECT * FROM usage WHERE recorded_at >= ? ORDER BY recorded_at", (horizon,))
+        columns = ", ".join(f'"{name}"' for name in linking.COLUMNS)
+        charges = self._db.execute(
+            f"SELECT {columns} FROM usage WHERE recorded_at >= ? ORDER BY recorded_at", (horizon,)
+        )
         linking.restore(
             self._index,
             (
