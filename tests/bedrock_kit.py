@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from emission_kit import Telemetry, telemetry
-from genai_meter import emit, safety
+import emission_kit
+from emission_kit import Telemetry
+from genai_meter import emit
 from genai_meter.instrumentor import BotocoreInstrumentor
 
 from examples.provider import Provider
@@ -26,15 +27,9 @@ CLAUDE: Any = {
 INVOKE: Any = {"modelId": HAIKU, "body": json.dumps(CLAUDE)}
 
 
-@contextmanager
-def metered() -> Generator[Telemetry]:
+def metered() -> AbstractContextManager[Telemetry]:
     """botocore metered, into memory; nothing of ours may have raised."""
-    with telemetry(HASH_KEY="k:0123456789abcdef") as kept:
-        BotocoreInstrumentor().instrument()
-        safety.internal_errors.clear()
-        yield kept
-        BotocoreInstrumentor().uninstrument()
-        assert dict(safety.internal_errors) == {}
+    return emission_kit.metered(BotocoreInstrumentor, HASH_KEY="k:0123456789abcdef")
 
 
 def client(provider: Provider, service: str = "bedrock-runtime", trouble: str = "", **settings: Any) -> Any:

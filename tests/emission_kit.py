@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from genai_meter import dialects, emit, environment, estimator, identity
+from genai_meter import dialects, emit, environment, estimator, identity, safety
 from genai_meter.attribution import current
 from genai_meter.call import Attempt, Call, Prepared, Target
+from genai_meter.instrumentor import LibraryInstrumentor
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.sdk.metrics import MeterProvider
@@ -136,6 +137,20 @@ def telemetry(
             patch.undo()
             environment.reload()
             emit.bind()
+
+
+@contextmanager
+def metered(*kinds: type[LibraryInstrumentor], **settings: str) -> Generator[Telemetry]:
+    """Libraries metered, into memory; nothing of ours may have raised."""
+    instrumentors = [kind() for kind in kinds]
+    with telemetry(**settings) as pipeline:
+        for instrumentor in instrumentors:
+            instrumentor.instrument()
+        safety.internal_errors.clear()
+        yield pipeline
+        for instrumentor in instrumentors:
+            instrumentor.uninstrument()
+        assert dict(safety.internal_errors) == {}
 
 
 def call(

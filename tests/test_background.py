@@ -13,8 +13,8 @@ from typing import Any, cast
 import httpx2
 import openai
 import pytest
-from emission_kit import Telemetry
-from genai_meter import attribute, emit, guard, safety
+from emission_kit import Telemetry, metered
+from genai_meter import attribute, emit, guard
 from genai_meter.clients import background
 from genai_meter.instrumentor import OpenAIInstrumentor
 
@@ -27,16 +27,9 @@ ASK: Any = {"model": "gpt-5.2", "input": "Where to, and why?", "background": Tru
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """The library metered, into memory; nothing ordered or charged before."""
-    kept = Telemetry()
-    kept.bind()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument()
-    safety.internal_errors.clear()
-    forget()
-    yield kept
-    instrumentor.uninstrument()
-    emit.bind()
-    assert dict(safety.internal_errors) == {}
+    with metered(OpenAIInstrumentor) as kept:
+        forget()
+        yield kept
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from emission_kit import Telemetry
+from emission_kit import Telemetry, metered
 from exporter_kit import Served
 from genai_meter import attribute, emit, safety
 from genai_meter.clients import batches
@@ -32,18 +32,9 @@ CHAT = {"model": "gpt-4.1", "messages": [{"role": "user", "content": "Where to, 
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """Both libraries metered, into memory; nothing charged before."""
-    kept = Telemetry()
-    kept.bind()
-    instrumentors = OpenAIInstrumentor(), AnthropicInstrumentor()
-    for instrumentor in instrumentors:
-        instrumentor.instrument()
-    safety.internal_errors.clear()
-    forget()
-    yield kept
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    emit.bind()
-    assert dict(safety.internal_errors) == {}
+    with metered(OpenAIInstrumentor, AnthropicInstrumentor) as kept:
+        forget()
+        yield kept
 
 
 def forget() -> None:

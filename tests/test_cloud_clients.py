@@ -15,8 +15,8 @@ import openai
 import pytest
 from anthropic.lib.bedrock import AnthropicBedrock
 from anthropic.lib.vertex import AnthropicVertex
-from emission_kit import Telemetry, telemetry
-from genai_meter import emit, safety
+from emission_kit import Telemetry, metered
+from genai_meter import emit
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
 
 SERVED = "claude-haiku-4-5-20251001"
@@ -104,18 +104,11 @@ def cloud() -> Iterator[tuple[str, list[tuple[str, dict[str, Any]]]]]:
         thread.join()
 
 
-@pytest.fixture
-def metered() -> Iterator[Telemetry]:
+@pytest.fixture(name="metered")
+def both_metered() -> Iterator[Telemetry]:
     """Both libraries metered into memory, with a key for fingerprints."""
-    instrumentors = OpenAIInstrumentor(), AnthropicInstrumentor()
-    with telemetry(HASH_KEY="k:0123456789abcdef") as pipeline:
-        for instrumentor in instrumentors:
-            instrumentor.instrument()
-        safety.internal_errors.clear()
+    with metered(OpenAIInstrumentor, AnthropicInstrumentor, HASH_KEY="k:0123456789abcdef") as pipeline:
         yield pipeline
-        for instrumentor in instrumentors:
-            instrumentor.uninstrument()
-        assert dict(safety.internal_errors) == {}
 
 
 def bedrock(url: str) -> Any:

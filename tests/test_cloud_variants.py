@@ -11,8 +11,8 @@ import openai
 import pytest
 from anthropic.lib.bedrock import AnthropicBedrockMantle
 from anthropic.lib.google_cloud import AnthropicGoogleCloud
-from emission_kit import Telemetry
-from genai_meter import emit, safety
+from emission_kit import Telemetry, metered
+from genai_meter import emit
 from genai_meter.clients.targets import target_of
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
 from openai import providers
@@ -28,17 +28,8 @@ VERTEX: Any = getattr(providers, "vertex")  # noqa: B009 - its types name a pack
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """Both libraries metered, into memory."""
-    kept = Telemetry()
-    kept.bind()
-    instrumentors = OpenAIInstrumentor(), AnthropicInstrumentor()
-    for instrumentor in instrumentors:
-        instrumentor.instrument()
-    safety.internal_errors.clear()
-    yield kept
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    emit.bind()
-    assert dict(safety.internal_errors) == {}
+    with metered(OpenAIInstrumentor, AnthropicInstrumentor) as kept:
+        yield kept
 
 
 def foundry(http: httpx2.Client) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 
 import openai
 import pytest
-from emission_kit import Telemetry, telemetry
-from genai_meter import emit, safety
+from emission_kit import Telemetry, metered
+from genai_meter import emit
 from genai_meter.instrumentor import OpenAIInstrumentor
 
 from examples.provider import Provider
@@ -41,14 +41,10 @@ class Equal(openai.OpenAI):
         super().__init__(base_url=self.name, api_key="sk-test")
 
 
-@pytest.fixture
-def metered() -> Iterator[Telemetry]:
-    with telemetry() as pipeline:
-        OpenAIInstrumentor().instrument()
-        safety.internal_errors.clear()
+@pytest.fixture(name="metered")
+def openai_metered() -> Iterator[Telemetry]:
+    with metered(OpenAIInstrumentor) as pipeline:
         yield pipeline
-        OpenAIInstrumentor().uninstrument()
-        assert dict(safety.internal_errors) == {}
 
 
 def statuses(pipeline: Telemetry) -> list[Any]:
@@ -135,3 +131,46 @@ def test_a_dropped_call_is_recorded_where_no_thread_can_be_had() -> None:
         print(emit.flush(), len(telemetry.events), sorted(safety.internal_errors))
     """
     assert _python(code) == "True 1 ['emit.reaper']"
+
+
+WORKER = """
+    import multiprocessing
+    import time
+
+    from emission_kit import call
+    from genai_meter import emit
+    from opentelemetry.sdk._logs import LoggerProvider
+    from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, ConsoleLogRecordExporter
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+
+    def sent(record):
+        time.sleep({pause})
+        return record.log_record.event_name + " "
+
+    spans, logs = TracerProvider(), LoggerProvider()
+    spans.add_span_processor(
+        BatchSpanProcessor(ConsoleSpanExporter(formatter=lambda span: span.name), schedule_delay_millis=3_600_000)
+    )
+    logs.add_log_record_processor(
+        BatchLogRecordProcessor(ConsoleLogRecordExporter(formatter=sent), schedule_delay_millis=3_600_000)
+    )
+    emit.bind(spans, None, logs)
+
+    def work():
+        emit.finish(call("openai_chat", {{"model": "gpt-4o", "messages": []}}), "ok")
+
+    begun = time.monotonic()
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    print(" exit", worker.exitcode, time.monotonic() - begun < 30)
+"""
+
+
+def test_a_worker_of_multiprocessing_leaves_nothing_behind() -> None:
+    assert _python(WORKER.format(pause=0)) == "genai_meter.usage chat gpt-4o exit 0 True"
+
+
+def test_a_worker_does_not_wait_for_a_receiver_that_hangs() -> None:
+    assert _python(WORKER.format(pause=60)) == "exit 0 True"

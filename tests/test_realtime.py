@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import openai
 import pytest
-from emission_kit import Telemetry
+from emission_kit import Telemetry, metered
 from genai_meter import attribute, emit, safety
 from genai_meter.clients import websockets
 from genai_meter.instrumentor import OpenAIInstrumentor
@@ -104,16 +104,9 @@ def sessions() -> Iterator[Sessions]:
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """The library metered, into memory."""
-    kept = Telemetry()
-    kept.bind()
-    instrumentor = OpenAIInstrumentor()
-    instrumentor.instrument()
-    safety.internal_errors.clear()
-    yield kept
-    gc.collect()
-    instrumentor.uninstrument()
-    emit.bind()
-    assert dict(safety.internal_errors) == {}
+    with metered(OpenAIInstrumentor) as kept:
+        yield kept
+        gc.collect()
 
 
 @pytest.fixture

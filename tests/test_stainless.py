@@ -16,8 +16,8 @@ import anthropic
 import httpx2
 import openai
 import pytest
-from emission_kit import Telemetry
-from genai_meter import attribute, emit, environment, guard, safety
+from emission_kit import Telemetry, metered
+from genai_meter import attribute, emit, environment, guard
 from genai_meter.call import Call, Prepared
 from genai_meter.clients import injection, lifecycle
 from genai_meter.clients.targets import provider_of
@@ -48,19 +48,10 @@ def closing(client: T) -> T:
 @pytest.fixture
 def telemetry() -> Iterator[Telemetry]:
     """Both libraries metered, into memory."""
-    kept = Telemetry()
-    kept.bind()
-    instrumentors = OpenAIInstrumentor(), AnthropicInstrumentor()
-    for instrumentor in instrumentors:
-        instrumentor.instrument()
-    safety.internal_errors.clear()
-    yield kept
-    while _clients:
-        _clients.pop().close()
-    for instrumentor in instrumentors:
-        instrumentor.uninstrument()
-    emit.bind()
-    assert dict(safety.internal_errors) == {}
+    with metered(OpenAIInstrumentor, AnthropicInstrumentor) as kept:
+        yield kept
+        while _clients:
+            _clients.pop().close()
 
 
 def client_of(provider: Provider, **options: Any) -> openai.OpenAI:
