@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,7 +43,9 @@ class Postgres:
             ["ps", "-o", "pid=", "--ppid", str(self._postmaster())], capture_output=True, text=True, check=False
         ).stdout.split()
         for pid in (self._postmaster(), *map(int, children)):
-            os.kill(pid, signal.SIGKILL)
+            # Its children end by themselves when it is gone: who is quicker is chance.
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(30)
 
     def start(self) -> None:
