@@ -365,6 +365,9 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Captu
         (["create", "--name", "x", "--scope", "admin", "--tenant", "acme"], "admin concerns all tenants"),
         (["revoke", "000000000000"], "tokens.json cannot be read: No such file or directory"),
         (["list"], "tokens.json cannot be read"),
+        (["create", "--name", "", "--scope", "read"], "the token's name: String should have at least 1 character"),
+        (["create", "--name", "x" * 101, "--scope", "read"], "the token's name: String should have at most 100"),
+        (["create", "--name", "x", "--scope", "read", "--tenant", ""], "the token's tenants: String should have"),
     ],
 )
 def test_mistakes_of_the_token_command(

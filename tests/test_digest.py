@@ -135,6 +135,19 @@ $225.50, +50% against the week before ($150.00); 4 calls
     }
 
 
+def test_names_command_nothing_in_slack(tmp_path: Path, inbox: Inbox) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    lately = MONDAY - timedelta(days=3)
+    ledger.send(usd(2, lately, tenant="<!channel> R&D"), usd(1, lately, tenant="two\nlines"), usd(0.001, lately))
+    digests = [entry(inbox), entry(inbox, name="all", format="json", url=f"{inbox.url}/json")]
+    after_the_first(sender(ledger, FileMemory(tmp_path), *digests)).tick(at(MONDAY, 9))
+    ledger.store.close()
+    (slack,), (document,) = inbox.at("/hook"), inbox.at("/json")
+    assert "• &lt;!channel&gt; R&amp;D: $2.00 (new)\n• two\\nlines: $1.00 (new)\n" in slack.body["text"]
+    assert "• <!channel> R&D: $2.00 (new)\n" in document.body["text"]
+    assert [tenant["value"] for tenant in document.body["tenants"]] == ["<!channel> R&D", "two\nlines"]
+
+
 def test_digest_of_a_day_for_one_team_as_json(tmp_path: Path, inbox: Inbox) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     sunday = MONDAY - timedelta(days=1)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +90,45 @@ def test_names_are_no_markup_and_a_tiny_cost_is_not_zero(tmp_path: Path, capsys:
         printed = report(running, capsys, "--by", "tenant", *SPAN)
     rows = [re.split(r"\s{2,}", line.strip()) for line in printed.splitlines() if line.strip()]
     assert [(row[0], row[-1]) for row in rows[2:4]] == [("[/b] inc", "<0.000001"), ("none", "0.000000")]
+
+
+def test_names_command_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["\x1b[2Jcleared", "two\nlines", "\u202eright to left", ":bomb:", "株式会社"]
+    with Served(tmp_path) as running:
+        running.send(*(usage_event(tenant=name) for name in names))
+        printed = report(running, capsys, "--by", "tenant", *SPAN)
+        found = as_json(running, capsys, "--by", "tenant", *SPAN)
+    rows = [re.split(r"\s{2,}", line.strip())[0] for line in printed.splitlines() if line.strip()]
+    assert sorted(rows[2:7]) == sorted(
+        [r"\x1b[2Jcleared", r"two\nlines", r"\u202eright to left", ":bomb:", "株式会社"],
+    )
+    assert {row["tenant"] for row in found["rows"]} == set(names)
+
+
+@pytest.mark.parametrize(
+    ("environment", "code", "expected"),
+    [
+        ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, 0, "株式会社,1,"),
+        ({"PYTHONIOENCODING": "latin-1"}, 1, "genai-meter usage: 'latin-1' codec can't encode"),
+    ],
+)
+def test_names_of_any_script_in_any_locale(
+    tmp_path: Path, environment: dict[str, str], code: int, expected: str
+) -> None:
+    with Served(tmp_path) as running:
+        running.send(usage_event(tenant="株式会社"))
+    command = "from genai_meter_exporter.cli import main; raise SystemExit(main())"
+    arguments = ["usage", "--data-dir", str(tmp_path), "--by", "tenant", "--format", "csv", *SPAN]
+    done = subprocess.run(
+        [sys.executable, "-c", command, *arguments],
+        capture_output=True,
+        check=False,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+    assert done.returncode == code
+    assert expected in (done.stdout + done.stderr).decode()
+    assert b"Traceback" not in done.stderr
 
 
 def test_json_has_exact_money_and_null_for_what_has_no_price(

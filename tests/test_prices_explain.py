@@ -109,6 +109,7 @@ def test_an_event_that_is_none(usage: str, message: str) -> None:
     [
         ("nothing.json", "'nothing.json' is neither a call id nor a file"),
         ("00ff", "the ledger has no call 00ff"),
+        ("/etc/passwd", "/etc/passwd is no event in JSON: Expecting value: line 1 column 1 (char 0)"),
     ],
 )
 def test_what_is_not_there(tmp_path: Path, name: str, message: str) -> None:

@@ -184,6 +184,14 @@ def test_the_command_without_an_exporter(tmp_path: Path) -> None:
     record = json.loads(shown.stdout)
     assert record["record"]["attributes"]["acme.llm.completionTokens"] == 8
     assert command("show", "zz", "--data-dir", tmp_path).returncode == 2
+    assert "acme.agent" in command("--data-dir", tmp_path).stdout
+    narrowed = json.loads(
+        command("--data-dir", tmp_path, "--producer", "some.agent", "list", "--format", "json").stdout
+    )
+    assert [row["producer"] for row in narrowed] == ["some.agent"]
+    unpriced = command("retry", "--data-dir", tmp_path, "--overlay", tmp_path / "nothing.json")
+    assert unpriced.returncode == 2
+    assert unpriced.stderr.startswith("genai-meter quarantine: the price overlay ")
     retried = command("retry", "--data-dir", tmp_path)
     assert (retried.stdout, retried.stderr) == ("3 read again: 2 can be read now, 1 stay\n", "")
     assert retried.returncode == 1

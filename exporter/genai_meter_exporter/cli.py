@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -34,6 +37,7 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code (2: bad usage or a missing extra)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _write_utf8()
     parser = argparse.ArgumentParser(prog="genai-meter", description="The meter of LLM calls.")
     parser.add_argument("--version", action="version", version=_version())
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -56,9 +60,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
-    except OSError as error:
+    except (OSError, UnicodeEncodeError) as error:
         print(f"genai-meter {options.command}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _write_utf8() -> None:
+    """Names are of any script: what is written is UTF-8 in every locale, unless `PYTHONIOENCODING` says otherwise."""
+    if "PYTHONIOENCODING" not in os.environ:
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper) and stream.encoding.lower() != "utf-8":
+                stream.reconfigure(encoding="utf-8")
 
 
 _EXTRAS: Final = {

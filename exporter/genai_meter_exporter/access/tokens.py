@@ -99,15 +99,19 @@ def create(
         found = read(path) if path.exists() else []
         identifier = secrets.token_hex(6)
         token = f"{_PREFIX}_{identifier}_{secrets.token_urlsafe(32)}"
-        grant = Grant(
-            id=identifier,
-            name=name,
-            scopes=list(scopes),
-            tenants=None if tenants is None else list(tenants),
-            created=created,
-            expires=expires,
-            sha256=digest(token),
-        )
+        try:
+            grant = Grant(
+                id=identifier,
+                name=name,
+                scopes=list(scopes),
+                tenants=None if tenants is None else list(tenants),
+                created=created,
+                expires=expires,
+                sha256=digest(token),
+            )
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise TokenError(f"the token's {first['loc'][0]}: {first['msg']}; got {first['input']!r}") from None
         _write(path, [*found, grant])
     return grant, token
 

@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.anomalies.watch import FILE
 from genai_meter_exporter.budgets import backtest
+from genai_meter_exporter.display import console, printable
 from genai_meter_exporter.lines import Lines
 
 
@@ -75,12 +75,12 @@ def _table(rows: list[dict[str, Any]], days: int) -> None:
     for name in ("SINCE", "UNTIL", "KIND", "WHO", "WHAT", "PRIMARILY DUE TO"):
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(row["opened"], row["closed"] or "now", row["kind"], _who(row["who"]), row["what"], row["due_to"])
-    # Without markup: a tenant may be called "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 200, highlight=False, markup=False)
+        told = (row["opened"], row["closed"] or "now", row["kind"], _who(row["who"]), row["what"], row["due_to"])
+        table.add_row(*map(printable, told))
+    output = console(200)
     if rows:
-        console.print(table)
-    console.print(f"{len(rows)} in {days} days, {sum(row['closed'] is None for row in rows)} of them open")
+        output.print(table)
+    output.print(f"{len(rows)} in {days} days, {sum(row['closed'] is None for row in rows)} of them open")
 
 
 def _who(labels: Mapping[str, str]) -> str:

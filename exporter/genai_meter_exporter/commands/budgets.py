@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.budgets import backtest
@@ -20,6 +20,7 @@ from genai_meter_exporter.budgets.engine import Engine, Reports, Standing
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import PICO, Budget, Budgets, Unit
 from genai_meter_exporter.config import ConfigError
+from genai_meter_exporter.display import console
 from genai_meter_exporter.store import StoreError, open_readonly
 
 _BAR = 16
@@ -79,7 +80,7 @@ def _show(standings: list[Standing], *, as_json: bool) -> None:
         unit, state = standing.budget.amount.unit, standing.state
         table.add_row(
             standing.budget.name,
-            f"[{_STYLES[state]}]{state}[/]" if state in _STYLES else state,
+            Text(state, _STYLES.get(state, "")),
             f"{standing.used:.0%}",
             _bar(standing.used),
             amount(unit, standing.spent),
@@ -89,7 +90,7 @@ def _show(standings: list[Standing], *, as_json: bool) -> None:
             f"{datetime.fromtimestamp(standing.period.end, UTC):%Y-%m-%d %H:%MZ}",
             standing.budget.owner or "nobody",
         )
-    Console().print(table)
+    console().print(table)
 
 
 def _bar(used: float) -> str:
@@ -175,6 +176,6 @@ def _backtest(budgets: Budgets, reader: Reports, options: argparse.Namespace) ->
             amount(unit, alert.limit),
             alert.budget.owner or "nobody",
         )
-    Console().print(table)
+    console().print(table)
     print(f"{len(found)} in {days} days, from the ledger as it is today")
     return 0

@@ -17,6 +17,8 @@ from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import Overlay, OverlayError, instant, read_entries, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE
 
+from genai_meter_exporter.display import printable
+
 if TYPE_CHECKING:
     from genai_meter_exporter.prices.explain import Event
 
@@ -145,7 +147,8 @@ def _explain(options: argparse.Namespace) -> int:
     except (NoEvent, ValueError, KeyError, OSError) as error:
         print(f"genai-meter prices explain: {error}", file=sys.stderr)
         return 1
-    print("\n".join(explain(resolver, event, [SHIPPED, *shelf.archives(shelf.books_directory())])))
+    lines = explain(resolver, event, [SHIPPED, *shelf.archives(shelf.books_directory())])
+    print("\n".join(map(printable, lines)))
     return 0
 
 
@@ -162,15 +165,11 @@ def _configured_overlay(file: Path | None) -> Path | None:
 
 
 def _event(options: argparse.Namespace) -> Event:
-    from genai_meter_exporter.prices.explain import NoEvent, from_json, from_row
+    from genai_meter_exporter.prices.explain import NoEvent, from_row
 
     name: str = options.event
-    if name == "-":
-        return from_json(sys.stdin.read())
-    if name.lstrip().startswith("{"):
-        return from_json(name)
-    if Path(name).is_file():
-        return from_json(Path(name).read_text(encoding="utf-8"))
+    if name == "-" or name.lstrip().startswith("{") or Path(name).is_file():
+        return _event_in(name)
     try:
         call_id = bytes.fromhex(name.replace("-", ""))
     except ValueError:
@@ -199,6 +198,18 @@ def _event(options: argparse.Namespace) -> Event:
     return from_row(row)
 
 
+def _event_in(name: str) -> Event:
+    """JSON on stdin, as it is, or in a file."""
+    from genai_meter_exporter.prices.explain import NoEvent, from_json
+
+    try:
+        if name == "-":
+            return from_json(sys.stdin.read())
+        return from_json(name if name.lstrip().startswith("{") else Path(name).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise NoEvent(f"{'standard input' if name == '-' else name} is no event in JSON: {error}") from None
+
+
 def _book(name: str) -> Book:
     return read_book() if name == "shipped" else read_book(Path(name))
 
@@ -224,7 +235,7 @@ def _update(options: argparse.Namespace) -> int:
     try:
         content = update.compile_newer(options.data, options.data_date)
     except (compiler.CompileError, OverlayInvalid, OSError, ValueError) as error:
-        print(f"genai-meter prices update: {error}", file=sys.stderr)
+        print(f"genai-meter prices update: {options.data or 'genai-prices'}: {error}", file=sys.stderr)
         return 1
     book = Book(content)
     print(f"{current.book_id} ({current.data_date}) -> {book.book_id} ({book.data_date})")

@@ -15,6 +15,7 @@ from genai_meter_exporter import config as configuration
 from genai_meter_exporter.commands import reports
 from genai_meter_exporter.commands.reports import instant
 from genai_meter_exporter.config import Config, ConfigError
+from genai_meter_exporter.display import console, printable
 from genai_meter_exporter.store import StoreError
 from genai_meter_exporter.store.quarantine import Kept, Wanted, open_quarantine
 
@@ -37,12 +38,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the subcommands and their options."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EPILOG
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--producer", default="", metavar="NAME", help="only of this instrumentation scope")
-    shared.add_argument("--reason", default="", metavar="TEXT", help="only with this in the reason")
-    shared.add_argument("--before", metavar="TIME", help="only last seen before: 7d, 12h, 2w, or an ISO time (UTC)")
-    shared.add_argument("--config", metavar="FILE", type=Path, help="the exporter's configuration")
-    shared.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
+    _shared(parser)
+    # What was said before the action holds unless it is said again.
+    shared = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    _shared(shared)
     actions = parser.add_subparsers(dest="action", metavar="ACTION")
     listing = actions.add_parser("list", parents=[shared], help="by producer and reason (the default)")
     listing.add_argument("--format", choices=("table", "json", "csv"), default="table")
@@ -55,7 +54,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     purge = actions.add_parser("purge", parents=[shared], help="throw them away; counters still know of them")
     purge.add_argument("id", nargs="?", default="", help="the first digits of its id")
     purge.add_argument("--yes", action="store_true", help="do it; without it they are only counted")
-    parser.set_defaults(producer="", reason="", before=None, config=None, data_dir=None, format="table", id="")
+    parser.set_defaults(producer="", reason="", format="table", id="")
+
+
+def _shared(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--producer", metavar="NAME", help="only of this instrumentation scope")
+    parser.add_argument("--reason", metavar="TEXT", help="only with this in the reason")
+    parser.add_argument("--before", metavar="TIME", help="only last seen before: 7d, 12h, 2w, or an ISO time (UTC)")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="the exporter's configuration")
+    parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -99,7 +106,6 @@ def _list(location: str | Path, wanted: Wanted, form: str) -> int:
 
 def _table(rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
@@ -107,9 +113,8 @@ def _table(rows: list[dict[str, Any]]) -> None:
         right = name in ("records", "times")
         table.add_column(name.replace("_", " "), justify="right" if right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(f"{value:,}" if isinstance(value, int) else value for value in row.values()))
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if rows else "Nothing is in quarantine.")
+        table.add_row(*(f"{value:,}" if isinstance(value, int) else printable(value) for value in row.values()))
+    console().print(table if rows else "Nothing is in quarantine.")
 
 
 def _show(location: str | Path, wanted: Wanted, limit: int) -> int:
@@ -137,11 +142,17 @@ def _shown(kept: Kept) -> dict[str, Any]:
 
 def _retry(config: Config, location: str | Path, wanted: Wanted, options: argparse.Namespace) -> int:
     """The ledger's writer reads them: the exporter that runs, or else this process."""
+    from genai_meter_exporter.charging import PriceError, open_prices
+
+    try:
+        open_prices(options.overlay or configuration.overlay(config, options.config))
+    except PriceError as error:
+        raise ValueError(str(error)) from None
     with open_quarantine(location) as quarantine:
         asked = quarantine.count(wanted)
         quarantine.ask(wanted)
     if asked:
-        _carry_out(config, location, options)
+        _carry_out(config, location)
     patience = time.monotonic() + _PATIENCE_SECONDS
     while waiting := _waiting(location):
         if time.monotonic() > patience:
@@ -159,11 +170,10 @@ def _waiting(location: str | Path) -> int:
         return quarantine.asked()
 
 
-def _carry_out(config: Config, location: str | Path, options: argparse.Namespace) -> None:
+def _carry_out(config: Config, location: str | Path) -> None:
     """Without an exporter on a file, this process is its writer; otherwise the exporter does it within seconds."""
     from genai_meter_exporter.attribution_map import AttributionMap
     from genai_meter_exporter.bounds import bounds_of
-    from genai_meter_exporter.charging import open_prices
     from genai_meter_exporter.pipeline import read_quarantined
     from genai_meter_exporter.store import open_store
 
@@ -177,7 +187,6 @@ def _carry_out(config: Config, location: str | Path, options: argparse.Namespace
         # An exporter has it.
         return
     try:
-        open_prices(options.overlay or configuration.overlay(config, options.config))
         attribution = AttributionMap(config.attribution.rules)
         while (batch := read_quarantined(store, attribution)) is not None:
             store.write([batch], (), time.time_ns())

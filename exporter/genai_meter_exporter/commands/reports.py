@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter_exporter import config as configuration
+from genai_meter_exporter import display
 from genai_meter_exporter.cells import GRAIN_SECONDS, MEASURES
 from genai_meter_exporter.config import ConfigError
+from genai_meter_exporter.display import printable
 from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly
 
@@ -129,16 +131,12 @@ def new_table(dimensions: Iterable[str], caption: str, figures: Iterable[str] = 
 
 def dimensions_of(by: Iterable[str], row: Row) -> list[str]:
     """The left cells of a row."""
-    return [str(row[name]) or "-" for name in by]
+    return [printable(str(row[name])) or "-" for name in by]
 
 
 def print_table(table: Table, empty: str) -> None:
     """Print the table, or the line `empty` if it has no row."""
-    from rich.console import Console
-
-    # Without markup: a tenant may be called "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if table.row_count else empty)
+    display.console().print(table if table.row_count else empty)
 
 
 def print_json(query: Query, rows: Iterable[Row], **more: Any) -> None:

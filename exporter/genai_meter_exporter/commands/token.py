@@ -73,8 +73,9 @@ def _create(path: Path, options: argparse.Namespace) -> int:
 
 def _list(grants: list[Grant]) -> int:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from genai_meter_exporter.display import console, printable
 
     table = Table(box=box.SIMPLE_HEAD)
     for name in ("id", "name", "scopes", "tenants", "created", "expires"):
@@ -85,12 +86,9 @@ def _list(grants: list[Grant]) -> int:
         if grant.expires is not None and grant.expires <= now:
             expires += " (over)"
         tenants = "all" if grant.tenants is None else ", ".join(grant.tenants)
-        table.add_row(
-            grant.id, grant.name, ", ".join(grant.scopes), tenants, f"{grant.created:%Y-%m-%d %H:%M}", expires
-        )
-    # Without markup: a name may be "[/b]".
-    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
-    console.print(table if grants else "No tokens.")
+        told = (grant.id, grant.name, ", ".join(grant.scopes), tenants, f"{grant.created:%Y-%m-%d %H:%M}", expires)
+        table.add_row(*map(printable, told))
+    console().print(table if grants else "No tokens.")
     return 0
 
 

@@ -11,11 +11,12 @@ from genai_meter.pricing.cost import usd
 from genai_meter_exporter.budgets.engine import Standing
 from genai_meter_exporter.digest.numbers import Change, Numbers
 from genai_meter_exporter.digest.periods import Span
+from genai_meter_exporter.display import printable
 
 
 def text(numbers: Numbers) -> str:
     """The message."""
-    return "\n".join(_lines(numbers))
+    return "\n".join(map(printable, _lines(numbers)))
 
 
 def _lines(numbers: Numbers) -> Iterator[str]:

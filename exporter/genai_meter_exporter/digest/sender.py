@@ -17,6 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -150,7 +151,8 @@ class Sender:
         finally:
             reader.close()
         told = text(numbers)
-        return {"text": told} if entry.format == "slack" else {"text": told, **document(numbers)}
+        # In Slack `<!channel>` wakes everybody, and `<https://…|…>` is a link: a tenant's name is neither.
+        return {"text": escape(told, quote=False)} if entry.format == "slack" else {"text": told, **document(numbers)}
 
     def _post(self, entry: Entry, due: Due, body: dict[str, Any]) -> None:
         """Raises OSError unless the receiver says yes. The address may be a secret: no error names it."""
