@@ -9,14 +9,15 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import sys
 import threading
 import time
 from contextvars import Token
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from opentelemetry import _logs, trace
+from opentelemetry import _logs, metrics, trace
 from opentelemetry._logs import Logger, LoggerProvider, SeverityNumber
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.instrumentation.utils import is_instrumentation_enabled
@@ -104,6 +105,7 @@ def _build() -> _Pipeline:
                 Instruments(_providers.meter, environment.settings().semconv, __version__, scope),
                 spool,
             )
+            guarded(_expect_worker_end)
         return _pipeline
 
 
@@ -282,7 +284,10 @@ def _charge(call: Call) -> None:
 
 def drain() -> None:
     """Have what was emitted sent on: the queue of the SDK is bounded, and throws away what is too much."""
-    provider: Any = _providers.logger or _logs.get_logger_provider()
+    _drain(_providers.logger or _logs.get_logger_provider())
+
+
+def _drain(provider: Any) -> None:
     flush_now = getattr(provider, "force_flush", None)
     if callable(flush_now):
         guarded(flush_now)
@@ -387,6 +392,11 @@ class _Reaper:
             del item
 
 
+_LAST: Final = -100
+"""Priority among the finalizers of `multiprocessing`, whose own have 15 to -100: after what may still make calls."""
+_WORKER_SECONDS: Final = 2.0
+"""At most; a receiver that answers takes a fraction of it."""
+
 _exiting = False
 _reaper = _Reaper()
 
@@ -406,6 +416,29 @@ def expect_drops() -> None:
 def flush(seconds: float = 5.0) -> bool:
     """Wait until calls whose streams were dropped have been emitted; False when that takes too long."""
     return _reaper.flush(seconds)
+
+
+def _expect_worker_end() -> None:
+    """Workers of `multiprocessing` leave by `os._exit`, past the exit handlers of the SDK, but not past its own."""
+    process = sys.modules.get("multiprocessing.process")
+    if process is not None and process.parent_process() is not None:
+        from multiprocessing import util  # only where it is in use
+
+        util.Finalize(None, _worker_ends, exitpriority=_LAST)
+
+
+def _worker_ends() -> None:
+    # With a receiver that is away the worker would wait for every retry of the SDK's exporters.
+    sending = threading.Thread(target=_drain_all, name="genai_meter-drain", daemon=True)
+    sending.start()
+    sending.join(_WORKER_SECONDS)
+
+
+def _drain_all() -> None:
+    flush()
+    drain()
+    _drain(_providers.tracer or trace.get_tracer_provider())
+    _drain(_providers.meter or metrics.get_meter_provider())
 
 
 def _at_exit() -> None:
