@@ -10,10 +10,12 @@ from typing import Any
 import genai_meter
 import pytest
 from emission_kit import CALL_ID_TEXT, START_NS, Telemetry, call, minted, telemetry
-from genai_meter import attribute, emit, pricing
+from genai_meter import attribute, emit, identity, pricing
 from genai_meter.call import Attempt, Call
 from opentelemetry import context, trace
 from opentelemetry.instrumentation.utils import suppress_instrumentation
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 END_NS = START_NS + 1_500_000_000
@@ -469,3 +471,16 @@ def test_many_calls_leave_nothing_behind() -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
     assert grown < 50_000, f"{grown} bytes after 1,000 calls"
+
+
+def test_a_processor_that_comes_late_gets_the_next_event() -> None:
+    with telemetry() as pipeline:
+        late = LoggerProvider(shutdown_on_exit=False)
+        emit.bind(pipeline.tracer_provider, pipeline.meter_provider, late)
+        emit.finish(call("openai_chat", CHAT, answer=CHAT_ANSWER, call_id=minted()), "ok")
+        taken = InMemoryLogRecordExporter()
+        late.add_log_record_processor(SimpleLogRecordProcessor(taken))
+        second = call("openai_chat", CHAT, answer=CHAT_ANSWER, call_id=minted())
+        emit.finish(second, "ok")
+    (event,) = taken.get_finished_logs()
+    assert (event.log_record.attributes or {})["genai_meter.call.id"] == identity.text(second.call_id)

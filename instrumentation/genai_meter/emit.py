@@ -40,6 +40,8 @@ Active: TypeAlias = tuple[Context, Token[Context]]
 
 Job: TypeAlias = "Callable[[], None]"
 
+_ASKED_AGAIN_NS: Final = 1_000_000_000
+
 
 # --- pipeline ---------------------------------------------------------------------------------------
 @dataclass(slots=True)
@@ -58,6 +60,19 @@ class _Pipeline:
     instruments: Instruments
     spool: Spool | None
     """The logger, when events go through a spool."""
+    asked_ns: int = 0
+    """When the logger last said that somebody takes events."""
+
+    def takes_events(self, call: Call) -> bool:
+        """A yes holds for a second: asking takes as long as ten attributes. A no may change with every call."""
+        now = time.time_ns()
+        if 0 <= now - self.asked_ns < _ASKED_AGAIN_NS:
+            return True
+        enabled = self.logger.enabled(
+            context=call.context, severity_number=SeverityNumber.INFO, event_name=semconv.EVENT_USAGE
+        )
+        self.asked_ns = now if enabled else 0
+        return enabled
 
     def retire(self) -> None:
         """Another one takes its place."""
@@ -326,9 +341,9 @@ def _measure(call: Call, outcome: Outcome, *, late: bool = False) -> None:
 
 
 def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
-    target = _get().logger
-    if target.enabled(context=call.context, severity_number=SeverityNumber.INFO, event_name=semconv.EVENT_USAGE):
-        target.emit(
+    pipeline = _get()
+    if pipeline.takes_events(call):
+        pipeline.logger.emit(
             timestamp=call.end_ns,
             context=call.context,
             severity_number=SeverityNumber.INFO,

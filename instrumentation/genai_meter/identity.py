@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import struct
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from genai_meter.dialects.base import read
 if TYPE_CHECKING:
     from genai_meter.environment import HashKey
 
+_halves: Final = struct.Struct(">QQ").pack
 _FINGERPRINT: Final = re.compile(r"[A-Za-z0-9_-]{1,16}:[0-9a-f]{32}")
 _CACHED: Final = 256
 _SYSTEM_ROLES: Final = ("system", "developer")
@@ -41,13 +43,13 @@ class Mint:
         """16 bytes."""
         with self._lock:
             # Milliseconds in 48 bits, their fraction in 12.
-            instant = (time.time_ns() << 12) // 1_000_000
+            milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+            instant = milliseconds << 12 | (rest << 12) // 1_000_000
             if instant <= self._last:
                 instant = self._last + 1
             self._last = instant
             tail = self._random.getrandbits(62)
-        value = (instant >> 12) << 80 | 0x7 << 76 | (instant & 0xFFF) << 64 | 0b10 << 62 | tail
-        return value.to_bytes(16, "big")
+        return _halves((instant >> 12) << 16 | 0x7000 | (instant & 0xFFF), 0b10 << 62 | tail)
 
 
 _mint = Mint()

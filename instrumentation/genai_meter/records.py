@@ -71,9 +71,20 @@ def _dump_context(context: Mapping[str, str]) -> str:
     return known
 
 
+_quoted: dict[str, str] = {}
+
+
+def _quote(text: str) -> str:
+    """A role as JSON: there are few, unless a caller makes them up."""
+    if len(_quoted) >= _MAX_DUMPED:
+        _quoted.clear()
+    quoted = _quoted[text] = dump(text)
+    return quoted
+
+
 def _sizes(by_role: Mapping[str, int]) -> str:
     """Characters by role as JSON."""
-    return "{" + ",".join([f"{dump_few((role,))[1:-1]}:{size}" for role, size in by_role.items()]) + "}"
+    return "{" + ",".join([f"{_quoted.get(role) or _quote(role)}:{size}" for role, size in by_role.items()]) + "}"
 
 
 # --- at the start -----------------------------------------------------------------------------------
