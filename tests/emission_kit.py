@@ -143,7 +143,7 @@ def telemetry(
 def metered(*kinds: type[LibraryInstrumentor], **settings: str) -> Generator[Telemetry]:
     """Libraries metered, into memory; nothing of ours may have raised."""
     instrumentors = [kind() for kind in kinds]
-    with telemetry(**settings) as pipeline:
+    with telemetry(AggregationTemporality.CUMULATIVE, **settings) as pipeline:
         for instrumentor in instrumentors:
             instrumentor.instrument()
         safety.internal_errors.clear()

@@ -22,9 +22,9 @@ from genai_meter import dialects
 from genai_meter.clients import lifecycle, rest
 from genai_meter.clients.google_genai import route_of, target_of
 from genai_meter.clients.observers import AsyncObserver, SyncObserver
-from genai_meter.clients.patches import Patches
+from genai_meter.clients.patches import OneModule, Patches
 from genai_meter.clients.streams import Chunks
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded
 
 _EXCHANGE: Final = "_genai_meter_exchange"
 """On the library's own request object, which is handed to every attempt."""
@@ -32,25 +32,26 @@ _ENDING: Final = "_genai_meter_ending"
 """On the library's own response object, until its chunks are asked for."""
 
 
-class Seam:
+class Seam(OneModule):
     """The patches of `google.genai._api_client`."""
 
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self._patches: Patches | None = None
-        self._counts_attempts = False
+    _counts_attempts = False
 
-    def install(self, module: ModuleType) -> None:
-        """Patch the module; one that we do not understand is left alone."""
-        if self._patches is not None:
-            return
-        # Called `ApiClient` in the first versions.
-        client = getattr(module, "BaseApiClient", None) or getattr(module, "ApiClient", None)
-        reason = unsupported(client, getattr(module, "HttpResponse", None))
-        if client is None or reason is not None:
-            logger.warning("genai_meter: %s is installed but not metered: %s", self.package, reason)
-            return
-        patches = self._patches = Patches()
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why this version cannot be metered; None when it can."""
+        client, response = _client_of(module), getattr(module, "HttpResponse", None)
+        for owner, name in ((client, "_request"), (client, "_async_request"), (response, "segments")):
+            if name not in vars(owner or object):
+                return f"{name} is missing"
+        for name in ("_request", "_async_request"):
+            parameters = list(inspect.signature(getattr(client, name)).parameters)
+            if parameters[1:2] != ["http_request"] or "stream" not in parameters:
+                return f"{name} has other parameters"
+        return None
+
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of the library's."""
+        client = _client_of(module)
         self._counts_attempts = "_request_once" in vars(client) and "_async_request_once" in vars(client)
         patches.put(client, "_request", partial(self._request, patches))
         patches.put(client, "_async_request", partial(self._request_async, patches))
@@ -59,12 +60,6 @@ class Seam:
             patches.put(client, "_async_request_once", _once_async)
         patches.put(module.HttpResponse, "segments", partial(_segments, SyncObserver))
         patches.put(module.HttpResponse, "async_segments", partial(_segments, AsyncObserver))
-
-    def remove(self) -> None:
-        """Put every original back."""
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
 
     def _request(self, patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:
         streams = _flag(original)
@@ -136,16 +131,9 @@ class Seam:
         return exchange
 
 
-def unsupported(client: Any, response: Any) -> str | None:
-    """Why this version cannot be metered; None when it can."""
-    for owner, name in ((client, "_request"), (client, "_async_request"), (response, "segments")):
-        if name not in vars(owner or object):
-            return f"{name} is missing"
-    for name in ("_request", "_async_request"):
-        parameters = list(inspect.signature(getattr(client, name)).parameters)
-        if parameters[1:2] != ["http_request"] or "stream" not in parameters:
-            return f"{name} has other parameters"
-    return None
+def _client_of(module: ModuleType) -> Any:
+    """Called `ApiClient` in the first versions."""
+    return getattr(module, "BaseApiClient", None) or getattr(module, "ApiClient", None)
 
 
 def _flag(original: Callable[..., Any]) -> Callable[[tuple[Any, ...], dict[str, Any]], bool]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,9 +24,9 @@ from genai_meter import dialects
 from genai_meter.call import Call, Status, Target
 from genai_meter.clients import lifecycle, rest
 from genai_meter.clients.google_genai import SDK, route_of
-from genai_meter.clients.patches import Patches
+from genai_meter.clients.patches import OneModule, Patches
 from genai_meter.clients.targets import provider_of
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
@@ -89,22 +90,25 @@ def _retrieved(call: Call, _status: Status) -> bool:
     return True
 
 
-class Seam:
+class Seam(OneModule):
     """The patches of one module of the client."""
 
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self._patches: Patches | None = None
+    left_alone = logging.WARNING, "interactions of %s are not metered: %s"
 
-    def install(self, module: ModuleType) -> None:
-        """Patch the module; one that we do not understand is left alone."""
-        if self._patches is not None:
-            return
-        reason = unsupported(module)
-        if reason is not None:
-            logger.warning("genai_meter: interactions of %s are not metered: %s", self.package, reason)
-            return
-        patches = self._patches = Patches()
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why a module cannot be patched; None when it can."""
+        if not module.__name__.endswith(".basesdk"):
+            return None
+        for owner, name in (("BaseSDK", "do_request"), ("AsyncBaseSDK", "do_request_async")):
+            method = vars(getattr(module, owner, object)).get(name)
+            if method is None:
+                return f"{owner}.{name} is missing"
+            if not {"hook_ctx", "request", "stream"} <= inspect.signature(method).parameters.keys():
+                return f"{owner}.{name} has other parameters"
+        return None
+
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of the client's."""
         for owner, name, make in (
             ("BaseSDK", "do_request", partial(_request, patches)),
             ("AsyncBaseSDK", "do_request_async", partial(_request_async, patches)),
@@ -118,25 +122,6 @@ class Seam:
             found = getattr(module, owner, None)
             if isinstance(found, type) and found.__module__ == module.__name__:
                 patches.put(found, name, make)
-
-    def remove(self) -> None:
-        """Put every original back."""
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
-
-
-def unsupported(module: ModuleType) -> str | None:
-    """Why a module cannot be patched; None when it can."""
-    if not module.__name__.endswith(".basesdk"):
-        return None
-    for owner, name in (("BaseSDK", "do_request"), ("AsyncBaseSDK", "do_request_async")):
-        method = vars(getattr(module, owner, object)).get(name)
-        if method is None:
-            return f"{owner}.{name} is missing"
-        if not {"hook_ctx", "request", "stream"} <= inspect.signature(method).parameters.keys():
-            return f"{owner}.{name} has other parameters"
-    return None
 
 
 def _request(patches: Patches, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ the same message or in the one after it. What is still open when the session is 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -23,51 +24,35 @@ from genai_meter import dialects, emit
 from genai_meter.call import Call, Target
 from genai_meter.clients import lifecycle
 from genai_meter.clients.google_genai import route_of, target_of
-from genai_meter.clients.patches import Patches
+from genai_meter.clients.patches import OneModule, Patches
 from genai_meter.dialects.base import Dialect, RequestView, fields
 from genai_meter.guard import ALLOW
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded
 
 SENDS: Final = ("send", "send_client_content", "send_realtime_input", "send_tool_response", "send_context_update")
 
 
-class Seam:
+class Seam(OneModule):
     """The patches of `google.genai.live`."""
 
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self._patches: Patches | None = None
+    left_alone = logging.INFO, "Live sessions of %s are not metered: %s"
 
-    def install(self, module: ModuleType) -> None:
-        """Patch the module; one whose messages tell no usage is left alone."""
-        if self._patches is not None:
-            return
-        reason = unsupported(module)
-        if reason is not None:
-            logger.info("genai_meter: Live sessions of %s are not metered: %s", self.package, reason)
-            return
-        patches = self._patches = Patches()
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why this version cannot be metered; None when it can."""
+        for owner, name in (("AsyncLive", "connect"), ("AsyncSession", "_receive")):
+            if name not in vars(getattr(module, owner, object)):
+                return f"{owner}.{name} is missing"
+        message = getattr(getattr(module, "types", None), "LiveServerMessage", None)
+        if "usage_metadata" not in getattr(message, "model_fields", ()):
+            return "its messages tell no usage"
+        return None
+
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of the library's."""
         patches.put(module.AsyncLive, "connect", partial(_connect, patches))
         patches.put(module.AsyncSession, "_receive", _receive)
         for name in SENDS:
             patches.put(module.AsyncSession, name, _send)
-
-    def remove(self) -> None:
-        """Put every original back."""
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
-
-
-def unsupported(module: ModuleType) -> str | None:
-    """Why this version cannot be metered; None when it can."""
-    for owner, name in (("AsyncLive", "connect"), ("AsyncSession", "_receive")):
-        if name not in vars(getattr(module, owner, object)):
-            return f"{owner}.{name} is missing"
-    message = getattr(getattr(module, "types", None), "LiveServerMessage", None)
-    if "usage_metadata" not in getattr(message, "model_fields", ()):
-        return "its messages tell no usage"
-    return None
 
 
 class Turns:

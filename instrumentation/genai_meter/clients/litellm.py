@@ -18,12 +18,12 @@ from urllib.parse import unquote, urlsplit
 from genai_meter import dialects, guard
 from genai_meter.call import Call, Target
 from genai_meter.clients import lifecycle, raw
-from genai_meter.clients.patches import Patches
+from genai_meter.clients.patches import OneModule, Patches
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import provider_of
 from genai_meter.dialects import Dialect, by_name
 from genai_meter.dialects.base import fields
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded
 
 MODEL: Final = re.compile(r"/models?/([^/]+?)(?::[A-Za-z]+)?(?:/|$)")
 """A model in a path: Google, Bedrock."""
@@ -53,33 +53,22 @@ PARAMETERS: Final = ("url", "data", "json", "params", "headers")
 """First parameters of both `post`s."""
 
 
-class Seam:
-    """The patches of the package."""
+class Seam(OneModule):
+    """The patches of `litellm.llms.custom_httpx.http_handler`."""
 
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self._patches: Patches | None = None
-
-    def install(self, module: ModuleType) -> None:
-        """Patch `litellm.llms.custom_httpx.http_handler`."""
-        if self._patches is not None:
-            return
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why this version cannot be metered; None when it can."""
         owners = getattr(module, "HTTPHandler", None), getattr(module, "AsyncHTTPHandler", None)
-        if not all(isinstance(owner, type) and "post" in vars(owner) for owner in owners):
-            logger.warning("genai_meter: %s is installed but not metered: HTTPHandler.post is missing", self.package)
-            return
-        patches = self._patches = Patches()
+        known = all(isinstance(owner, type) and "post" in vars(owner) for owner in owners)
+        return None if known else "HTTPHandler.post is missing"
+
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of both `post`s."""
         patches.put(module.HTTPHandler, "post", lambda original: _sync(original, patches))
         patches.put(module.AsyncHTTPHandler, "post", lambda original: _async(original, patches))
         patches.put(
             module.AsyncHTTPHandler, "single_connection_post_request", lambda original: _again(original, patches)
         )
-
-    def remove(self) -> None:
-        """Put every original back."""
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
 
 
 def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:

@@ -16,41 +16,30 @@ from genai_meter import dialects
 from genai_meter.call import Call
 from genai_meter.clients import lifecycle
 from genai_meter.clients.generators import follow, follow_async
-from genai_meter.clients.patches import Patches
+from genai_meter.clients.patches import OneModule, Patches
 from genai_meter.clients.raw import http_response_of
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import target_of
 from genai_meter.dialects.base import fields
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded
 
 METHODS: Final = ("_request", "_stream")
 
 
-class Seam:
-    """The patches of the package."""
+class Seam(OneModule):
+    """The patches of `ollama._client`."""
 
-    def __init__(self, package: str) -> None:
-        self.package = package
-        self._patches: Patches | None = None
-
-    def install(self, module: ModuleType) -> None:
-        """Patch `ollama._client`."""
-        if self._patches is not None:
-            return
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why this version cannot be metered; None when it can."""
         clients = getattr(module, "Client", None), getattr(module, "AsyncClient", None)
-        if not all(isinstance(client, type) and "_request" in vars(client) for client in clients):
-            logger.warning("genai_meter: %s is installed but not metered: Client._request is missing", self.package)
-            return
-        patches = self._patches = Patches()
+        known = all(isinstance(client, type) and "_request" in vars(client) for client in clients)
+        return None if known else "Client._request is missing"
+
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of `METHODS`."""
         for name in METHODS:
             patches.put(module.Client, name, lambda original: self._sync(original, patches))
             patches.put(module.AsyncClient, name, lambda original: self._async(original, patches))
-
-    def remove(self) -> None:
-        """Put every original back."""
-        if self._patches is not None:
-            self._patches.remove()
-            self._patches = None
 
     def _sync(self, original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
         streams = original.__name__ == "_stream"

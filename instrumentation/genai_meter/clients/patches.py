@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
+
+from genai_meter.safety import logger
 
 
 class Patches:
@@ -38,3 +43,40 @@ class Patches:
             if owner.__dict__.get(name) is ours:
                 setattr(owner, name, original)
         self._originals.clear()
+
+
+class OneModule(ABC):
+    """A seam that has one module to patch."""
+
+    left_alone = logging.WARNING, "%s is installed but not metered: %s"
+    """How loud it is told that the module is not patched, and how: package, reason."""
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+        self._patches: Patches | None = None
+
+    @abstractmethod
+    def unsupported(self, module: ModuleType) -> str | None:
+        """Why it cannot be patched; None when it can."""
+
+    @abstractmethod
+    def patch(self, module: ModuleType, patches: Patches) -> None:
+        """Put ours in the place of the library's."""
+
+    def install(self, module: ModuleType) -> None:
+        """Patch the module; one that we do not understand is left alone."""
+        if self._patches is not None:
+            return
+        reason = self.unsupported(module)
+        if reason is not None:
+            level, text = self.left_alone
+            logger.log(level, f"genai_meter: {text}", self.package, reason)
+            return
+        self._patches = Patches()
+        self.patch(module, self._patches)
+
+    def remove(self) -> None:
+        """Put every original back."""
+        if self._patches is not None:
+            self._patches.remove()
+            self._patches = None
