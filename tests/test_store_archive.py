@@ -137,6 +137,24 @@ def test_only_days_that_have_changed_are_written_again(ledger: Ledger, tmp_path:
         assert archive.report(query) == reader.report(query)
 
 
+def test_outcomes_that_come_later_are_written_too(ledger: Ledger, sqlite: Ledger, tmp_path: Path) -> None:
+    ledger.send(usage_event())
+    assert exported(ledger, tmp_path) == {TODAY: 1}
+    # Of a day that has been written, and of one without a call.
+    ledger.put(beside())
+    assert exported(ledger, tmp_path) == {YESTERDAY: 0, TODAY: 1}
+    assert exported(ledger, tmp_path) == {}
+    with closing(open_archive(tmp_path)) as archive:
+        assert [day for day, _ in import_days(archive, sqlite.store, NOW)] == [YESTERDAY, TODAY]
+    with closing(sqlite.reader()) as reader:
+        found = [
+            (kind, row["day"], row["events"], row["amount"])
+            for kind in ("outcome", "cache_hit")
+            for row in reader.beside(kind, Query(("day",)))
+        ]
+    assert found == [("outcome", str(TODAY), 1, 5 * 10**12), ("cache_hit", str(YESTERDAY), 1, 0)]
+
+
 def test_a_call_whose_id_is_of_another_time_is_in_the_file_of_its_day(ledger: Ledger, tmp_path: Path) -> None:
     ledger.send(usage_event(), usage_event(call_id=b"\xfe" * 16), usage_event(call_id=b"\x01" * 16))
     assert exported(ledger, tmp_path) == {TODAY: 3}

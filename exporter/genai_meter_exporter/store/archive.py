@@ -133,12 +133,14 @@ class Archive:
 
     # --- reading --------------------------------------------------------------------------------------
     def days(self) -> list[date]:
-        """Days that have calls, in order."""
-        found = (self._directory / "usage").glob("*.*")
+        """Days that have calls, outcomes or cache hits, in order."""
+        found = (path for table in ("usage", *beside.OWN) for path in (self._directory / table).glob("*.*"))
         return sorted(
-            date.fromisoformat(path.stem)
-            for path in found
-            if path.suffix in (".parquet", ".csv") and re.fullmatch(r"\d{4}-\d\d-\d\d", path.stem)
+            {
+                date.fromisoformat(path.stem)
+                for path in found
+                if path.suffix in (".parquet", ".csv") and re.fullmatch(r"\d{4}-\d\d-\d\d", path.stem)
+            }
         )
 
     def sums(self, day: date) -> Sums | None:

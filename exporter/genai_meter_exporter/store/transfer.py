@@ -21,16 +21,20 @@ _CALLS_AT_ONCE: Final = 2_000
 
 _KINDS: Final[tuple[Kind, ...]] = ("outcome", "cache_hit")
 
+_NO_CALLS: Final = Sums(0, 0, 0, 0, 0)
+
 
 def export_days(reader: Reader, archive: Archive, until: date, form: Form) -> Iterator[tuple[date, Sums]]:
-    """Write each day before `until` whose file does not hold what the ledger's sums say; yields what was written.
+    """Write each day before `until` whose files do not hold what the ledger's sums say; yields what was written.
 
     Raises `StoreError` when a file that was just written does not hold it either.
     """
+    rolled_up = _rolled_up(reader)
+    first, beside = day_of(reader.raw_since()), _beside_that_differ(reader, archive)
     wanted = {
-        day: found
-        for day, found in _rolled_up(reader).items()
-        if day < until and day >= day_of(reader.raw_since()) and found != archive.sums(day)
+        day: rolled_up.get(day, _NO_CALLS)
+        for day in {*rolled_up, *beside}
+        if first <= day < until and (day in beside or rolled_up[day] != archive.sums(day))
     }
     days = sorted(wanted)
     while days:
@@ -101,6 +105,21 @@ def _by(archive: Archive, table: str, day: date, column: str) -> Mapping[bytes, 
 
 def _event(kind: Kind, row: dict[str, Any]) -> Beside:
     return Beside(kind, row.pop("id"), row.pop("time_ns"), row)
+
+
+def _beside_that_differ(reader: Reader, archive: Archive) -> set[date]:
+    """Days whose outcomes or cache hits are not those of their files."""
+    differ: set[date] = set()
+    for kind in _KINDS:
+        told, kept = (
+            {
+                (row["day"], row["events"], row["successes"], row["amount"])
+                for row in source.beside(kind, Query(("day",)))
+            }
+            for source in (reader, archive)
+        )
+        differ |= {date.fromisoformat(day) for day, *_ in told - kept}
+    return differ
 
 
 def _rolled_up(reader: Reader) -> dict[date, Sums]:
