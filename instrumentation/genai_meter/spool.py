@@ -246,6 +246,7 @@ class Spool(Logger):
                 self._ship(go_on, look_around=look_around)
         except (Later, SpoolError) as error:
             self._away = True
+            spool_files.note(self._directory, str(error))
             self._tell("away", "events wait in the spool %s: %s", self._directory, error)
             return error.seconds if isinstance(error, Later) else _LONGEST_WAIT
         finally:
@@ -261,16 +262,19 @@ class Spool(Logger):
         if self._sender is None:
             self._sender = Sender(self._to, self._counts, _breathe)
         job = Job(self._directory, self._sender, self._counts, go_on)
+        shipped = 0
         if look_around:
             # What others have left behind when they died.
             spool_files.sweep(self._directory)
-            job.run()
+            shipped += job.run().files
             self._looked_around = time.monotonic()
         else:
-            job.run(writer=self._writer)
+            shipped += job.run(writer=self._writer).files
         # Nothing is in front of it any more. While the receiver is away, it grows to its full size.
         if self._next_segment():
-            job.run(writer=self._writer)
+            shipped += job.run(writer=self._writer).files
+        if shipped:
+            spool_files.note(self._directory, None)
         with self._lock:
             waiting = list(self._held)
         if waiting:

@@ -30,6 +30,8 @@ REFUSED: Final = ".refused"
 
 SEGMENT_BYTES: Final = 1024 * 1024
 """When a file has reached this size, the next one is begun."""
+_TROUBLE: Final = "trouble"
+"""Why the last delivery failed, in words; gone after one that did not."""
 _STALE_SECONDS: Final = 60
 _EVENT_LENGTH: Final = 7
 """Of the list that is an event, see `Contents`."""
@@ -281,3 +283,25 @@ def sweep(directory: str) -> None:
         with contextlib.suppress(OSError):
             if time.time() - os.stat(path).st_mtime > _STALE_SECONDS:
                 os.unlink(path)
+
+
+# --- trouble ----------------------------------------------------------------------------------------
+def note(directory: str, trouble: str | None) -> None:
+    """Leave word for whoever looks at the directory why it is not shipped; None: it is. Never raises."""
+    path = os.path.join(directory, _TROUBLE)
+    with contextlib.suppress(OSError):
+        if trouble is None:
+            os.unlink(path)
+            return
+        descriptor = os.open(path + NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8", errors="replace") as file:
+            file.write(trouble)
+        os.replace(path + NEW, path)
+
+
+def noted(directory: str) -> tuple[float, str] | None:
+    """When the last delivery failed (Unix seconds), and why."""
+    path = os.path.join(directory, _TROUBLE)
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return os.fstat(file.fileno()).st_mtime, file.read()
+    return None

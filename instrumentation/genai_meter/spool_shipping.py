@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 DEFAULT_ENDPOINT: Final = "http://localhost:4328"
 """Where our exporter listens unless told otherwise."""
 _PATH: Final = "/v1/logs"
+HEADERS: Final = "GENAI_METER_SPOOL_HEADERS"
 _BATCH: Final = 512
 """Events in one request."""
 _SECONDS: Final = 10.0
@@ -47,10 +48,12 @@ GIVEN_UP: Final = "given_up"
 class Later(Exception):
     """The receiver did not acknowledge; the text says why."""
 
-    def __init__(self, reason: str, seconds: float = 0.0) -> None:
+    def __init__(self, reason: str, seconds: float = 0.0, status: int = 0) -> None:
         super().__init__(reason)
         self.seconds = seconds
         """It asked to be left alone for so long."""
+        self.status = status
+        """Of its HTTP answer; 0 when it gave none, or none that is OTLP."""
 
 
 class _Unreadable(Exception):
@@ -102,9 +105,9 @@ def destination(environ: Mapping[str, str], endpoint: str | None = None) -> Dest
         except ValueError as error:
             raise SpoolError(f"OTEL_EXPORTER_OTLP_HEADERS: wrong value, expected {error}") from None
     if not url.startswith(("http://", "https://")):
-        raise SpoolError("the address that the spool ships to must begin with http:// or https://")
+        raise SpoolError("the address of the receiver must begin with http:// or https://")
     if "@" in url:
-        raise SpoolError("the address that the spool ships to must have no password: GENAI_METER_SPOOL_HEADERS may")
+        raise SpoolError(f"the address of the receiver must have no password: {HEADERS} may")
     compression = told("COMPRESSION").lower()
     return Destination(
         url,
@@ -285,7 +288,21 @@ class Sender:
     def _refusal(self, error: urllib.error.HTTPError) -> Exception:
         if error.code in (400, 413, 422):
             return _Unreadable(f"HTTP {error.code}")
-        return Later(f"{self._to.shown} answers HTTP {error.code}", _retry_after(error.headers.get("retry-after")))
+        reason = f"{self._to.shown} answers HTTP {error.code}{_message(error)}"
+        if error.code in (401, 403):
+            reason += f" ({HEADERS} is for a token with the scope ingest)"
+        return Later(reason, _retry_after(error.headers.get("retry-after")), error.code)
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    """What the receiver says beside the status, behind a colon."""
+    from http.client import HTTPException
+
+    try:
+        told = json.loads(error.read(_MAX_ANSWER)).get("message")
+    except (OSError, HTTPException, ValueError, AttributeError):
+        return ""
+    return f": {told[:200]}" if told and isinstance(told, str) else ""
 
 
 def _opener(to: Destination) -> urllib.request.OpenerDirector:

@@ -13,6 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPMessage, HTTPResponse
@@ -20,12 +21,14 @@ from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
 
-from genai_meter import __version__, attribution, records, schema, semconv, settle
+from genai_meter import __version__, attribution, environment, records, schema, semconv, settle
 from genai_meter.call import Call, Target
 from genai_meter.clients import batches
 from genai_meter.clients.targets import provider_of
 from genai_meter.pricing.cost import usd
 from genai_meter.safety import guarded
+from genai_meter.spool_files import Head, SpoolError, encode
+from genai_meter.spool_shipping import REJECTED, Destination, Later, Sender, destination
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.config import ConfigError
@@ -87,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
     """Fetch and send; 1 when something could not be, 2 for bad usage."""
     try:
         job = _job(options)
-    except (ConfigError, BatchError) as error:
+    except (ConfigError, BatchError, SpoolError) as error:
         print(f"genai-meter batch: {error}", file=sys.stderr)
         return 2
     try:
@@ -104,10 +107,7 @@ def _job(options: argparse.Namespace) -> Job:
     key = os.environ.get(provider.key)
     if not key:
         raise BatchError(f"{provider.key} is not set")
-    endpoint = options.endpoint
-    if endpoint is None:
-        listen = configuration.load(options.config).listen
-        endpoint = f"http://{listen.host}:{listen.http_port}"
+    receiver = _receiver(options)
     base_url = (options.base_url or os.environ.get(f"{options.provider.upper()}_BASE_URL") or provider.base_url).rstrip(
         "/"
     )
@@ -116,7 +116,23 @@ def _job(options: argparse.Namespace) -> Job:
         raise BatchError(f"{base_url!r} is no http(s) address")
     target = Target(provider_of(url.hostname, "", options.provider), url.hostname, url.port, api_key=key)
     payer = attribution.cleaned(dict(_attribute(text) for text in options.attribute))
-    return Job(provider, base_url, key, target, payer, f"{endpoint.rstrip('/')}/v1/logs", options.service)
+    counts: Counter[str] = Counter()
+    return Job(provider, base_url, key, target, payer, Sender(receiver, counts), counts, options.service)
+
+
+def _receiver(options: argparse.Namespace) -> Destination:
+    """The exporter, with the token that the spool has, or else OpenTelemetry's."""
+    endpoint = options.endpoint
+    if endpoint is None:
+        config = configuration.load(options.config)
+        scheme = "https" if config.tls.certificate else "http"
+        endpoint = f"{scheme}://{config.listen.host}:{config.listen.http_port}"
+    to = destination(os.environ, endpoint)
+    told = os.environ.get("OTEL_EXPORTER_OTLP_LOGS_HEADERS") or os.environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
+    try:
+        return to._replace(headers={**environment.header_pairs(told), **to.headers}, timeout=TIMEOUT)
+    except ValueError as error:
+        raise BatchError(f"OTEL_EXPORTER_OTLP_HEADERS: wrong value, expected {error}") from None
 
 
 def _attribute(text: str) -> tuple[str, str]:
@@ -135,7 +151,9 @@ class Job:
     key: str = field(repr=False)
     target: Target
     payer: Mapping[str, str]
-    logs_url: str
+    sender: Sender
+    counts: Counter[str]
+    """What the exporter said of the calls."""
     service: str
 
     def charge(self, batch_id: str) -> str:
@@ -175,28 +193,24 @@ class Job:
         calls, sent.pending[:] = list(sent.pending), []
         if not calls:
             return
-        body = json.dumps(self._request([sent.count(call) for call in calls])).encode()
-        with _open(urllib.request.Request(self.logs_url, body, {"content-type": "application/json"})) as response:
-            answer: dict[str, Any] = json.load(response)
-        partial: dict[str, Any] = answer.get("partialSuccess") or {}
-        refused = int(partial.get("rejectedLogRecords") or 0)
-        if refused:
-            raise BatchError(f"the exporter refused {refused} of {len(calls)} calls")
+        events = [json.loads(encode(sent.count(call))) for call in calls]
+        now = time.time_ns()
+        self._deliver([[semconv.EVENT_USAGE, event[_END], now, "", "", 0, event] for event in events])
 
-    def _request(self, events: list[dict[str, Any]]) -> dict[str, Any]:
-        records = [
-            {
-                "timeUnixNano": str(event[_END]),
-                "severityNumber": 9,
-                "severityText": "INFO",
-                "eventName": semconv.EVENT_USAGE,
-                "attributes": _pairs(event),
-            }
-            for event in events
-        ]
-        scope = {"name": semconv.SCOPE, "version": __version__}
-        resource = {"attributes": _pairs({semconv.SERVICE_NAME: self.service})}
-        return {"resourceLogs": [{"resource": resource, "scopeLogs": [{"scope": scope, "logRecords": records}]}]}
+    def _deliver(self, events: list[Any]) -> None:
+        """Have events acknowledged, again while the exporter asks for patience."""
+        head = Head({semconv.SERVICE_NAME: self.service}, semconv.SCOPE, __version__)
+        for wait in _waits():
+            try:
+                refused = self.sender.send(head, events)
+            except Later as error:
+                if wait is None or error.status not in (0, *RETRYABLE):
+                    raise BatchError(str(error)) from None
+                time.sleep(max(wait, min(error.seconds, TIMEOUT)))
+            else:
+                if count := len(refused) + self.counts[REJECTED]:
+                    raise BatchError(f"the exporter refused {count} of {len(events)} calls")
+                return
 
 
 _END: Final = schema.BY_NAME["end"].attribute
@@ -223,19 +237,7 @@ class _Sent:
     def cost(self) -> str:
         """Their cost, for people."""
         unpriced = f" ({self._unpriced} without a price)" if self._unpriced else ""
-        return f"{usd(self._pico)} USD{unpriced}"
-
-
-def _pairs(attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return [{"key": key, "value": _value(value)} for key, value in attributes.items() if value is not None]
-
-
-def _value(value: Any) -> dict[str, Any]:
-    if isinstance(value, bool):
-        return {"boolValue": value}
-    if isinstance(value, int):
-        return {"intValue": str(value)}
-    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": str(value)}
+        return f"{usd(self._pico):f} USD{unpriced}"
 
 
 # --- HTTP ---------------------------------------------------------------------------------------------

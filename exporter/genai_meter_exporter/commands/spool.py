@@ -17,6 +17,9 @@ from genai_meter.spool_files import EVENTS, REFUSED, SpoolError
 from genai_meter.spool_shipping import ACKNOWLEDGED, Job, Later, Sender, Shipped, destination
 
 _EVERY_SECONDS: Final = 5.0
+_LONGEST_WAIT: Final = 60.0
+_LONGEST_ASKED: Final = 300.0
+"""Of the time that a receiver asks for."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,8 +72,14 @@ def _status(directory: str) -> int:
     print(f"refused               {_told(refused)}")
     print(f"bytes                 {spool_files.total(directory):,}")
     if oldest is not None:
-        print(f"oldest event          {datetime.fromtimestamp(oldest / 1e9, UTC):%Y-%m-%dT%H:%M:%SZ}")
+        print(f"oldest event          {_utc(oldest / 1e9)}")
+    if trouble := spool_files.noted(directory):
+        print(f"last delivery failed  {_utc(trouble[0])}: {trouble[1]}")
     return 0
+
+
+def _utc(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _told(kind: Counter[str]) -> str:
@@ -88,14 +97,19 @@ def _ship(options: argparse.Namespace) -> int:
     sender = Sender(destination(os.environ, options.endpoint), counts)
     job = Job(str(options.directory), sender, counts, lambda: not stop.is_set())
     told: str | None = None
+    wait = _EVERY_SECONDS
     while True:
         found, problem = _once(job, REFUSED if options.refused else EVENTS)
         if not options.follow:
             break
-        if problem != told and problem is not None:
-            print(f"genai-meter spool: {problem}", file=sys.stderr, flush=True)
-        told = problem
-        if stop.wait(_EVERY_SECONDS):
+        if problem is None:
+            told, wait = None, _EVERY_SECONDS
+        elif str(problem) != told:
+            told = str(problem)
+            print(f"genai-meter spool: {told}", file=sys.stderr, flush=True)
+        else:
+            wait = min(2 * wait, _LONGEST_WAIT)
+        if stop.wait(max(wait, min(problem.seconds, _LONGEST_ASKED) if problem else 0)):
             break
     line = f"{counts[ACKNOWLEDGED]:,} events acknowledged"
     others = {name: count for name, count in counts.items() if name != ACKNOWLEDGED and count}
@@ -108,10 +122,14 @@ def _ship(options: argparse.Namespace) -> int:
     return 0
 
 
-def _once(job: Job, suffix: str) -> tuple[Shipped, str | None]:
+def _once(job: Job, suffix: str) -> tuple[Shipped, Later | None]:
     """One look at the directory; why it did not come to its end."""
     try:
         spool_files.sweep(job.directory)
-        return job.run(suffix=suffix), None
+        shipped = job.run(suffix=suffix)
     except Later as error:
-        return Shipped(), str(error)
+        spool_files.note(job.directory, str(error))
+        return Shipped(), error
+    if shipped.files:
+        spool_files.note(job.directory, None)
+    return shipped, None
