@@ -368,7 +368,8 @@ CACHED_BESIDE, REASONING_BESIDE = ("cached_beside_input",), ("reasoning_beside_o
         (Counts(100, 10, reasoning=30), None, {"input": 100, "output": 10, "output_reasoning": 30}, REASONING_BESIDE),
         # Servers that say more than can be: where the sum holds, a part is cut.
         (Counts(36, 9, 64), False, {"cache_read": 36, "output": 9}, ("cached_over_input",)),
-        (Counts(36, 9, 64, total=45), None, {"cache_read": 36, "output": 9}, ("cached_over_input",)),
+        (Counts(36, 9, 64, total=45), False, {"cache_read": 36, "output": 9}, ("cached_over_input",)),
+        (Counts(36, 9, 64, total=45), None, {"input": 36, "cache_read": 64, "output": 9}, CACHED_BESIDE),
         (Counts(36, 9, 64, total=45), True, {"input": 36, "cache_read": 64, "output": 9}, CACHED_BESIDE),
         (Counts(36, 9, 30, 36), False, {"cache_read": 30, "cache_write": 6, "output": 9}, ("cached_over_input",)),
         (Counts(8, 9, reasoning=12, total=17), None, {"input": 8, "output_reasoning": 9}, ("reasoning_over_output",)),

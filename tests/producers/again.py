@@ -37,6 +37,8 @@ def plan(exchange: Exchange, families: list[str]) -> Callable[[], Any]:
         except NotReplayable as reason:
             reasons.append(str(reason))
             continue
+        if call is not None and call.method.startswith("_"):
+            raise NotReplayable("no public method of the client sends this")
         if call is not None:
             return lambda family=family, call=call: send(family, call)
     raise NotReplayable(reasons[-1])
@@ -84,13 +86,14 @@ def main() -> None:
         for exchange in load([file]):
             told: dict[str, Any] = {"id": exchange.id}
             with tracer.start_as_current_span("POST /shop", context=context.Context()) as span:
-                told["trace"] = f"{span.get_span_context().trace_id:032x}"
+                told |= {"trace": f"{span.get_span_context().trace_id:032x}", "from": time.time_ns()}
                 try:
                     plan(exchange, families)()
                 except NotReplayable as reason:
                     told["skipped"] = str(reason)
                 except Exception as error:  # noqa: BLE001 - what the recording ends with, or the library cannot read
                     told["raised"] = f"{type(error).__module__}.{type(error).__name__}: {error}"[:300]
+            told["to"] = time.time_ns()
             lines.write(json.dumps(told) + "\n")
     time.sleep(1 if "litellm" in producers else 0)  # its callbacks are in a thread
     for current in (trace.get_tracer_provider(), _logs.get_logger_provider()):

@@ -38,12 +38,15 @@ NOT_TOLD: Final = {
     "written": ("cache_write", "cache_write_5m", "cache_write_1h"),
     "ttl": ("cache_write_5m", "cache_write_1h"),
     "reasoning": ("reasoning",),
-    "media": ("audio_in", "audio_out", "image_in", "image_out", "video_in", "document_in", "tool_use_input"),
+    "audio": ("audio_in", "audio_out"),
+    "images": ("image_in", "image_out", "video_in"),
     "searches": ("web_search_requests",),
     "tier": ("service_tier",),
+    "billed": ("billed_input", "billed_output"),
 }
 """What a producer may leave out → fields of the truth that then tell nothing."""
 
+_REGION: Final = re.compile(r"^(?:us|us-gov|eu|apac|jp|au|global)\.")
 _MEDIA: Final = {"audio_in": "input_audio", "image_in": "input_image", "video_in": "input_video"}
 _MEDIA_OUT: Final = {"audio_out": "output_audio", "image_out": "output_image"}
 
@@ -54,12 +57,28 @@ def resolver() -> Resolver:
     return Resolver(read_book())
 
 
-def provider(exchange: Exchange) -> str:
+def provider(exchange: Exchange, untold: frozenset[str] = frozenset()) -> str:
     """Who is paid: as the host says, else as the files do."""
     host, _, port = (exchange.host or "").partition(":")
     library = "anthropic" if exchange.operation == "messages" else "openai"
+    if "host" in untold:
+        return library
     label = library if exchange.provider == "other" else exchange.provider
-    return provider_of(host, "", label, int(port) if port else None, exchange.path)
+    found = provider_of(host, "", label, int(port) if port else None, exchange.path)
+    for fact, names in _COARSER.items():
+        if fact in untold:
+            found = next((coarse for fine, coarse in names if found.startswith(fine)), found)
+    return found
+
+
+_COARSER: Final = {
+    "route": (("huggingface_", "huggingface"),),
+    "azure": (("azure.ai.inference", "azure.ai.openai"),),
+    "foundry": (("azure.ai.openai", "azure.ai.inference"),),
+    "vertex": (("gcp.vertex_ai", "gcp.gemini"),),
+    "gen_ai": (("gcp.", "gcp.gen_ai"),),
+}
+"""A fact → beginnings of providers, and the name they have without it."""
 
 
 def bill(
@@ -67,29 +86,50 @@ def bill(
     asked: str | None,
     served: str | None,
     *,
-    paid: str,
     at_ns: int,
-    hidden: frozenset[str] = frozenset(),
+    untold: frozenset[str] = frozenset(),
 ) -> Bill | None:
     """The truth, without what the producer does not tell; None when the answer tells no usage."""
-    left_out = {name for fact in hidden for name in NOT_TOLD.get(fact, ())}
-    truth = {name: value for name, value in (exchange.truth or {}).items() if name not in left_out}
-    if not (truth.get("input_tokens") or truth.get("output_tokens")):
+    left_out = {name for fact in untold for name in NOT_TOLD.get(fact, ())}
+    truth = {name: value for name, value in _counts(exchange, untold).items() if name not in left_out}
+    total = truth.get("input_tokens") or 0
+    if not (total or truth.get("output_tokens")):
         return None
-    found = Usage(buckets(truth))
-    tier = None if "tier" in hidden else truth.get("service_tier") or _tier(exchange)
-    model = billed_model(paid, asked, served)
-    cost = resolver().price(paid, model, [found], at_ns, {"service_tier": tier} if tier else {})
-    return Bill(
-        paid,
-        model,
-        truth.get("input_tokens") or 0,
-        truth.get("cache_read") or 0,
-        truth.get("cache_write") or 0,
-        truth.get("output_tokens") or 0,
-        truth.get("reasoning") or 0,
-        cost.effective_pico,
-    )
+    # Some servers say more than can be: the total holds.
+    read = min(truth.get("cache_read") or 0, total)
+    write = min(truth.get("cache_write") or 0, total - read)
+    truth |= {"cache_read": read, "cache_write": write}
+    tier = None if "tier" in untold else truth.get("service_tier") or _tier(exchange)
+    paid = provider(exchange, untold)
+    if asked and "profile" in untold:
+        asked = _REGION.sub("", asked)
+    if "asked" in untold and served:
+        asked = None
+    model = billed_model(paid, asked, None if "served" in untold else served)
+    cost = resolver().price(paid, model, [Usage(buckets(truth))], at_ns, {"service_tier": tier} if tier else {})
+    output, reasoning = truth.get("output_tokens") or 0, truth.get("reasoning") or 0
+    return Bill(paid, model, total, read, write, output, reasoning, cost.effective_pico)
+
+
+def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:
+    """The truth, or what a producer takes for it."""
+    truth = {name: value for name, value in (exchange.truth or {}).items() if value is not None}
+    if "billed" not in untold and "billed_input" in truth:
+        # Cohere bills less than what it has read; of that it does not say what was cached.
+        billed = {"input_tokens": truth["billed_input"], "output_tokens": truth.get("billed_output", 0)}
+        return billed | {name: truth[name] for name in ("service_tier", "search_units") if name in truth}
+    gross = truth.get("input_tokens", 0)
+    if "audio_beside" in untold:
+        truth["input_tokens"] = gross - truth.pop("audio_in", 0)
+    if "tool_prompt" in untold:
+        truth["input_tokens"] = gross - truth.get("tool_use_input", 0)
+    if "tool_prompt_as_output" in untold and (more := truth.get("tool_use_input")):
+        parts = {"output_tokens": truth["output_tokens"] + more, "reasoning": truth.get("reasoning", 0) + more}
+        truth |= {"input_tokens": gross - more, **parts}
+    if "cached_beside" in untold:
+        cached = truth.pop("cache_read", 0) + truth.pop("cache_write", 0)
+        truth = {**truth, "input_tokens": gross - cached, "cache_write_5m": 0, "cache_write_1h": 0}
+    return truth
 
 
 def buckets(truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,6 +141,8 @@ def buckets(truth: Mapping[str, Any]) -> dict[str, Any]:
     written = {name: count(name) for name in ("cache_write_5m", "cache_write_1h")}
     told = {to: count(name) for name, to in (_MEDIA | _MEDIA_OUT).items()}
     plain = count("input_tokens") - count("cache_read") - count("cache_write")
+    if sum(told[to] for to in _MEDIA.values()) > plain:
+        told |= dict.fromkeys(_MEDIA.values(), 0)  # part of them is cached, who knows how much
     plain -= sum(told[to] for to in _MEDIA.values())
     answer = count("output_tokens") - count("reasoning") - sum(told[to] for to in _MEDIA_OUT.values())
     found = {

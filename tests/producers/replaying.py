@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from tests.environments import (
     BEDROCK_INSTRUMENTATIONS,
     COMPATIBLE_INSTRUMENTATIONS,
+    EVERY_PRODUCER,
     GOOGLE_INSTRUMENTATIONS,
     PRODUCERS,
     REST_INSTRUMENTATIONS,
@@ -30,6 +31,21 @@ class Run(NamedTuple):
     """Modules of `tests.traffic`, or plans of `wrapping`."""
     providers: frozenset[str]
     """Of the recordings."""
+
+    def again(self, endpoint: str, proxy: str, file: Path, out: Path) -> list[dict[str, Any]]:
+        """Make the calls of a traffic file; of each its trace, and how it ended."""
+        program = [self.environment.python(), "-m", "tests.producers.again"]
+        done = subprocess.run(
+            [*program, proxy, self.producers, self.families, file, out],
+            env=_environ(endpoint, proxy),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-5000:]
+        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 _COMPATIBLE: Final = (
@@ -75,15 +91,15 @@ RUNS: Final = {
 }
 """Producer of Python → what it is made to see."""
 
-
-def again(run: Run, endpoint: str, proxy: str, file: Path, out: Path) -> list[dict[str, Any]]:
-    """Make the calls of a traffic file; of each its trace, and how it ended."""
-    command = [run.environment.python(), "-m", "tests.producers.again", proxy, run.producers, run.families, file, out]
-    done = subprocess.run(
-        command, env=_environ(endpoint, proxy), cwd=ROOT, capture_output=True, text=True, timeout=900, check=False
-    )
-    assert done.returncode == 0, done.stderr[-5000:]
-    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+_OTHERS: Final = "otel,openllmetry,openinference,logfire"
+TOGETHER: Final = {
+    "together": _run(EVERY_PRODUCER, _OTHERS, "openai,anthropic"),
+    "together_and_ours": _run(EVERY_PRODUCER, f"genai_meter,{_OTHERS},langfuse", "openai,anthropic"),
+    "bedrock_and_ours": _run(BEDROCK_INSTRUMENTATIONS["botocore-openinference"], "genai_meter,installed", "bedrock"),
+    "google_and_ours": _run(GOOGLE_INSTRUMENTATIONS["all"], "genai_meter,installed", "google"),
+    "rest_and_ours": _run(REST_INSTRUMENTATIONS["openinference"], "genai_meter,installed", "mistral,cohere"),
+}
+"""Several producers on the same calls, as many as go together."""
 
 
 def _environ(endpoint: str, proxy: str) -> dict[str, str]:
@@ -96,4 +112,6 @@ def _environ(endpoint: str, proxy: str) -> dict[str, str]:
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'instrumentation'}",
         "OTEL_BSP_MAX_QUEUE_SIZE": "100000",
         "OTEL_BLRP_MAX_QUEUE_SIZE": "100000",
+        # OpenLLMetry of Bedrock tells no usage without.
+        "TRACELOOP_METRICS_ENABLED": "true",
     }

@@ -20,6 +20,10 @@ _FEATURES: Final = (
     *("image_in", "image_out", "tool_use_input", "web_search_requests", "search_units", "audio_seconds"),
 )
 """Fields of the truth that make a kind of their own when they are more than nothing."""
+_ALSO: Final = ("/interactions", "/rerank", "/ocr")
+"""Calls that the files have under other operations."""
+_SEVERAL: Final = "/agents/"
+"""One request, any number of model calls behind it."""
 
 
 class Recorded:
@@ -35,6 +39,11 @@ class Recorded:
         wanted = frozenset(providers)
         return [exchange for exchange in self.exchanges.values() if exchange.provider in wanted]
 
+    def models(self, name: str) -> tuple[str | None, str | None]:
+        """The model that was asked for, and the one that served."""
+        record: dict[str, Any] = json.loads(self._lines[name])
+        return record.get("model_request"), record.get("model_response")
+
     def write(self, exchanges: Iterable[Exchange], file: Path) -> None:
         """A traffic file of these."""
         file.write_text("".join(self._lines[exchange.id] for exchange in exchanges), encoding="utf-8")
@@ -44,7 +53,8 @@ def spread(exchanges: Iterable[Exchange]) -> list[Exchange]:
     """A few of each kind: provider, operation, form, status, tier, and what the usage tells."""
     kinds: defaultdict[tuple[Any, ...], list[Exchange]] = defaultdict(list)
     for exchange in exchanges:
-        kinds[kind(exchange)].append(exchange)
+        if not exchange.bare_path.startswith(_SEVERAL):
+            kinds[kind(exchange)].append(exchange)
     return [exchange for found in kinds.values() for exchange in _few(found)]
 
 
@@ -59,6 +69,8 @@ def kind(exchange: Exchange) -> tuple[Any, ...]:
 
 def is_metered(exchange: Exchange) -> bool:
     """A call that is charged at once; a background response is charged when it is read."""
+    if exchange.bare_path.endswith(_ALSO):
+        return True
     return exchange.operation in METERED and (exchange.streaming or not fields(exchange.request).get("background"))
 
 

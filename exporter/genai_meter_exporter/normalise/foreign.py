@@ -86,7 +86,13 @@ class Names(NamedTuple):
         "llm.usage.reasoning_tokens",
     )
     audio_input: Sequence[str] = ("gen_ai.usage.audio.input_tokens",)
+    audio_cached: Sequence[str] = ("gen_ai.usage.audio.cache_read.input_tokens",)
     audio_output: Sequence[str] = ("gen_ai.usage.audio.output_tokens",)
+    image_input: Sequence[str] = ("gen_ai.usage.image.input_tokens",)
+    image_cached: Sequence[str] = ("gen_ai.usage.image.cache_read.input_tokens",)
+    image_output: Sequence[str] = ("gen_ai.usage.image.output_tokens",)
+    video_input: Sequence[str] = ("gen_ai.usage.video.input_tokens",)
+    video_cached: Sequence[str] = ("gen_ai.usage.video.cache_read.input_tokens",)
     total: Sequence[str] = ("gen_ai.usage.total_tokens", "llm.usage.total_tokens")
     provider: Sequence[str] = (semconv.PROVIDER_NAME, semconv.SYSTEM)
     model: Sequence[str] = (semconv.RESPONSE_MODEL,)
@@ -117,8 +123,15 @@ class Counts:
     """Part of `cache_write`, as are the tokens kept for an hour."""
     cache_write_1h: int | None = None
     audio_input: int | None = None
-    """Part of `input` that is not cached."""
+    """Part of `input`, as are all of these."""
+    audio_cached: int | None = None
+    """Part of `cache_read` and of `audio_input`."""
     audio_output: int | None = None
+    image_input: int | None = None
+    image_cached: int | None = None
+    image_output: int | None = None
+    video_input: int | None = None
+    video_cached: int | None = None
     web_search: int | None = None
     """Searches of the provider's own, billed beside the tokens."""
 
@@ -213,7 +226,8 @@ def id_family(response_id: str | None) -> str | None:
 
 def provider_name(told: str) -> str:
     """The conventions' name of a provider; the Vercel AI SDK names the API behind it too."""
-    return _PROVIDERS.get(told, told)
+    name = told.lower()
+    return _PROVIDERS.get(name, name)
 
 
 def usage(counts: Counts, *, cached_beside: bool | None) -> Usage | None:
@@ -236,26 +250,35 @@ def usage(counts: Counts, *, cached_beside: bool | None) -> Usage | None:
     elif reasoning > output:
         output += reasoning
         inferred = (*inferred, "reasoning_beside_output")
-    fresh, answered = gross - cache_read - cache_write, output - reasoning
     five, hour = counts.cache_write_5m or 0, counts.cache_write_1h or 0
     if five + hour > cache_write:
         five = hour = 0
-    audio_input, audio_output = counts.audio_input or 0, counts.audio_output or 0
-    audio_input = audio_input if audio_input <= fresh else 0
-    audio_output = audio_output if audio_output <= answered else 0
     buckets: dict[str, Any] = {
-        "input": fresh - audio_input,
-        "input_audio": audio_input,
+        "input": gross - cache_read - cache_write,
         "cache_read": cache_read,
         "cache_write": cache_write - five - hour,
         "cache_write_5m": five,
         "cache_write_1h": hour,
-        "output": answered - audio_output,
-        "output_audio": audio_output,
+        "output": output - reasoning,
         "output_reasoning": reasoning,
         "web_search": counts.web_search or 0,
     }
+    _split(buckets, counts)
     return Usage({name: count for name, count in buckets.items() if count}, inferred=inferred)
+
+
+def _split(buckets: dict[str, Any], counts: Counts) -> None:
+    """What is not text has buckets of its own, as far as the whole goes."""
+    for modality, told, cached, answered in (
+        ("audio", counts.audio_input, counts.audio_cached, counts.audio_output),
+        ("image", counts.image_input, counts.image_cached, counts.image_output),
+        ("video", counts.video_input, counts.video_cached, None),
+    ):
+        kept = min(cached or 0, told or 0)
+        for whole, part in (("input", (told or 0) - kept), ("cache_read", kept), ("output", answered or 0)):
+            if 0 < part <= buckets[whole]:
+                buckets[whole] -= part
+                buckets[f"{whole}_{modality}"] = part
 
 
 def read_counts(attributes: Attributes, names: Names) -> Counts:
@@ -270,7 +293,13 @@ def read_counts(attributes: Attributes, names: Names) -> Counts:
         cache_write_5m=_count(attributes, names.cache_write_5m),
         cache_write_1h=_count(attributes, names.cache_write_1h),
         audio_input=_count(attributes, names.audio_input),
+        audio_cached=_count(attributes, names.audio_cached),
         audio_output=_count(attributes, names.audio_output),
+        image_input=_count(attributes, names.image_input),
+        image_cached=_count(attributes, names.image_cached),
+        image_output=_count(attributes, names.image_output),
+        video_input=_count(attributes, names.video_input),
+        video_cached=_count(attributes, names.video_cached),
     )
 
 
@@ -334,10 +363,6 @@ def _gross_input(counts: Counts, cached_beside: bool | None) -> tuple[int, tuple
     if cached_beside is not False:
         output = counts.output or 0
         fits_inside = counts.total == given + output
-        if (
-            counts.total == given + cached + output
-            or (cached > given and (cached_beside or not fits_inside))
-            or (cached_beside and not fits_inside)
-        ):
+        if cached > given or counts.total == given + cached + output or (cached_beside and not fits_inside):
             return given + cached, ("cached_beside_input",)
     return given, ("cached_over_input",) if cached > given else ()

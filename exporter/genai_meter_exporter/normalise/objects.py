@@ -114,6 +114,8 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]
         cache_write_1h=count(ttl, "ephemeral_1h_input_tokens"),
         audio_input=count(inside, "audio_tokens"),
         audio_output=count(answered, "audio_tokens"),
+        image_input=count(inside, "image_tokens"),
+        image_output=count(answered, "image_tokens"),
         web_search=count(_part(usage, _SERVER_TOOLS), "web_search_requests"),
     )
     return counts, beside

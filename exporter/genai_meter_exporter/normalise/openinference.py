@@ -32,6 +32,9 @@ _NAMES: Final = Names(
 
 ATTRIBUTES: Final = _NAMES.all() | {KIND}
 
+_OPENAI: Final = "openinference.instrumentation.openai"
+"""Hands on what the API says: cached tokens are part of the input."""
+
 
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """A span of kind LLM or EMBEDDING; all other kinds are wrappers."""
@@ -41,4 +44,5 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     operation = _OPERATIONS.get(str(kind))
     if operation is None:
         return WRAPPER
-    return foreign.record(raw, operation, "/span", names=_NAMES, conventions=False)
+    beside = False if raw.scope == _OPENAI else None
+    return foreign.record(raw, operation, "/span", names=_NAMES, conventions=False, cached_beside=beside)

@@ -1,0 +1,145 @@
+"""Recorded calls under a producer: the ledger against the truth of the files, call by call."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.producers import bills
+from tests.producers.sample import Recorded, is_metered
+from tests.producers.untold import ODD, UNTOLD, Untold
+from tests.traffic.recordings import Exchange
+
+Row = Mapping[str, Any]
+
+
+@dataclass
+class Verdict:
+    """One producer, all its calls."""
+
+    producer: str
+    seen: Counter[str] = field(default_factory=Counter[str])
+    """How a call came out → how many."""
+    untold: Counter[str] = field(default_factory=Counter[str])
+    """What was not told → in how many calls that made a difference."""
+    wrong: list[str] = field(default_factory=list[str])
+    """What nothing explains."""
+    needed: set[Untold] = field(default_factory=set[Untold])
+    """Facts that explained something."""
+
+    def line(self) -> str:
+        """For the table."""
+        told = ", ".join(f"{what} {count}" for what, count in sorted(self.untold.items()))
+        return f"{self.producer:<24}" + " ".join(f"{self.seen[name]:>9}" for name in COLUMNS) + f"  {told}"
+
+
+COLUMNS = ("driven", "equal", "differs", "no usage", "no call", "raised", "refused", "untold", "rows", "wrong")
+HEAD = " " * 24 + " ".join(f"{name:>9}" for name in COLUMNS) + "  not told"
+
+
+def judge(producer: str, told: Sequence[Mapping[str, Any]], rows: Iterable[Row], recorded: Recorded) -> Verdict:
+    """Compare."""
+    verdict = Verdict(producer)
+    by_call = _by_call(told, rows, verdict)
+    for call in told:
+        exchange, found = recorded.exchanges[call["id"]], by_call[call["id"]]
+        verdict.seen["rows"] += len(found)
+        if "skipped" in call:
+            if found:
+                verdict.wrong.append(f"{exchange.id}: not made, and charged")
+            continue
+        verdict.seen["driven"] += 1
+        outcome = _one(producer, call, exchange, found, recorded, verdict)
+        if outcome is not None:
+            verdict.seen[outcome] += 1
+    verdict.seen["wrong"] = len(verdict.wrong)
+    return verdict
+
+
+def _by_call(told: Sequence[Mapping[str, Any]], rows: Iterable[Row], verdict: Verdict) -> dict[str, list[Row]]:
+    """Rows by the trace of the call, else (of libraries that leave it) by its time: one call follows the other."""
+    by_trace = {call["trace"]: call["id"] for call in told}
+    found: dict[str, list[Row]] = {call["id"]: [] for call in told}
+    for row in rows:
+        name = by_trace.get(row["trace_id"]) or next(
+            (call["id"] for call in told if call["from"] <= row["start"] <= call["to"]), None
+        )
+        if name is None:
+            verdict.wrong.append(f"a row of {row['source']} that belongs to no call")
+        else:
+            found[name].append(row)
+    return found
+
+
+def _one(
+    producer: str,
+    call: Mapping[str, Any],
+    exchange: Exchange,
+    rows: Sequence[Row],
+    recorded: Recorded,
+    verdict: Verdict,
+) -> str | None:
+    reasons = [fact for fact in UNTOLD if producer in fact.producers.split() and fact.when(exchange)]
+    facts = frozenset(fact.what for fact in reasons)
+    wrong = verdict.wrong.append
+    where = f"{exchange.id} {'stream' if exchange.streaming else 'whole'}"
+    if len(rows) == 2 and "twice" in facts and all(row["usage_source"] == "unknown" for row in rows):
+        _count(verdict, reasons, "twice")
+        return "refused"
+    if len(rows) > 1:
+        return wrong(f"{where}: {len(rows)} charges of {[row['source'] for row in rows]}")
+    used = next((row for row in rows if row["usage_source"] != "unknown"), None)
+    at_ns = rows[0]["start"] if rows else 0
+    asked, served = recorded.models(exchange.id)
+    truth = bills.bill(exchange, asked, served, at_ns=at_ns) if is_metered(exchange) and exchange.status < 400 else None
+    if truth is None:
+        if used is not None and "guess" not in facts:
+            return wrong(f"{where}: charged {bills.of_row(used)}, the answer ({exchange.status}) tells no usage")
+        if used is not None:
+            _count(verdict, reasons, "guess")
+        return "refused" if exchange.status >= 400 else "untold"
+    odd = not ODD.keys().isdisjoint(((producer, exchange.id), ("*", exchange.id)))
+    if used is None:
+        if odd:
+            verdict.untold["odd"] += 1
+            return "no usage" if rows else "no call"
+        if "raised" in call:
+            return "raised"
+        missing = "usage" if rows else "call"
+        if missing not in facts:
+            return wrong(f"{where}: no {missing} of {truth}")
+        _count(verdict, reasons, missing)
+        return f"no {missing}"
+    if {"guess", "usage"} <= facts:
+        _count(verdict, reasons, "guess")
+        _count(verdict, reasons, "usage")
+        return "differs"
+    if facts & {"call", "usage"}:
+        return wrong(f"{where}: told, though it is said not to tell: {facts}")
+    row, expected = bills.of_row(used), bills.bill(exchange, asked, served, at_ns=at_ns, untold=facts)
+    if expected != row and odd:
+        verdict.untold["odd"] += 1
+        return "differs"
+    if expected != row:
+        return wrong(f"{where}: {_difference(expected, row)}")
+    if expected == truth:
+        return "equal"
+    for fact in facts:
+        if bills.bill(exchange, asked, served, at_ns=at_ns, untold=facts - {fact}) != expected:
+            _count(verdict, reasons, fact)
+    return "differs"
+
+
+def _count(verdict: Verdict, reasons: Sequence[Untold], what: str) -> None:
+    verdict.untold[what] += 1
+    verdict.needed |= {reason for reason in reasons if reason.what == what}
+
+
+def _difference(expected: bills.Bill | None, row: bills.Bill) -> str:
+    if expected is None:
+        return f"told {row}, nothing was expected"
+    pairs = zip(bills.Bill._fields, expected, row, strict=True)
+    return json.dumps({name: [was, now] for name, was, now in pairs if was != now})

@@ -1,0 +1,197 @@
+"""What producers do not tell of recorded calls, one row a fact. All else must be told, and exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from tests.traffic.recordings import Exchange
+
+
+class Untold(NamedTuple):
+    """A fact that some producers leave out, or get wrong."""
+
+    producers: str
+    what: str
+    """`call`: nothing at all; `usage`: a call without it; `guess`: a count of its own where the answer has none; else
+    as `bills` knows it."""
+    when: Callable[[Exchange], bool]
+    why: str
+
+
+def _always(exchange: Exchange) -> bool:
+    del exchange
+    return True
+
+
+def _stream(exchange: Exchange) -> bool:
+    return exchange.streaming
+
+
+def _ends(*ends: str) -> Callable[[Exchange], bool]:
+    return lambda exchange: exchange.bare_path.endswith(ends)
+
+
+def _both(one: Callable[[Exchange], bool], other: Callable[[Exchange], bool]) -> Callable[[Exchange], bool]:
+    return lambda exchange: one(exchange) and other(exchange)
+
+
+def _not(one: Callable[[Exchange], bool]) -> Callable[[Exchange], bool]:
+    return lambda exchange: not one(exchange)
+
+
+def _has(*words: bytes) -> Callable[[Exchange], bool]:
+    return lambda exchange: any(word in exchange.body for word in words)
+
+
+def _path(part: str) -> Callable[[Exchange], bool]:
+    return lambda exchange: part in exchange.path
+
+
+def _told(*names: str) -> Callable[[Exchange], bool]:
+    return lambda exchange: any((exchange.truth or {}).get(name) for name in names)
+
+
+def _from(*providers: str, ends: tuple[str, ...] = ("",)) -> Callable[[Exchange], bool]:
+    return lambda exchange: exchange.provider in providers and exchange.bare_path.endswith(ends)
+
+
+_CHAT, _RESPONSES, _MESSAGES = _ends("/chat/completions"), _ends("/responses"), _ends("/v1/messages")
+_EMBEDDINGS, _MEDIA = (
+    _ends("/embeddings"),
+    _ends("/transcriptions", "/translations", "/speech", "/images/generations", "/v1/images"),
+)
+_COMPLETIONS = _both(_ends("/completions"), _not(_CHAT))
+
+
+def _from_host(host: str) -> Callable[[Exchange], bool]:
+    return lambda exchange: exchange.host == host
+
+
+def _refused(exchange: Exchange) -> bool:
+    return _MESSAGES(exchange) and exchange.status >= 400
+
+
+def _beta(exchange: Exchange) -> bool:
+    return "beta=true" in exchange.path
+
+
+def _unknown_host(exchange: Exchange) -> bool:
+    return not any(part in (exchange.host or "") for part in ("openai.azure.com", "bedrock", "openrouter.ai"))
+
+
+def _small(exchange: Exchange) -> bool:
+    others = ("snowflake", "crusoe", "heroku", "voyageai", "mirascope_router")
+    ollama = exchange.provider == "ollama" and exchange.host != "ollama.com"
+    return ollama or _from("aws.bedrock", "openrouter", "huggingface")(exchange) or exchange.detail in others
+
+
+_LIBRARY: Final = "otel otel_old openllmetry traceloop openinference openlit logfire langfuse"
+_OPENLLMETRY: Final = "openllmetry traceloop openllmetry_old"
+
+UNTOLD: Final = (
+    # --- who is paid, and for which model
+    Untold("langfuse logfire", "host", _always, "not where the client calls: everybody is the library's own provider"),
+    Untold(_OPENLLMETRY, "host", _both(_RESPONSES, _unknown_host), "no host on spans of Responses; some it knows"),
+    Untold("openinference", "host", _small, "only hosts that it knows itself"),
+    Untold("otel otel_old openlit", "route", _always, "no path: whom Hugging Face's router calls is in it"),
+    Untold("openinference", "azure", _always, "one name for all hosts of Azure"),
+    Untold("azure_ai", "foundry", _always, "one name for all hosts of Azure"),
+    Untold("openinference_google", "vertex", _always, "one name for Gemini and Vertex AI"),
+    Untold("openllmetry_google", "gen_ai", _always, "one name for Gemini and Vertex AI"),
+    Untold("openlit openllmetry", "served", _EMBEDDINGS, "of embeddings, only the model that was asked for"),
+    Untold("openinference_bedrock", "asked", _ends("/invoke"), "the inference profile, where the answer names a model"),
+    Untold("logfire openllmetry_old", "served", _stream, "of streams, only the model that was asked for"),
+    # --- calls that it makes no span of
+    Untold("otel otel_old openlit", "call", _COMPLETIONS, "completions without chat are not instrumented"),
+    Untold("otel_old", "call", _RESPONSES, "Responses are not instrumented"),
+    Untold("otel_old", "call", _EMBEDDINGS, "embeddings are not instrumented"),
+    Untold(
+        "otel otel_old openllmetry traceloop openlit langfuse openllmetry_old", "call", _MEDIA, "chat and text only"
+    ),
+    Untold("openinference", "usage", _MEDIA, "the usage of audio and images is not read"),
+    Untold("openlit", "call", _beta, "`beta.messages` is not instrumented"),
+    Untold(
+        "openllmetry traceloop", "twice", _refused, "that its span of a failed call is the one that the SDK tells of"
+    ),
+    Untold("otel_google openllmetry_google", "call", _ends("/interactions"), "interactions are not instrumented"),
+    # --- usage
+    Untold(
+        _LIBRARY + " openinference_groq openllmetry_old",
+        "usage",
+        _both(_stream, _has(b'"usage_breakdown"')),
+        "Groq's own place for the usage of streams",
+    ),
+    Untold("otel openlit langfuse", "usage", _from_host("api.voyageai.com"), "a total alone is not told"),
+    Untold("openinference_bedrock", "usage", _both(_stream, _path("titan")), "the usage of Titan's streams"),
+    Untold("openlit litellm", "guess", _stream, "counts the words of a stream that tells no usage"),
+    Untold(
+        _LIBRARY + " litellm openinference_rest",
+        "cached",
+        _has(b'"num_cached_tokens"'),
+        "Mistral's own name for cached tokens",
+    ),
+    Untold(
+        _LIBRARY + " litellm", "audio_beside", _has(b'"prompt_audio_seconds"'), "Mistral counts audio beside the prompt"
+    ),
+    Untold("otel_old openllmetry_old azure_ai", "cached", _always, "cached tokens"),
+    Untold(
+        "otel_old openllmetry openllmetry_old azure_ai", "written", _not(_MESSAGES), "tokens written to OpenAI's cache"
+    ),
+    Untold("openlit openllmetry_old", "ttl", _MESSAGES, "how long Anthropic keeps what is cached"),
+    Untold("otel_old openllmetry_old openlit azure_ai", "reasoning", _CHAT, "reasoning tokens"),
+    Untold("openlit", "reasoning", _MESSAGES, "reasoning tokens"),
+    Untold("openllmetry traceloop", "reasoning", _both(_CHAT, _stream), "reasoning tokens of streams"),
+    Untold(
+        "otel openllmetry traceloop openinference openlit anthropic_sdk pydantic_ai litellm",
+        "searches",
+        _MESSAGES,
+        "searches that the provider makes and bills",
+    ),
+    Untold("logfire", "searches", _both(_MESSAGES, _stream), "searches that the provider makes and bills"),
+    Untold("otel_old openllmetry openlit pydantic_ai", "audio", _always, "which tokens are audio"),
+    Untold("openlit openllmetry pydantic_ai", "tier", _both(_RESPONSES, _stream), "the tier of a stream"),
+    Untold("logfire openinference", "tier", _always, "the tier"),
+    Untold(
+        "otel_google openinference_google", "tool_prompt", _told("tool_use_input"), "what the provider's own tools read"
+    ),
+    Untold(
+        "openllmetry_google",
+        "tool_prompt_as_output",
+        _told("tool_use_input"),
+        "what the provider's own tools read, but in the total",
+    ),
+    Untold("openllmetry_google openinference_google", "images", _always, "which tokens are images"),
+    Untold("openllmetry_google", "audio", _always, "which tokens are audio"),
+    Untold("openinference_google", "reasoning", _ends("/interactions"), "reasoning tokens of interactions"),
+    Untold("openinference_rest", "call", _from("mistral_ai", ends=("/embeddings", "/transcriptions")), "chat only"),
+    Untold("openinference_rest", "call", _both(_ends("/v1/chat"), _stream), "streams of Cohere's first version"),
+    Untold("botocore", "cached_beside", _ends("/invoke"), "cached tokens of InvokeModel"),
+    Untold("openinference_rest", "billed", _always, "Cohere's billed tokens: all that were read are charged"),
+    Untold("openinference_rest", "cached", _always, "cached tokens"),
+    Untold("openinference_rest", "reasoning", _always, "reasoning tokens"),
+    Untold("openllmetry_groq", "reasoning", _always, "reasoning tokens"),
+    Untold("openinference_groq", "usage", _stream, "the usage of streams"),
+    Untold("openllmetry_cohere openinference_rest", "usage", _ends("/embed"), "the usage of embeddings"),
+    Untold("openllmetry_bedrock", "profile", _always, "the inference profile"),
+)
+"""All that was found."""
+
+_BEGINNING: Final = "of a stream, the input that its beginning tells, and its searches add to"
+_UNREAD: Final = "an answer that it cannot read"
+ODD: Final[Mapping[tuple[str, str], str]] = {
+    ("*", "openai-chat-c3be12a1bb2d"): "a hand-made answer whose parts are more than its sum",
+    ("otel_google", "gemini-generate_content-b7ceeeea30fa"): "tells which cached tokens are images; the files do not",
+    ("openllmetry", "openai-responses-d4aca4dff135"): _UNREAD,
+    ("openllmetry", "openai-responses-9e214967e6fd"): _UNREAD,
+    ("openllmetry", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
+    ("openinference", "openai-responses-d208919595c5"): _UNREAD,
+    ("openlit", "openai-responses-d208919595c5"): _UNREAD,
+    ("openlit", "openai-chat-492070be123c"): _UNREAD,
+    ("openlit", "azure-chat-ba5a489b8b27"): _UNREAD,
+    ("openlit", "mistralai-chat-2fd61b0f268d"): _UNREAD,
+    ("openlit", "anthropic-messages-620980ee7335"): _BEGINNING,
+    ("openlit", "anthropic-messages-de33ccefebdc"): _BEGINNING,
+    ("openlit", "anthropic-messages-77ad46a17dd6"): "of a stream, the cached tokens that its end tells: none",
+}
+"""(producer, recording) → why it comes out otherwise."""
