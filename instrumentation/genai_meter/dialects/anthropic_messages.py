@@ -12,10 +12,11 @@ from genai_meter.dialects.requests import (
     TEXT,
     WHOLE,
     Parameters,
+    bound,
     by_role,
     chars,
+    for_model,
     items,
-    lower,
     read_parameters,
     size,
     strings,
@@ -145,12 +146,9 @@ class AnthropicMessages(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
+        changed = for_model(body, model)
         if max_tokens is not None:
-            if not lower(changed, ("max_tokens",), max_tokens):
-                changed["max_tokens"] = max_tokens
+            bound(changed, "max_tokens", max_tokens)
             _lower_thinking(changed)
         return changed
 

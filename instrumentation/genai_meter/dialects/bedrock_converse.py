@@ -7,7 +7,7 @@ from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import bound_in, by_role, chars, items, number, size, strings, text, whole
 from genai_meter.usage import BUCKETS, Usage
 
 GEOGRAPHIES: Final = frozenset({"us", "eu", "apac", "jp", "au", "ca", "global", "us-gov"})
@@ -81,10 +81,7 @@ class BedrockConverse(Dialect):
         if model is not None:
             changed["modelId"] = model
         if max_tokens is not None:
-            config = dict(fields(body.get("inferenceConfig")))
-            if not lower(config, ("maxTokens",), max_tokens):
-                config["maxTokens"] = max_tokens
-            changed["inferenceConfig"] = config
+            bound_in(changed, "inferenceConfig", "maxTokens", max_tokens)
         return changed
 
 

@@ -13,7 +13,7 @@ from typing import Final
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import IMAGE, Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import bound, by_role, chars, for_model, items, number, size, strings, text, whole
 from genai_meter.usage import Usage
 
 UNITS: Final = {
@@ -121,11 +121,9 @@ class Cohere(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
-        if max_tokens is not None and self.operation in INFERENCE and not lower(changed, ("max_tokens",), max_tokens):
-            changed["max_tokens"] = max_tokens
+        changed = for_model(body, model)
+        if max_tokens is not None and self.operation in INFERENCE:
+            bound(changed, "max_tokens", max_tokens)
         return changed
 
 

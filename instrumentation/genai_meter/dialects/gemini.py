@@ -7,7 +7,7 @@ from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count
-from genai_meter.dialects.requests import chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import bound_in, chars, for_model, items, number, size, strings, text, whole
 from genai_meter.usage import Usage
 
 MODALITIES: Final[dict[str | int, str]] = {
@@ -124,15 +124,10 @@ class Gemini(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
+        changed = for_model(body, model)
         if max_tokens is not None:
             key = "generation_config" if "generation_config" in changed else "generationConfig"
-            config = dict(fields(changed.get(key)))
-            if not lower(config, ("maxOutputTokens",), max_tokens):
-                config["maxOutputTokens"] = max_tokens
-            changed[key] = config
+            bound_in(changed, key, "maxOutputTokens", max_tokens)
         return changed
 
 
@@ -182,11 +177,9 @@ class GeminiEmbeddings(Dialect):
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
         del max_tokens  # a vector has no bound
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
-            if "requests" in changed:
-                changed["requests"] = [{**fields(one), "model": f"models/{model}"} for one in changed["requests"]]
+        changed = for_model(body, model)
+        if model is not None and "requests" in changed:
+            changed["requests"] = [{**fields(one), "model": f"models/{model}"} for one in changed["requests"]]
         return changed
 
 

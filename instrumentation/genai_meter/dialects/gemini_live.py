@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import NONE, Tally, count
 from genai_meter.dialects.gemini import TRAFFIC_TIERS, by_modality, tier_of
-from genai_meter.dialects.requests import text
+from genai_meter.dialects.requests import for_model, text
 from genai_meter.usage import Usage
 
 
@@ -67,7 +67,7 @@ class GeminiLive(Dialect):
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
         del max_tokens  # belongs to the configuration of the session
-        return dict(body) if model is None else {**body, "model": model}
+        return for_model(body, model)
 
 
 def _content(reading: Reading, content: Mapping[str, Json]) -> None:

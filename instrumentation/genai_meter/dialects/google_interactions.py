@@ -8,7 +8,7 @@ from typing import Final
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count
 from genai_meter.dialects.gemini import tier_of
-from genai_meter.dialects.requests import ROLES, chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import ROLES, bound_in, chars, for_model, items, number, size, strings, text, whole
 from genai_meter.usage import Usage
 
 _MODALITIES: Final = {TEXT: TEXT, IMAGE: IMAGE, VIDEO: VIDEO, AUDIO: AUDIO}
@@ -127,17 +127,13 @@ class GoogleInteractions(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
+        changed = for_model(body, model)
         if model is not None:
-            changed["model"] = model
             # A request names one of the two.
             changed.pop("agent", None)
             changed.pop("agent_config", None)
         if max_tokens is not None:
-            config = dict(fields(changed.get("generation_config")))
-            if not lower(config, ("max_output_tokens",), max_tokens):
-                config["max_output_tokens"] = max_tokens
-            changed["generation_config"] = config
+            bound_in(changed, "generation_config", "max_output_tokens", max_tokens)
         return changed
 
     def _usage(self, reading: Reading, usage: Json) -> None:
@@ -162,7 +158,7 @@ class GoogleDecisions(GoogleInteractions):
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
         del max_tokens  # a decision is as long as its questions want it
-        return dict(body) if model is None else {**body, "model": model}
+        return for_model(body, model)
 
 
 def _by_modality(details: Json) -> Mapping[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
-from genai_meter.dialects.requests import chars, items, text, whole
+from genai_meter.dialects.requests import chars, for_model, items, text, whole
 from genai_meter.usage import Usage
 
 
@@ -52,7 +52,7 @@ class GoogleImages(Dialect):
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
         del max_tokens  # a picture has no bound
-        return dict(body) if model is None else {**body, "model": model}
+        return for_model(body, model)
 
 
 class GoogleVideos(GoogleImages):

@@ -12,7 +12,7 @@ from typing import Final
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
 from genai_meter.dialects.mistral_chat import said
-from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, strings, text, whole
+from genai_meter.dialects.requests import bound_in, by_role, chars, for_model, items, number, size, strings, text, whole
 from genai_meter.usage import Usage
 
 CONNECTORS: Final = {
@@ -103,14 +103,9 @@ class MistralConversations(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None and "model" in body:
-            changed["model"] = model
+        changed = for_model(body, model if "model" in body else None)
         if max_tokens is not None:
-            bounds = dict(fields(body.get("completion_args")))
-            if not lower(bounds, ("max_tokens",), max_tokens):
-                bounds["max_tokens"] = max_tokens
-            changed["completion_args"] = bounds
+            bound_in(changed, "completion_args", "max_tokens", max_tokens)
         return changed
 
     def _message(self, reading: Reading, told: Mapping[str, Json]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import Tally, count
-from genai_meter.dialects.requests import by_role, chars, items, lower, number, size, text, whole
+from genai_meter.dialects.requests import bound_in, by_role, chars, for_model, items, number, size, text, whole
 from genai_meter.usage import Usage
 
 
@@ -69,14 +69,9 @@ class Ollama(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
+        changed = for_model(body, model)
         if max_tokens is not None:
-            options = dict(fields(changed.get("options")))
-            if not lower(options, ("num_predict",), max_tokens):
-                options["num_predict"] = max_tokens
-            changed["options"] = options
+            bound_in(changed, "options", "num_predict", max_tokens)
         return changed
 
 

@@ -13,6 +13,7 @@ from genai_meter.dialects.requests import (
     WHOLE,
     Parameters,
     by_role,
+    for_model,
     items,
     lower,
     read_parameters,
@@ -161,9 +162,7 @@ class OpenAIChat(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
+        changed = for_model(body, model)
         if max_tokens is not None and not lower(changed, ("max_completion_tokens", "max_tokens"), max_tokens):
             changed[_bound_name(changed.get("model"))] = max_tokens
         return changed

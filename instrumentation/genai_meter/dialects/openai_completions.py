@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.openai_chat import MISSING, finish, head, note_error, parameters
-from genai_meter.dialects.requests import chars, lower, whole
+from genai_meter.dialects.requests import chars, for_model, lower, whole
 from genai_meter.usage import Usage
 
 
@@ -67,9 +67,7 @@ class OpenAICompletions(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
+        changed = for_model(body, model)
         if max_tokens is not None and not lower(changed, ("max_tokens",), max_tokens):
             # The default is 16; a bound that was not asked for must not raise it.
             changed["max_tokens"] = min(max_tokens, 16)

@@ -9,7 +9,17 @@ from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields, read
 from genai_meter.dialects.buckets import NONE, Tally, count
 from genai_meter.dialects.openai_chat import note_error, parameters
-from genai_meter.dialects.requests import TEXT, WHOLE, Parameters, by_role, items, lower, read_parameters, text
+from genai_meter.dialects.requests import (
+    TEXT,
+    WHOLE,
+    Parameters,
+    bound,
+    by_role,
+    for_model,
+    items,
+    read_parameters,
+    text,
+)
 from genai_meter.usage import Usage
 
 _END: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
@@ -108,11 +118,9 @@ class OpenAIResponses(Dialect):
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
     ) -> dict[str, Json]:
-        changed = dict(body)
-        if model is not None:
-            changed["model"] = model
-        if max_tokens is not None and not lower(changed, ("max_output_tokens",), max_tokens):
-            changed["max_output_tokens"] = max_tokens
+        changed = for_model(body, model)
+        if max_tokens is not None:
+            bound(changed, "max_output_tokens", max_tokens)
         return changed
 
 

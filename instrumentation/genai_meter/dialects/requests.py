@@ -110,6 +110,24 @@ def by_role(messages: Iterable[Json], sizes: dict[str, int]) -> None:
         sizes[role] = sizes.get(role, 0) + length
 
 
+def for_model(body: Mapping[str, Json], model: str | None) -> dict[str, Json]:
+    """A copy of a body that names its model; None: the one it names."""
+    return dict(body) if model is None else {**body, "model": model}
+
+
+def bound(body: dict[str, Json], name: str, most: int) -> None:
+    """Bound the output: one that is there is lowered, one that is not is set."""
+    if not lower(body, (name,), most):
+        body[name] = most
+
+
+def bound_in(body: dict[str, Json], part: str, name: str, most: int) -> None:
+    """The same in a part of the body, of which a copy is made."""
+    inner = dict(fields(body.get(part)))
+    bound(inner, name, most)
+    body[part] = inner
+
+
 def lower(body: dict[str, Json], names: tuple[str, ...], bound: int) -> bool:
     """Lower the bounds called `names` where present to at most `bound`; False when none was there."""
     found = False
