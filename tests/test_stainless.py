@@ -17,7 +17,7 @@ import httpx2
 import openai
 import pytest
 from emission_kit import Telemetry, metered
-from genai_meter import attribute, emit, environment, guard
+from genai_meter import attribute, emit, environment, guard, safety
 from genai_meter.call import Call, Prepared
 from genai_meter.clients import injection, lifecycle
 from genai_meter.clients.targets import provider_of
@@ -334,6 +334,23 @@ def test_bytes_of_a_compressed_body(telemetry: Telemetry) -> None:
         assert json.loads("".join(response.iter_text())) == answer
     event = only_event(telemetry)
     assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (3, 4)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>log in first</html>", b'{"id": "c", "usa'])
+def test_a_body_that_is_no_json_is_no_error_of_ours(telemetry: Telemetry, body: bytes) -> None:
+    safety.internal_errors.clear()
+
+    def handle(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers={"content-type": "application/json"}, content=body)
+
+    completions = answering(handle).chat.completions
+    assert completions.with_raw_response.create(**ASK).content == body
+    with completions.with_streaming_response.create(**ASK) as response:
+        assert response.read() == body
+    assert dict(safety.internal_errors) == {}
+    assert [
+        (e.attributes["genai_meter.status"], e.attributes["genai_meter.usage.source"]) for e in telemetry.events
+    ] == [("ok", "unknown")] * 2
 
 
 class Once(httpx2.SyncByteStream):
