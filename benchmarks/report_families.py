@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks.markdown import instructions, micro, table
+from benchmarks.markdown import UNCLEAR, clear, instructions, micro, ratio, table
 
 ALONE: Final = (
     "`GENAI_METER_SEMCONV=latest`. *seam*: reading the request and the answer, retries and ways out; the rest is"
@@ -13,7 +13,7 @@ ALONE: Final = (
 )
 BESIDE: Final = (
     "Each in an environment of its own, ours beside it; *ours ÷ it* by instructions, by CPU time in brackets (which"
-    " swings with what else the machine does). *Emits*: spans, log records and their attributes for each call, and the"
+    " swings with what else the machine does; – where it swings by more than a fifth). *Emits*: spans, log records and their attributes for each call, and the"
     " metrics there are. **Bold** where the other one adds less: there it emits less. None of them prices a call,"
     " writes a usage event, or counts attempts."
 )
@@ -32,7 +32,7 @@ def alone(reports: Sequence[Mapping[str, Any]]) -> str:
                     f"{report['family']} {report['version']}",
                     name,
                     micro(case["bare"], 0),
-                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
+                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}" if clear(case, "ours") else UNCLEAR,
                     *(_thousands(case[f"{what}_instructions"]) for what in ("bare", "ours", "seam")),
                 ]
             )
@@ -51,9 +51,8 @@ def beside(reports: Sequence[Mapping[str, Any]]) -> str:
                     f"{report['family']} {report['version']}",
                     name,
                     peer,
-                    micro(case[peer], 0),
-                    micro(case["ours"], 0),
-                    f"{_marked(case, peer)} ({_ratio(case['ours'], case[peer])})",
+                    *(micro(case[name], 0) if clear(case, name) else UNCLEAR for name in (peer, "ours")),
+                    f"{_marked(case, peer)} ({ratio(case, 'ours', peer)})",
                     emitted(report["emits"][peer][name]),
                     emitted(report["emits"]["ours"][name]),
                 ]
@@ -77,10 +76,6 @@ def _marked(case: Mapping[str, Any], peer: str) -> str:
     told = instructions(case, "ours", peer)
     mine, other = case["ours_instructions"], case[f"{peer}_instructions"]
     return f"**{told}**" if mine is not None and other and mine > other else told
-
-
-def _ratio(mine: float, other: float) -> str:
-    return f"{mine / other:.2f}" if other else "–"
 
 
 def _thousands(count: float | None) -> str:

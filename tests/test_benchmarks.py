@@ -86,13 +86,16 @@ def test_a_missed_goal_is_named() -> None:
     alone |= {"bare_instructions": 5_000_000, "ours_instructions": 1_200_000, "seam_instructions": 200_400}
     family = {"family": "cohere", "version": "7.3.1", "peer": "", "cases": {"chat": alone}, "emits": {}}
     other = {"bare": 1e-3, "ours": 2e-4, "peer": 4e-4, "ours_instructions": 1200, "peer_instructions": 2400}
+    other |= {"ours_spread": 1e-6, "peer_spread": 1e-6}
+    # A stream takes so long by itself that what is added is lost in it.
+    lost = {**other, "ours": -1e-4, "ours_spread": 3e-4}
     left = {"spans": 1, "span attributes": 12, "records": 0, "record attributes": 0, "metrics": 2}
     ours = {"spans": 1, "span attributes": 20, "records": 1, "record attributes": 30, "metrics": 9}
     beside = {
         **family,
         "peer": "peer",
-        "cases": {"chat": other},
-        "emits": {"peer": {"chat": left}, "ours": {"chat": ours}},
+        "cases": {"chat": other, "stream": lost},
+        "emits": {"peer": {"chat": left, "stream": left}, "ours": {"chat": ours, "stream": ours}},
     }
     bytes_held = {"bare": 1000, "floor": 2000, "ours": 2000}
     results = {
@@ -136,6 +139,7 @@ def test_a_missed_goal_is_named() -> None:
         "| cohere 7.3.1 | chat | peer | 400 µs | 200 µs | 0.50 (0.50) | 1 span of 12, 2 metrics "
         "| 1 span of 20, 1 record of 30, 9 metrics |"
     ) in text
+    assert "| cohere 7.3.1 | stream | peer | 400 µs | – | 0.50 (–) |" in text
     assert "| taking over a commit that changes 500 cells | 2.0 ms |" in text
     assert text.count("**missed**") == len(missed)
 
