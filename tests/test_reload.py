@@ -202,6 +202,8 @@ def test_tokens_hold_and_cease_to_at_once(tmp_path: Path) -> None:
         # Who has made too many requests still has.
         served.reload()
         assert status(served, other) == 429
+        assert "without access.tokens anybody" in served.reload({})
+        assert [status(served, token) for token in (None, revoked)] == [200, 200]
 
 
 def rows(served: Served) -> list[tuple[str, int]]:

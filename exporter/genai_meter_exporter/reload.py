@@ -110,6 +110,8 @@ class Reloader:
         except Exception:
             logger.exception("the configuration is kept as it was")
             return False
+        if fresh.keyring is None and parts.gate.keyring is not None:
+            logger.warning("without access.tokens anybody who reaches the listeners may send and read")
         same = {"requests_per_second", "burst"}.isdisjoint(changed.get("access", ()))
         parts.gate.exchange(fresh.keyring, None if same else rates_of(fresh.config.access))
         if left := [f"{name}.{key}" for name, keys in changed.items() if name not in RELOADED for key in keys]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve until SIGTERM or SIGINT."""
+    # Told to reload before it listens to that, it must not end: what it reads now is the newest.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         config = _read(options)
         configure_log(config.telemetry.log_format, config.telemetry.log_level)
