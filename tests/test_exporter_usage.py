@@ -7,9 +7,11 @@ import io
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,32 @@ def test_names_of_any_script_in_any_locale(
     assert done.returncode == code
     assert expected in (done.stdout + done.stderr).decode()
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("usage --by user --since all", 2),
+        ("store check", 2),
+        ("reprice --since all", 2),
+        ("prices explain 00", 1),
+    ],
+)
+def test_a_damaged_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str, code: int
+) -> None:
+    with Served(tmp_path) as running:
+        running.send(usage_event())
+    with closing(sqlite3.connect(running.ledger)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_master WHERE name = 'call'").fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+    with running.ledger.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xa5" * size)
+    assert main([*command.split(), "--data-dir", str(tmp_path)]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"genai-meter {command.split()[0]}")
+    assert "malformed" in line
 
 
 def test_json_has_exact_money_and_null_for_what_has_no_price(

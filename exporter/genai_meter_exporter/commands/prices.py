@@ -191,6 +191,8 @@ def _event(options: argparse.Namespace) -> Event:
                     f"call {name} has no revision {options.revision}, only {sorted([*known, row['revision']])}"
                 )
             row = {**row, **known[options.revision]}
+    except StoreError as error:
+        raise NoEvent(str(error)) from None
     finally:
         reader.close()
     if row is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -72,7 +72,10 @@ class SqliteReader:
             self._connection.execute("PRAGMA busy_timeout = 5000")
             self._columns = {row["name"] for row in self._connection.execute("PRAGMA table_info(usage)")}
         except sqlite3.Error as error:
-            raise StoreError(f"{self._path} cannot be read: {error}") from None
+            # Whoever reads a file in WAL mode that nobody has open makes its `-shm` anew.
+            owner = (getattr(error, "sqlite_errorname", None) or "").startswith("SQLITE_READONLY")
+            hint = "; while no exporter runs, only who may write to its directory can read it" if owner else ""
+            raise StoreError(f"{self._path} cannot be read: {error}{hint}") from None
         if not self._columns:
             raise StoreError(f"{self._path} is no genai-meter store, or has never been opened by `genai-meter serve`")
 
@@ -82,50 +85,45 @@ class SqliteReader:
             "SELECT * FROM usage WHERE call_id = ?",
             "SELECT usage.* FROM usage JOIN linked ON linked.charge = usage.call_id WHERE linked.call_id = ?",
         ):
-            row = self._connection.execute(sql, (call_id,)).fetchone()
-            if row is not None:
+            for row in self._rows(sql, (call_id,)):
                 return dict(row)
         return None
 
     def revisions(self, call_id: bytes) -> list[Mapping[str, Any]]:
         """What the price of a call was, oldest first: `revision`, `recorded_at`, `reason`, `price` (JSON)."""
-        found = self._connection.execute(
-            "SELECT revision, recorded_at, reason, price FROM revision WHERE call_id = ? ORDER BY revision", (call_id,)
-        )
-        return [dict(row) for row in found]
+        sql = "SELECT revision, recorded_at, reason, price FROM revision WHERE call_id = ? ORDER BY revision"
+        return [dict(row) for row in self._rows(sql, (call_id,))]
 
     def calls(self, query: Query) -> Iterator[Mapping[str, Any]]:
         """The rows of a span of time, in order; `by` does not matter."""
         check_kept(query, self.raw_since())
         conditions, arguments = self._of_ledger(query)
         where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-        for row in self._connection.execute(f"SELECT * FROM usage{where} ORDER BY call_id", arguments):
+        for row in self._rows(f"SELECT * FROM usage{where} ORDER BY call_id", arguments):
             yield dict(row)
 
     def lines(self, since_ns: int, until_ns: int, *, by_key: bool) -> Iterator[tuple[int, bytes]]:
         """The calls of a span of time: when they started, and what is known of them as JSON, the key in hex."""
-        for row in self._connection.execute(LINES, (since_ns, until_ns, *key_bounds(since_ns, until_ns, by_key))):
+        for row in self._rows(LINES, (since_ns, until_ns, *key_bounds(since_ns, until_ns, by_key))):
             yield row["start"], unpack(row, {"call_id": row["call_id"].hex()})
 
     def others(self, table: str, since_ns: int, until_ns: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
         """Rows of `linked`, `revision`, `outcome` or `cache_hit`, each with its time: that of its call, or its own."""
-        for row in self._connection.execute(OTHERS[table], (since_ns, until_ns)):
+        for row in self._rows(OTHERS[table], (since_ns, until_ns)):
             values = dict(row)
             yield values.pop("time_of_row"), values
 
     def pending(self) -> int:
         """Revisions that have been asked for and not been carried out."""
-        return self._connection.execute("SELECT COUNT(*) FROM pending_revision").fetchone()[0]
+        (row,) = self._rows("SELECT COUNT(*) FROM pending_revision")
+        return row[0]
 
     def report(self, query: Query) -> list[dict[str, Any]]:
         """One row a group, the highest cost first; from the roll-ups when they can answer."""
         if not rollup_can(query):
             check_kept(query, self.raw_since())
         sql, arguments = _from_rollup(query) if rollup_can(query) else self._from_ledger(query)
-        try:
-            rows = [dict(row) for row in self._connection.execute(sql, arguments)]
-        except sqlite3.Error as error:
-            raise StoreError(f"{self._path}: the report failed: {error}") from None
+        rows = [dict(row) for row in self._rows(sql, arguments)]
         for row in rows:
             for name in MONEY:
                 row[name] = row.pop(f"{name}_micro") * MICRO + row.pop(f"{name}_pico")
@@ -141,24 +139,29 @@ class SqliteReader:
 
     def counted(self) -> tuple[int, int]:
         """The same by the counters: charges less withdrawals and credits."""
-        found = self._connection.execute("SELECT family, hi, lo FROM counter WHERE family LIKE 'ledger_%'")
+        found = self._rows("SELECT family, hi, lo FROM counter WHERE family LIKE 'ledger_%'")
         return net({row["family"]: row["hi"] * MICRO + row["lo"] for row in found})
 
     def raw_since(self) -> int:
         """Calls that started before have been removed; 0: none has."""
-        row = self._connection.execute("SELECT value FROM fact WHERE name = 'raw_since'").fetchone()
-        return row["value"] if row else 0
+        return next((row["value"] for row in self._rows("SELECT value FROM fact WHERE name = 'raw_since'")), 0)
 
     def totals(self) -> tuple[int, int]:
         """Calls and cost (pico-USD) of the whole ledger, summed from its rows."""
-        row = self._connection.execute(
+        (row,) = self._rows(
             f"SELECT COUNT(*), COALESCE(SUM(cost / {MICRO}), 0), COALESCE(SUM(cost % {MICRO}), 0) FROM usage"
-        ).fetchone()
+        )
         return row[0], row[1] * MICRO + row[2]
 
     def close(self) -> None:
         """Let go of the store."""
         self._connection.close()
+
+    def _rows(self, sql: str, arguments: Sequence[Any] = ()) -> Iterator[sqlite3.Row]:
+        try:
+            yield from self._connection.execute(sql, arguments)
+        except sqlite3.Error as error:
+            raise StoreError(f"{self._path} cannot be read: {error}") from None
 
     def _from_ledger(self, query: Query) -> tuple[str, list[Any]]:
         conditions, arguments = self._of_ledger(query)
