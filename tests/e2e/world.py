@@ -115,7 +115,8 @@ def config(now: float, *, used_early: float) -> dict[str, Any]:
     """The exporter's; `used_early`: share of the month's budget of team early that counts as early."""
     today = datetime.fromtimestamp(now, UTC).date()
     around = f"{today - timedelta(days=14)}/{today + timedelta(days=14)}"
-    until_today = f"{today - timedelta(days=28)}/{today}"
+    day_that_goes_on = _local(now, ZONES[zone(now)]).date()
+    until_today = f"{day_that_goes_on - timedelta(days=28)}/{day_that_goes_on}"
     return {
         "metrics": {"scrape_interval_seconds": SCRAPE_S},
         "alerts": {"price_book_age_days": 0.5, "consumed_early_day": 31, "consumed_early_ratio": used_early},
@@ -127,8 +128,8 @@ def config(now: float, *, used_early: float) -> dict[str, Any]:
                 budget("grow", 3_000, around),
                 budget("over", 1_450, around),
                 budget("calm", 9_000, around),
-                budget("soft", 1_406, until_today),
-                {**budget("early", EARLY_USD, "month"), "timezone": zone_before_the_31st(now)},
+                {**budget("soft", 1_406, until_today), "timezone": zone(now)},
+                {**budget("early", EARLY_USD, "month"), "timezone": zone(now)},
             ],
             "contracts": [
                 {"tenant": "acme", "team": "sales", "usd_per_hour": "2.50", "revenue_usd_30d": 900},
@@ -168,18 +169,22 @@ def budget_labels(now: float) -> dict[str, dict[str, str]]:
     }
 
 
-def zone_before_the_31st(now: float) -> str:
-    """Only days before the 31st can be early: on that day, a zone in which it is still the 30th, or already the 1st."""
-    at = datetime.fromtimestamp(now, UTC)
-    if at.day < 31:
-        return "UTC"
-    return "Etc/GMT+12" if at.hour < 12 else "Etc/GMT-14"
+def zone(now: float) -> str:
+    """Where the day goes on for two hours at least, so that no period ends under the drill, and is not the 31st."""
+    return next(name for name, hours in ZONES.items() if (at := _local(now, hours)).day < 31 and at.hour < 22)
+
+
+ZONES: Final = {"UTC": 0, "Etc/GMT+12": -12, "Etc/GMT-14": 14}
+"""Hours east of UTC. One of them will do at any time: only days before the 31st can be early."""
+
+
+def _local(now: float, hours: int) -> datetime:
+    return datetime.fromtimestamp(now, UTC) + timedelta(hours=hours)
 
 
 def early_share(now: float) -> float:
     """Half of what team early will have used of its month."""
-    zone_hours = {"UTC": 0, "Etc/GMT+12": -12, "Etc/GMT-14": 14}[zone_before_the_31st(now)]
-    local = datetime.fromtimestamp(now, UTC) + timedelta(hours=zone_hours)
+    local = _local(now, ZONES[zone(now)])
     begin = datetime.combine(date(local.year, local.month, 1), datetime.min.time(), UTC)
     hours = (local - begin).total_seconds() // 3600
     return (hours + 5) / EARLY_USD / 2
