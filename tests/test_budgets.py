@@ -298,6 +298,26 @@ def test_states_and_forecasts_are_kept_over_a_restart(tmp_path: Path) -> None:
     assert after.charged == before.charged == 41 * 29 * PICO
 
 
+def test_lines_that_tell_half_are_left_out(tmp_path: Path) -> None:
+    now = seconds("2026-11-11T01:00+00:00")
+    broken: list[dict[str, Any]] = [
+        {"kind": "spend"},
+        {"kind": "forecast", "period": 1, "day": "2"},
+        {"kind": "state", "period": 1, "limit": 2},
+        {"kind": "state", "state": "fine", "period": 1, "limit": 2},
+        {"kind": "state", "state": "at_risk", "period": 1},
+        {"kind": "period", "period": 1, "spent": 2.5},
+    ]
+    whole = {"at": int(now), "budget": "b", "kind": "spend", "charged": 7}
+    lines = [*({"at": int(now), "budget": "b", **entry} for entry in broken), whole]
+    (tmp_path / "budgets.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert History(tmp_path).read(now) == [whole]
+    engine = Engine(Budgets(entries=[budget()]), History(tmp_path))
+    engine.load(_Empty(), now)
+    (standing,) = engine.evaluate(now)
+    assert standing.charged == 7
+
+
 class _Empty:
     """A ledger of which nothing is left: only the history knows."""
 

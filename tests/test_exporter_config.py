@@ -128,6 +128,8 @@ def test_serve_ends_with_the_mistake(tmp_path: Path) -> None:
     for text, expected in (
         ("sotre: {}\n", "line 1: sotre is unknown"),
         ("prices: {overlay: nothing.json}\n", "nothing.json cannot be used"),
+        # Documentation's own network (RFC 5737): no machine has it.
+        ("listen: {host: 192.0.2.1}\n", "192.0.2.1:4328 (listen.http_port): Cannot assign requested address; take"),
     ):
         done = subprocess.run(
             [*command, "--config", str(written(tmp_path, text)), "--data-dir", str(tmp_path)],

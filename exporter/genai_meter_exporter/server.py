@@ -211,7 +211,7 @@ class Exporter:
                 return server.add_secure_port(address, self._certificates.credentials())
             return server.add_insecure_port(address)
         except RuntimeError:
-            raise _taken(listen.host, listen.grpc_port, "listen.grpc_port") from None
+            raise _taken(listen.host, listen.grpc_port, "listen.grpc_port", "is it in use?") from None
 
     def _context(self, *_: object) -> ssl.SSLContext:
         assert self._certificates is not None
@@ -242,16 +242,16 @@ def _bind(host: str, port: int, field: str) -> socket.socket:
     made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         made.bind((host, port))
-    except OSError:
+    except OSError as error:
         made.close()
-        raise _taken(host, port, field) from None
+        raise _taken(host, port, field, error.strerror or str(error)) from None
     made.listen(1024)
     made.setblocking(False)
     return made
 
 
-def _taken(host: str, port: int, field: str) -> ListenError:
-    return ListenError(f"cannot listen on {host}:{port} ({field}): is it in use? Choose another port, or 0 for any")
+def _taken(host: str, port: int, field: str, why: str) -> ListenError:
+    return ListenError(f"cannot listen on {host}:{port} ({field}): {why}; take another port (0: any free) or host")
 
 
 def _bracketed(host: str) -> str:

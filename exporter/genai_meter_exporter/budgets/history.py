@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from genai_meter_exporter.budgets.states import STATES
 from genai_meter_exporter.lines import Lines
 
 FILE: Final = "budgets.jsonl"
 HORIZONS: Final = (5, 10, 15, 20)
 """Days of the period after which a forecast is judged."""
+
+_NUMBERS: Final[Mapping[str, Sequence[str]]] = {
+    "spend": ("charged",),
+    "forecast": ("period", "day", "median", "upper"),
+    "period": ("period", "spent"),
+}
+"""Kind → what its lines tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +45,24 @@ class History:
         self._lines = Lines(directory, FILE, {"budget": str}, read_only=read_only)
 
     def read(self, now: float) -> list[dict[str, Any]]:
-        """What is kept, oldest first."""
-        return self._lines.read(now)
+        """What is kept, oldest first; lines that lack what their kind tells are left out."""
+        return [entry for entry in self._lines.read(now) if _is_whole(entry)]
 
     def write(self, at: float, kind: str, budget: str, **facts: Any) -> dict[str, Any]:
         """One line: `state`, `forecast`, `period` or `spend`."""
         entry = {"at": int(at), "kind": kind, "budget": budget, **facts}
         self._lines.write(entry)
         return entry
+
+
+def _is_whole(entry: Mapping[str, Any]) -> bool:
+    numbers = _NUMBERS.get(entry["kind"], ())
+    if entry["kind"] == "state":
+        # Without a period the ledger did not answer.
+        numbers = ("period", "limit") if "period" in entry else ()
+        if entry.get("state") not in STATES:
+            return False
+    return all(type(entry.get(name)) is int for name in numbers)
 
 
 def accuracy(entries: Iterable[Mapping[str, Any]]) -> list[Accuracy]:
