@@ -20,6 +20,7 @@ from functools import wraps
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from genai_meter.clients.patches import Patches
 from genai_meter.safety import guarded, logger
 
 if TYPE_CHECKING:
@@ -61,9 +62,7 @@ class Seam:
 
     def __init__(self, package: str) -> None:
         self.package = package
-        self._originals: list[tuple[type, str, Any, Any]] = []
-        self._layer: object = object()
-        """The patches that are in force; those of an earlier installation let everything pass."""
+        self._patches = Patches()
 
     def install(self, module: ModuleType) -> None:
         """Patch one of the modules. One that we do not understand is left alone."""
@@ -75,15 +74,11 @@ class Seam:
             self._install(module, ENDPOINTS[name], "_get_response", parameters, self._attempt)
         else:
             for owner, attribute in BODIES[name]:
-                self._patch(getattr(module, owner, object), attribute, _gives_raw)
+                self._patches.put(getattr(module, owner, object), attribute, _gives_raw)
 
     def remove(self) -> None:
         """Put every original back. Where another one has wrapped our patch, it stays and lets pass."""
-        self._layer = object()
-        for owner, name, original, ours in reversed(self._originals):
-            if vars(owner).get(name) is ours:
-                setattr(owner, name, original)
-        self._originals.clear()
+        self._patches.remove()
 
     def _install(
         self, module: ModuleType, owner: str, name: str, parameters: list[str], make: Callable[[Any], Any]
@@ -95,24 +90,16 @@ class Seam:
             reason = f"{owner}.{name} is missing or has other parameters"
             logger.warning("genai_meter: %s is installed but not metered: %s", module.__name__, reason)
             return
-        self._patch(found, name, make)
-
-    def _patch(self, owner: type, name: str, make: Callable[[Any], Any]) -> None:
-        original = vars(owner).get(name)
-        patched = any(known[0] is owner and known[1] == name for known in self._originals)
-        if original is not None and not patched:
-            ours = make(original)
-            self._originals.append((owner, name, original, ours))
-            setattr(owner, name, ours)
+        self._patches.put(found, name, make)
 
     def _call(self, original: Any) -> Any:
-        layer = self._layer
+        patches, layer = self._patches, self._patches.layer
         if not inspect.iscoroutinefunction(inspect.unwrap(original)):
 
             @wraps(original)
             def make_api_call(client: Any, *args: Any, **kwargs: Any) -> Any:
                 bound = original.__get__(client, type(client))
-                exchange = guarded(_exchange, client, args, kwargs) if self._layer is layer else None
+                exchange = guarded(_exchange, client, args, kwargs) if patches.layer is layer else None
                 if exchange is None:
                     return bound(*args, **kwargs)
                 exchange.decide()
@@ -126,7 +113,7 @@ class Seam:
         @wraps(original)
         async def make_api_call_async(client: Any, *args: Any, **kwargs: Any) -> Any:
             bound = original.__get__(client, type(client))
-            exchange = guarded(_exchange, client, args, kwargs) if self._layer is layer else None
+            exchange = guarded(_exchange, client, args, kwargs) if patches.layer is layer else None
             if exchange is None:
                 return await bound(*args, **kwargs)
             await exchange.decide_async()

@@ -16,6 +16,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any, Final
 
+from genai_meter.clients.patches import Patches
 from genai_meter.frameworks import frames
 from genai_meter.frameworks.frames import Frame, Frames
 from genai_meter.safety import guarded, logger
@@ -33,32 +34,25 @@ class Seam:
     def __init__(self, package: str) -> None:
         self.package = package
         self._parent_id: Callable[[], str | None] | None = None
-        self._patched: tuple[type, Any, Any] | None = None
+        self._patches = Patches()
 
     def install(self, module: ModuleType) -> None:
         """`crewai.events.event_context` and `crewai.events.event_bus`."""
         if module.__name__ == CONTEXT:
             self._parent_id = getattr(module, "get_current_parent_id", None)
             frames.add_source(self._current)
-        elif self._patched is None:
-            owner = getattr(module, "CrewAIEventsBus", None)
-            original = vars(owner).get("emit") if isinstance(owner, type) else None
-            if original is None or not isinstance(owner, type):
-                logger.warning("genai_meter: %s is installed but tells no context: no emit", self.package)
-                return
-            ours = _emit(original)
-            self._patched = (owner, original, ours)
-            setattr(owner, ours.__name__, ours)
+            return
+        bus = getattr(module, "CrewAIEventsBus", object)
+        if "emit" not in vars(bus):
+            logger.warning("genai_meter: %s is installed but tells no context: no emit", self.package)
+            return
+        self._patches.put(bus, "emit", _emit)
 
     def remove(self) -> None:
         """Put the original back."""
         frames.remove_source(self._current)
         self._parent_id = None
-        if self._patched is not None:
-            owner, original, ours = self._patched
-            if vars(owner).get(ours.__name__) is ours:
-                setattr(owner, ours.__name__, original)
-            self._patched = None
+        self._patches.remove()
 
     def _current(self) -> Frame | None:
         event_id = self._parent_id() if self._parent_id is not None else None

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
+from genai_meter.clients.patches import Patches
 from genai_meter.frameworks import frames
 from genai_meter.frameworks.frames import Frame
 from genai_meter.safety import guarded, logger
@@ -36,7 +37,7 @@ class Seam:
     def __init__(self, package: str) -> None:
         self.package = package
         self._scope: Any = None
-        self._patched: tuple[type, Any, Any] | None = None
+        self._patches = Patches()
 
     def install(self, module: ModuleType) -> None:
         """`agents.tracing.scope` and `agents.tracing.provider`."""
@@ -46,24 +47,16 @@ class Seam:
                 logger.warning("genai_meter: %s is installed but tells no context: no Scope", self.package)
                 return
             frames.add_source(self._current)
-        elif module.__name__ == PROVIDER and self._patched is None:
-            for owner in (getattr(module, name, None) for name in PROVIDERS):
-                if isinstance(owner, type) and "create_trace" in vars(owner):
-                    original = vars(owner)["create_trace"]
-                    ours = _create_trace(original)
-                    self._patched = (owner, original, ours)
-                    setattr(owner, ours.__name__, ours)
-                    return
+        elif module.__name__ == PROVIDER:
+            providers = (getattr(module, name, object) for name in PROVIDERS)
+            owner = next((owner for owner in providers if "create_trace" in vars(owner)), object)
+            self._patches.put(owner, "create_trace", _create_trace)
 
     def remove(self) -> None:
         """Put the original back."""
         frames.remove_source(self._current)
         self._scope = None
-        if self._patched is not None:
-            owner, original, ours = self._patched
-            if vars(owner).get(ours.__name__) is ours:
-                setattr(owner, ours.__name__, original)
-            self._patched = None
+        self._patches.remove()
 
     def _current(self) -> Frame | None:
         if self._scope is None:

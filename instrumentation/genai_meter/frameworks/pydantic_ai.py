@@ -15,6 +15,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any, Final
 
+from genai_meter.clients.patches import Patches
 from genai_meter.frameworks import frames
 from genai_meter.frameworks.frames import Frame
 from genai_meter.safety import guarded, logger
@@ -36,30 +37,21 @@ class Seam:
 
     def __init__(self, package: str) -> None:
         self.package = package
-        self._patched: dict[str, tuple[type, str, Any, Any]] = {}
+        self._patches = Patches()
 
     def install(self, module: ModuleType) -> None:
         """Patch one of the modules."""
         name = module.__name__
-        if name in self._patched:
-            return
         owner, method = getattr(module, PATCHES[name][0], None), PATCHES[name][1]
-        original = vars(owner).get(method) if isinstance(owner, type) else None
-        if original is None:
+        if not isinstance(owner, type) or method not in vars(owner):
             logger.warning("genai_meter: %s is installed but tells less: no %s", self.package, ".".join(PATCHES[name]))
             return
-        ours = {AGENT: _iter, RUN: _init, TOOLS: _call_tool}[name](original)
-        assert isinstance(owner, type)
-        setattr(owner, method, ours)
-        self._patched[name] = (owner, method, original, ours)
-        frames.add_source(frames.entered)
+        if self._patches.put(owner, method, {AGENT: _iter, RUN: _init, TOOLS: _call_tool}[name]):
+            frames.add_source(frames.entered)
 
     def remove(self) -> None:
         """Put every original back."""
-        for owner, method, original, ours in self._patched.values():
-            if vars(owner).get(method) is ours:
-                setattr(owner, method, original)
-        self._patched.clear()
+        self._patches.remove()
 
 
 def _iter(original: Callable[..., Any]) -> Callable[..., Any]:
