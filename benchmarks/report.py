@@ -112,8 +112,8 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         _cases(results["calls"]),
         "*instructions*: ours ÷ floor by the instructions executed in user space, which other load hardly changes;"
         " *seam*: reading the request and the answer, retries and ways out; *price*: the price of the call;"
-        " *emission*: span, metrics, usage event; ± is half the distance between the quartiles; – where that is more than a"
-        " fifth of the figure: what is added is lost in the noise of a call that takes far longer by itself.",
+        " *emission*: span, metrics, usage event; ± is half the distance between the quartiles; – where that is"
+        " more than a fifth of the figure: what is added is lost in the noise of a call that takes longer by itself.",
         "## Every library",
         families.alone(results["families"]),
         families.ALONE,

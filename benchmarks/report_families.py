@@ -13,9 +13,9 @@ ALONE: Final = (
 )
 BESIDE: Final = (
     "Each in an environment of its own, ours beside it; *ours ÷ it* by instructions, by CPU time in brackets (which"
-    " swings with what else the machine does; – where it swings by more than a fifth). *Emits*: spans, log records and their attributes for each call, and the"
-    " metrics there are. **Bold** where the other one adds less: there it emits less. None of them prices a call,"
-    " writes a usage event, or counts attempts."
+    " swings with what else the machine does; – where it swings by more than a fifth). *Emits*: spans, log records and"
+    " their attributes for each call, and the metrics there are. **Bold** where the other one adds less: there it emits"
+    " less. None of them prices a call, writes a usage event, or counts attempts."
 )
 
 
