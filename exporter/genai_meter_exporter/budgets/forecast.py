@@ -134,12 +134,16 @@ def planned_per_second(budget: Budget, zone: ZoneInfo, period: Period, now: floa
     if not period.start <= now < period.end:
         return 0.0
     today = local_day(zone, int(now))
-    weights = budget.plan.weekdays
-    total = sum(weights[day.weekday()] for day in period.days())
+    total = sum(_weight(budget, day) for day in period.days())
     if not total:
         return amount / (period.end - period.start)
     begin = midnight(zone, today)
     length = midnight(zone, today + timedelta(days=1)) - begin
     hours = budget.plan.hours
     hour = hours[min(int((now - begin) / length * 24), 23)]
-    return amount * weights[today.weekday()] / total * hour / sum(hours) * 24 / length
+    return amount * _weight(budget, today) / total * hour / sum(hours) * 24 / length
+
+
+def _weight(budget: Budget, day: date) -> float:
+    """Of a day in the plan: a known event is planned for."""
+    return budget.plan.weekdays[day.weekday()] * multiplier(budget, day)
