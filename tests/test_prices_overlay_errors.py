@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from genai_meter_exporter.prices.overlap import clashes
-from genai_meter_exporter.prices.overlay_yaml import OverlayInvalid, compile_texts
+from genai_meter_exporter.prices.overlay_yaml import OverlayInvalid, compile_files, compile_texts
 from prices_kit import DISCOUNT, HEAD, indented
 
 # --- mistakes -----------------------------------------------------------------------------------------
@@ -52,6 +53,11 @@ COMMITTED = {
         (_yaml(id=None), 4, "entries[0].id", "missing"),
         (_yaml(id="7"), 4, "entries[0].id", "must be text"),
         (_yaml(kind="cheap"), 5, "entries[0].kind", "'cheap' is none of price"),
+        (_yaml(kind="[price]"), 5, "entries[0].kind", "['price'] is none of price"),
+        (_yaml(**DISCOUNTED, applies_to="{a: 1}"), 9, "entries[0].applies_to", "{'a': 1} is none of tokens"),
+        (_yaml(match="{provider: a, weekday: [[sat]]}"), 6, "entries[0].match.weekday", "['sat'] is none of mon"),
+        (_yaml(effective_from="2026-02-30"), 7, "entries[0].effective_from", "2026-02-30: day is out of range"),
+        ("\0", 1, "(document)", "no YAML: unacceptable character"),
         (_yaml(match=None), 4, "entries[0].match", "missing"),
         (_yaml(match="{}"), 6, "entries[0].match", "must name at least"),
         (_yaml(match="{provider: 7}"), 6, "entries[0].match.provider", "must be a pattern as text"),
@@ -67,6 +73,12 @@ COMMITTED = {
         (_yaml(currency="EUR"), 4, "entries[0].fx", "need fx with rate"),
         (_yaml(currency="euro"), 9, "entries[0].currency", "ISO 4217"),
         (_yaml(fx="{rate: 1}"), 9, "entries[0].fx", "other than USD"),
+        (
+            _yaml(currency="EUR", fx='{rate: "0", as_of: 2026-01-01, source: x}'),
+            10,
+            "entries[0].fx.rate",
+            "must be above 0",
+        ),
         (
             _yaml(currency="EUR", fx="{rate: 1.08, as_of: 2026-01-01, source: x}"),
             10,
@@ -212,3 +224,10 @@ def test_equal_discounts_at_one_time_are_an_error_and_equal_ids_too() -> None:
         compile_texts([(text, "a.yaml")])
     assert [(p.line, p.field) for p in caught.value.problems] == [(10, "entries[1].id"), (12, "entries[1].match")]
     assert "already used on line 4" in caught.value.problems[0].message
+
+
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    file = tmp_path / "overlay.yaml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(OverlayInvalid, match=r"overlay.yaml:1: \(document\): no UTF-8 text"):
+        compile_files([file])

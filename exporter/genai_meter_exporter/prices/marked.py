@@ -55,7 +55,11 @@ def dotted(path: Path) -> str:
 def read(text: str, file: str) -> Marked:
     """Parse YAML; floats, duplicate keys and foreign tags are problems."""
     marked = Marked(file)
-    loader = yaml.SafeLoader(text)
+    try:
+        loader = yaml.SafeLoader(text)
+    except yaml.YAMLError as error:
+        marked.problems.append(Problem(file, 1, "(document)", f"no YAML: {str(error).partition(chr(10))[0]}"))
+        return marked
     try:
         node = loader.get_single_node()
         marked.data = _value(loader, node, (), marked) if node is not None else None
@@ -103,12 +107,17 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node, path: Path, marked: Marked
         return str(node.value)
     if kind == "null":
         return None
-    if kind == "bool":
-        return bool(loader.construct_yaml_bool(node))  # pyright: ignore[reportArgumentType]
-    if kind == "int":
-        return int(loader.construct_yaml_int(node))  # pyright: ignore[reportArgumentType]
-    if kind == "timestamp":
-        return _instant(loader.construct_yaml_timestamp(node))  # pyright: ignore[reportArgumentType]
+    try:
+        if kind == "bool":
+            return bool(loader.construct_yaml_bool(node))  # pyright: ignore[reportArgumentType]
+        if kind == "int":
+            return int(loader.construct_yaml_int(node))  # pyright: ignore[reportArgumentType]
+        if kind == "timestamp":
+            return _instant(loader.construct_yaml_timestamp(node))  # pyright: ignore[reportArgumentType]
+    except ValueError as error:
+        # A day that there is not, an integer of thousands of digits.
+        marked.problem(path, f"{node.value[:40]}: {error}")
+        return None
     if kind == "float":
         marked.problem(path, f'{node.value} is a floating-point number: write it as text, "{node.value}"')
     else:

@@ -58,7 +58,13 @@ class OverlayInvalid(Exception):
 
 def compile_files(paths: Iterable[FilePath]) -> dict[str, Any]:
     """Compile overlay files, the lowest layer first, into one document; OverlayInvalid with all problems."""
-    return compile_texts([(path.read_text(encoding="utf-8"), str(path)) for path in paths])
+    texts: list[tuple[str, str]] = []
+    for path in paths:
+        try:
+            texts.append((path.read_text(encoding="utf-8"), str(path)))
+        except UnicodeDecodeError as error:
+            raise OverlayInvalid([Problem(str(path), 1, "(document)", f"no UTF-8 text: {error}")]) from None
+    return compile_texts(texts)
 
 
 def compile_texts(texts: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -134,10 +140,10 @@ class _Entry:
             self._wrong((), "an entry is a mapping")
             return {}
         kind = self.item.get("kind")
-        if kind not in _BY_KIND:
+        if not isinstance(kind, str) or kind not in _BY_KIND:
             self._wrong(("kind",), f"{kind!r} is none of {', '.join(_BY_KIND)}")
             return {}
-        self._fields(str(kind))
+        self._fields(kind)
         self.out = {"id": self._text("id", required=True), "kind": kind}
         self._match()
         self._times()
@@ -202,7 +208,7 @@ class _Entry:
     def _weekdays(self, value: Any) -> list[str]:
         days = sequence(value) or [value]
         for day in days:
-            if day not in WEEKDAYS:
+            if not isinstance(day, str) or day not in WEEKDAYS:
                 self._wrong(("match", "weekday"), f"{day!r} is none of {', '.join(WEEKDAYS)}")
         return days
 
@@ -254,7 +260,7 @@ class _Entry:
             return
         items = sequence(value) or [value]
         for name in items:
-            if name not in ("tokens", "tool_calls", "all") and name not in units.DIMENSIONS:
+            if not isinstance(name, str) or name not in ("tokens", "tool_calls", "all", *units.DIMENSIONS):
                 self._wrong(("applies_to",), f"{name!r} is none of tokens, tool_calls, all, and no bucket")
         self.out["applies_to"] = items
 
@@ -327,6 +333,8 @@ class _Entry:
             self._wrong(("fx",), f"missing: prices in {currency} need fx with rate, as_of and source")
             return
         exchange = self._decimal(("fx", "rate"), rate["rate"])
+        if not Decimal(exchange):
+            self._wrong(("fx", "rate"), "must be above 0: everything would be free")
         self._parsed(("fx", "as_of"), rate["as_of"], _instant)
         for key in rate.keys() - {"rate", "as_of", "source"}:
             self._wrong(("fx", key), "unknown field")
