@@ -413,7 +413,7 @@ PRODUCERS: Final = {
     ),
     "logfire": _producer("logfire", *_OPENAI_AND_ANTHROPIC, "logfire==5.2.0"),
     "langfuse": _producer("langfuse", "openai==3.54.0", "langfuse==5.0.4"),
-    "litellm": _producer("litellm", "litellm==1.106.2"),
+    "litellm": _producer("litellm", "litellm==1.106.2", "mcp==2.3.0"),
     "pydantic_ai": _producer("pydantic-ai", *_OPENAI_AND_ANTHROPIC, "pydantic-ai-slim==2.68.0"),
     "azure_ai": _producer("azure-ai", "azure-ai-inference==1.0.0b9", "azure-core-tracing-opentelemetry==1.0.0b13"),
 }
@@ -462,6 +462,9 @@ CHDB: Final = Environment("chdb", ("chdb==4.4.0", "chdb-core==26.9.0"), (), alon
 
 ROTEL: Final = Environment("rotel", ("rotel==0.0.1a15",), (), alone=True)
 """A collector that is not the OpenTelemetry Collector; a binary in a wheel."""
+
+KUBERNETES: Final = Environment("kubernetes", ("kubernetes-validate==1.37.0",), ())
+"""The schemas of Kubernetes, of many versions."""
 
 if __name__ == "__main__":
     # python -m tests.environments: the interpreter of WEB, for `make two-services`.

@@ -17,6 +17,7 @@ ledger = pytest.fixture(params=LINKING)(ledger_of_engine)
 TRACE, PARENT = b"\x01" * 16, b"\x0f" * 8
 SDK, LOGFIRE, OTHER = "com.anthropic.sdk.python", "logfire.anthropic", "some.agent"
 CLAUDE = {"gen_ai.request.model": "claude-sonnet-4-5", "gen_ai.response.model": "claude-sonnet-4-5-20250929"}
+COHERE = "openinference.instrumentation.cohere"
 SECOND = 1_000_000_000
 
 
@@ -96,6 +97,20 @@ def test_ours_sees_every_call_of_the_libraries_it_meters(ledger: Ledger) -> None
     beside = foreign_span(number=1, scope="openinference.instrumentation.cohere", parent=PARENT)
     stranger = foreign_span(number=2, scope="openinference.instrumentation.portkey", parent=PARENT)
     assert charges(ledger, ours, event, beside, stranger) == 2
+
+
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_beside_ours_the_usage_need_not_be_equal(ledger: Ledger, order: Sequence[int]) -> None:
+    """Two calls at once, of which an instrumentation leaves out something: two charges, by our account of them."""
+    events = [usage_event(trace_id=TRACE, span_id=bytes([10 + number]) * 8, provider="cohere") for number in (0, 1)]
+    spans = [SpanOf({"x": "y"}, trace_id=TRACE, span_id=bytes([10 + n]) * 8, parent=PARENT) for n in (0, 1)]
+    others = [
+        foreign_span(number=1, scope=COHERE, parent=PARENT, input_tokens=7),
+        foreign_span(number=2, scope=COHERE, parent=PARENT, input_tokens=None, output_tokens=None),
+    ]
+    records = [*events, *others]
+    assert charges(ledger, *spans, *(records[place] for place in order)) == 2
+    assert {row["input_tokens"] for row in ledger.rows().values()} == {1000}
 
 
 def test_who_sees_all() -> None:

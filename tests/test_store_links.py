@@ -124,6 +124,24 @@ def test_an_anthropic_stream_whose_input_grew(ledger: Ledger, parent: bytes, exp
     assert max(row["input_tokens"] for row in ledger.rows().values()) == 1000
 
 
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize(
+    ("producer", "expected"),
+    [("opentelemetry.instrumentation.google_generativeai", Tally(linked=1)), ("some.producer", Tally(accepted=1))],
+)
+def test_who_sees_all_and_who_tells_less_of_the_same_answer(
+    ledger: Ledger, producer: str, expected: Tally, first: int
+) -> None:
+    event = usage_event(trace_id=TRACE, span_id=b"\x02" * 8, response_id="abc")
+    inside = foreign_span(response_id="abc", parent=b"\x02" * 8, input_tokens=7, scope=producer)
+    records = (event, inside)
+    assert ledger.send(records[first]) == Tally(accepted=1)
+    assert ledger.send(records[1 - first]) == expected
+    ledger.check()
+    assert len(ledger.rows()) == 2 - expected.linked
+    assert ledger.rows()[event.call_id]["input_tokens"] == 1000
+
+
 def test_another_id_family_is_another_call(ledger: Ledger) -> None:
     event = usage_event(response_id="msg_1", id_family="openai.chat")
     span = foreign_span(response_id="msg_1", trace_id=b"\x09" * 16)

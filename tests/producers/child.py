@@ -12,6 +12,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 warnings.simplefilter("ignore")  # of the libraries: what they would rather have called
@@ -86,7 +87,8 @@ def installed(*, ours: bool = False) -> None:
     logs()
     for point in entry_points(group="opentelemetry_instrumentor"):
         if point.name.startswith("genai_meter") is ours:
-            point.load()().instrument(skip_dep_check=True)
+            with suppress(ImportError):  # an instrumentation of what is not here
+                point.load()().instrument(skip_dep_check=True)
 
 
 def otel_old() -> None:

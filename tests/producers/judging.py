@@ -86,9 +86,10 @@ def _one(
     facts = frozenset(fact.what for fact in reasons)
     wrong = verdict.wrong.append
     where = f"{exchange.id} {'stream' if exchange.streaming else 'whole'}"
-    if len(rows) == 2 and "twice" in facts and all(row["usage_source"] == "unknown" for row in rows):
+    if "twice" in facts and len(rows) > 1:
+        # What tells no usage is no charge: a call that is counted, and costs nothing.
         _count(verdict, reasons, "twice")
-        return "refused"
+        rows = [row for row in rows if row["usage_source"] != "unknown"] or rows[:1]
     if len(rows) > 1:
         return wrong(f"{where}: {len(rows)} charges of {[row['source'] for row in rows]}")
     used = next((row for row in rows if row["usage_source"] != "unknown"), None)

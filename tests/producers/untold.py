@@ -61,6 +61,7 @@ _EMBEDDINGS, _MEDIA = (
     _ends("/embeddings"),
     _ends("/transcriptions", "/translations", "/speech", "/images/generations", "/v1/images"),
 )
+_images = _ends("/images/generations", "/v1/images")
 _COMPLETIONS = _both(_ends("/completions"), _not(_CHAT))
 
 
@@ -76,6 +77,10 @@ def _beta(exchange: Exchange) -> bool:
     return "beta=true" in exchange.path
 
 
+def _small_media(exchange: Exchange) -> bool:
+    return _MEDIA(exchange) or _EMBEDDINGS(exchange) or _COMPLETIONS(exchange)
+
+
 def _unknown_host(exchange: Exchange) -> bool:
     return not any(part in (exchange.host or "") for part in ("openai.azure.com", "bedrock", "openrouter.ai"))
 
@@ -87,9 +92,18 @@ def _small(exchange: Exchange) -> bool:
 
 
 _LIBRARY: Final = "otel otel_old openllmetry traceloop openinference openlit logfire langfuse"
-_OPENLLMETRY: Final = "openllmetry traceloop openllmetry_old"
+_OPENLLMETRY: Final = "openllmetry traceloop"
+
+_OURS: Final = "together_and_ours google_and_ours bedrock_and_ours rest_and_ours"
+_TOGETHER: Final = f"together {_OURS}"
 
 UNTOLD: Final = (
+    Untold(_OURS, "guess", _always, "a stream's own usage: our estimate, marked as one"),
+    Untold("together", "route", _always, "no path: whom Hugging Face's router calls is in it"),
+    Untold("together", "searches", _MESSAGES, "searches that the provider makes and bills"),
+    Untold("together", "host", _small_media, "the host, of what OpenTelemetry's package does not see"),
+    Untold("together", "call", _images, "images are not instrumented"),
+    Untold("together", "audio", _MEDIA, "which tokens are audio"),
     # --- who is paid, and for which model
     Untold("langfuse logfire", "host", _always, "not where the client calls: everybody is the library's own provider"),
     Untold(_OPENLLMETRY, "host", _both(_RESPONSES, _unknown_host), "no host on spans of Responses; some it knows"),
@@ -99,9 +113,16 @@ UNTOLD: Final = (
     Untold("azure_ai", "foundry", _always, "one name for all hosts of Azure"),
     Untold("openinference_google", "vertex", _always, "one name for Gemini and Vertex AI"),
     Untold("openllmetry_google", "gen_ai", _always, "one name for Gemini and Vertex AI"),
-    Untold("openlit openllmetry", "served", _EMBEDDINGS, "of embeddings, only the model that was asked for"),
+    Untold("openlit", "served", _EMBEDDINGS, "of embeddings, only the model that was asked for"),
+    Untold(
+        "openllmetry traceloop openllmetry_old",
+        "served",
+        _both(_EMBEDDINGS, _from("openrouter")),
+        "whether a maker is in the model's name",
+    ),
     Untold("openinference_bedrock", "asked", _ends("/invoke"), "the inference profile, where the answer names a model"),
-    Untold("logfire openllmetry_old", "served", _stream, "of streams, only the model that was asked for"),
+    Untold("logfire", "served", _both(_stream, _not(_MESSAGES)), "of streams, only the model that was asked for"),
+    Untold("litellm", "served", _stream, "of streams, only the model that was asked for"),
     # --- calls that it makes no span of
     Untold("otel otel_old openlit", "call", _COMPLETIONS, "completions without chat are not instrumented"),
     Untold("otel_old", "call", _RESPONSES, "Responses are not instrumented"),
@@ -110,48 +131,64 @@ UNTOLD: Final = (
         "otel otel_old openllmetry traceloop openlit langfuse openllmetry_old", "call", _MEDIA, "chat and text only"
     ),
     Untold("openinference", "usage", _MEDIA, "the usage of audio and images is not read"),
-    Untold("openlit", "call", _beta, "`beta.messages` is not instrumented"),
+    Untold("logfire", "call", _images, "images are not instrumented"),
+    Untold("logfire", "usage", _both(_COMPLETIONS, _stream), "the usage of streams of completions"),
+    Untold("logfire", "audio", _MEDIA, "which tokens are audio"),
+    Untold("openlit openllmetry_old", "call", _beta, "`beta.messages` is not instrumented"),
+    Untold(_TOGETHER, "twice", _always, "usage, where another tells it"),
     Untold(
         "openllmetry traceloop", "twice", _refused, "that its span of a failed call is the one that the SDK tells of"
     ),
     Untold("otel_google openllmetry_google", "call", _ends("/interactions"), "interactions are not instrumented"),
     # --- usage
     Untold(
-        _LIBRARY + " openinference_groq openllmetry_old",
+        _LIBRARY + " openinference_groq",
         "usage",
         _both(_stream, _has(b'"usage_breakdown"')),
         "Groq's own place for the usage of streams",
     ),
     Untold("otel openlit langfuse", "usage", _from_host("api.voyageai.com"), "a total alone is not told"),
-    Untold("openinference_bedrock", "usage", _both(_stream, _path("titan")), "the usage of Titan's streams"),
-    Untold("openlit litellm", "guess", _stream, "counts the words of a stream that tells no usage"),
     Untold(
-        _LIBRARY + " litellm openinference_rest",
+        "openinference_bedrock",
+        "usage",
+        _both(_ends("/invoke-with-response-stream"), _path("titan")),
+        "the usage of Titan's streams",
+    ),
+    Untold("openlit", "guess", _stream, "counts the words of a stream that tells no usage"),
+    Untold(
+        _LIBRARY + " litellm openinference_rest openllmetry_old together",
         "cached",
         _has(b'"num_cached_tokens"'),
         "Mistral's own name for cached tokens",
     ),
     Untold(
-        _LIBRARY + " litellm", "audio_beside", _has(b'"prompt_audio_seconds"'), "Mistral counts audio beside the prompt"
+        _LIBRARY + " litellm openinference_rest openllmetry_old together",
+        "audio_beside",
+        _has(b'"prompt_audio_seconds"'),
+        "Mistral counts audio beside the prompt",
     ),
-    Untold("otel_old openllmetry_old azure_ai", "cached", _always, "cached tokens"),
+    Untold("otel_old azure_ai", "cached", _always, "cached tokens"),
+    Untold("openllmetry_old", "cached", _not(_MESSAGES), "OpenAI's cached tokens"),
+    Untold("openllmetry_old", "usage", _stream, "the usage of streams"),
     Untold(
-        "otel_old openllmetry openllmetry_old azure_ai", "written", _not(_MESSAGES), "tokens written to OpenAI's cache"
+        "otel_old openllmetry traceloop openllmetry_old", "written", _not(_MESSAGES), "tokens written to OpenAI's cache"
     ),
     Untold("openlit openllmetry_old", "ttl", _MESSAGES, "how long Anthropic keeps what is cached"),
     Untold("otel_old openllmetry_old openlit azure_ai", "reasoning", _CHAT, "reasoning tokens"),
-    Untold("openlit", "reasoning", _MESSAGES, "reasoning tokens"),
+    Untold("openlit openllmetry_old", "reasoning", _MESSAGES, "reasoning tokens"),
     Untold("openllmetry traceloop", "reasoning", _both(_CHAT, _stream), "reasoning tokens of streams"),
     Untold(
-        "otel openllmetry traceloop openinference openlit anthropic_sdk pydantic_ai litellm",
+        "otel openllmetry traceloop openinference openlit anthropic_sdk pydantic_ai openllmetry_old",
         "searches",
         _MESSAGES,
         "searches that the provider makes and bills",
     ),
     Untold("logfire", "searches", _both(_MESSAGES, _stream), "searches that the provider makes and bills"),
-    Untold("otel_old openllmetry openlit pydantic_ai", "audio", _always, "which tokens are audio"),
-    Untold("openlit openllmetry pydantic_ai", "tier", _both(_RESPONSES, _stream), "the tier of a stream"),
-    Untold("logfire openinference", "tier", _always, "the tier"),
+    Untold(
+        "otel_old openllmetry traceloop openllmetry_old openlit pydantic_ai", "audio", _always, "which tokens are audio"
+    ),
+    Untold("openlit openllmetry traceloop", "tier", _both(_RESPONSES, _stream), "the tier of a stream"),
+    Untold("logfire openinference pydantic_ai openllmetry_old", "tier", _always, "the tier"),
     Untold(
         "otel_google openinference_google", "tool_prompt", _told("tool_use_input"), "what the provider's own tools read"
     ),
@@ -178,15 +215,30 @@ UNTOLD: Final = (
 """All that was found."""
 
 _BEGINNING: Final = "of a stream, the input that its beginning tells, and its searches add to"
+_THOUGHTS: Final = "counts the words of the thoughts itself"
 _UNREAD: Final = "an answer that it cannot read"
 ODD: Final[Mapping[tuple[str, str], str]] = {
     ("*", "openai-chat-c3be12a1bb2d"): "a hand-made answer whose parts are more than its sum",
     ("otel_google", "gemini-generate_content-b7ceeeea30fa"): "tells which cached tokens are images; the files do not",
+    ("traceloop", "openai-responses-d4aca4dff135"): _UNREAD,
+    ("traceloop", "openai-responses-9e214967e6fd"): _UNREAD,
+    ("traceloop", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
     ("openllmetry", "openai-responses-d4aca4dff135"): _UNREAD,
     ("openllmetry", "openai-responses-9e214967e6fd"): _UNREAD,
     ("openllmetry", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
     ("openinference", "openai-responses-d208919595c5"): _UNREAD,
     ("openlit", "openai-responses-d208919595c5"): _UNREAD,
+    ("logfire", "openai-responses-d208919595c5"): _UNREAD,
+    ("logfire", "mistralai-chat-31019008e96b"): _UNREAD,
+    ("logfire", "mistralai-chat-a971720ec1b2"): _UNREAD,
+    ("logfire", "other-chat-0cde8d8cdef1"): _UNREAD,
+    ("logfire", "openai-audio-673ea4c582f8"): _UNREAD,
+    ("langfuse", "mistralai-chat-563331879fbe"): _UNREAD,
+    ("litellm", "mistralai-chat-563331879fbe"): _THOUGHTS,
+    ("litellm", "anthropic-messages-43b2b82c466c"): _THOUGHTS,
+    ("litellm", "anthropic-messages-58d5f8121dea"): _THOUGHTS,
+    ("litellm", "anthropic-messages-ceab045b080d"): _THOUGHTS,
+    ("litellm", "anthropic-messages-609a3e730aeb"): "adds what another model used, at the price of this one",
     ("openlit", "openai-chat-492070be123c"): _UNREAD,
     ("openlit", "azure-chat-ba5a489b8b27"): _UNREAD,
     ("openlit", "mistralai-chat-2fd61b0f268d"): _UNREAD,

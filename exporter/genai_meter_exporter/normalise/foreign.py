@@ -54,6 +54,8 @@ _PROVIDERS: Final = {
     "mistral": "mistral_ai",
     "mistralai": "mistral_ai",
     "xai": "x_ai",
+    "together_ai": "together",
+    "fireworks_ai": "fireworks",
 }
 """Provider names that producers use beside the conventions' own."""
 

@@ -10,7 +10,7 @@ from genai_meter import semconv
 
 from genai_meter_exporter.normalise import objects, otel_genai
 from genai_meter_exporter.normalise.foreign import Counts
-from genai_meter_exporter.normalise.record import UsageRecord, Wrapper
+from genai_meter_exporter.normalise.record import WRAPPER, UsageRecord, Wrapper
 from genai_meter_exporter.receive.raw import Raw
 
 SCOPES: Final = ("litellm",)
@@ -18,6 +18,7 @@ SCOPES: Final = ("litellm",)
 _USAGE: Final = "metadata.usage_object"
 """As Python prints a dictionary: the only place with the cached tokens."""
 _ROUTE: Final = "litellm.provider.model"
+_RAW: Final = "raw_gen_ai_request"
 _MINTED: Final = re.compile(r"chatcmpl-[0-9a-f]{8}-[0-9a-f]{4}-")
 """A response id of LiteLLM's own."""
 
@@ -27,6 +28,8 @@ ATTRIBUTES: Final = otel_genai.ATTRIBUTES | {_USAGE, _ROUTE}
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
     """A request; the raw one below it repeats it."""
     attributes = raw.attributes
+    if raw.name == _RAW:
+        return WRAPPER
     if not attributes.get(semconv.SYSTEM) and (route := str(attributes.get(_ROUTE) or "")):
         provider, slash, _ = route.partition("/")
         if slash:
@@ -36,6 +39,10 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if whole := objects.printed(attributes.get(_USAGE)):
         counts, beside = objects.counts_of(whole, _USAGE)
     found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
+    if isinstance(found, UsageRecord):
+        model, route = found.values.get("model"), f"{attributes.get(semconv.SYSTEM) or ''}/"
+        if model and model.startswith(route):
+            found.values["model"] = model.removeprefix(route)  # LiteLLM's own way to say who is called
     if isinstance(found, UsageRecord) and _MINTED.match(found.values.get("response_id") or ""):
         found.values["id_family"] = None
     return found

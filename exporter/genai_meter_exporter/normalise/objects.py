@@ -100,7 +100,7 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]
     beside: bool | None = False if "cached_tokens" in inside else None
     if beside is None and first(usage, (*_READ_BESIDE, *_WRITTEN_BESIDE)) is not None:
         beside = True
-    output, reasoning = count(usage, *_OUTPUT), count(answered, "reasoning_tokens")
+    output, reasoning = count(usage, *_OUTPUT), count(answered, "reasoning_tokens", "thinking_tokens")
     if (apart := count(usage, *_REASONING_BESIDE)) is not None:
         output, reasoning = (output or 0) + apart, apart
     counts = Counts(

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
-from genai_meter.semconv import INFERENCE_OPERATIONS
-
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord
 from genai_meter_exporter.store import nesting, siblings
+from genai_meter_exporter.store.facts import (
+    Facts,
+    agree,
+    equal,
+    facts_of,
+    family_of,
+    kind_of,
+    same_input,
+    same_model,
+)
 from genai_meter_exporter.store.nesting import Account
 
 _DEPTH: Final = 64
@@ -66,7 +74,7 @@ class Charge:
         self.producers = _of(record.producer)
         self.spans: tuple[bytes, ...] = (record.trace_id + record.span_id,) if record.span_id else ()
         self.response_id: str | None = record.values.get("response_id")
-        self.family = _family(record.values)
+        self.family = family_of(record.values)
         self.gone = False
         self.seen = seen
         self.who: Account | None = None
@@ -89,11 +97,6 @@ class Charge:
         """What the charge's record says of it."""
         service, instance, source = self.where
         return Account((service, instance), self.start, self.end, self.facts[2:] if source == "provider" else None)
-
-
-def _kind(operation: str | None) -> str | None:
-    """What producers agree on: some call a prompt chat, some a completion."""
-    return "chat" if operation in INFERENCE_OPERATIONS else operation
 
 
 _start: Final = attrgetter("start")
@@ -239,14 +242,19 @@ class LinkingIndex:
         if record.span_id and (span := record.trace_id + record.span_id) not in charge.spans:
             charge.spans = (*charge.spans, span)
         if not charge.response_id and (response_id := record.values.get("response_id")):
-            charge.response_id, charge.family = response_id, _family(record.values)
+            charge.response_id, charge.family = response_id, family_of(record.values)
         nested = record.producer == OWN_PRODUCER and charge.rank <= RANK_OWN_SPAN and record.key != charge.call_id
         if nested:
             told = charge.account() if take else nesting.account(record.values)
             if charge.who is None or nesting.is_inner(charge.who, told):
                 charge.who = told
+        start, end = charge.start, charge.end
         if take or (record.rank < charge.rank and not nested):
             charge.take(record)
+        if record.producer != OWN_PRODUCER and charge.rank > RANK_OWN_SPAN:
+            # An event is of one instant; its span tells how long the call took.
+            charge.start = min(start, record.values["start"])
+            charge.end = max(end, record.values["end"])
         self._shelve(charge)
 
     def find(self, record: UsageRecord, charge: Charge | None = None) -> tuple[Charge, str] | None:
@@ -270,17 +278,18 @@ class LinkingIndex:
             for other in self._by_trace.others(record.trace_id, taken, start):
                 if self._same_by_ancestry(other, record, charge):
                     return other, "ancestor"
-            for other in self._by_trace.others(record.trace_id, taken, start):
-                where = charge.where[:2] if charge else (record.values.get("service"), record.values.get("instance"))
-                if self._same_by_place(other, record, taken, where):
-                    return other, siblings.RULE
+            where = charge.where[:2] if charge else (record.values.get("service"), record.values.get("instance"))
+            for alike in (True, False):
+                for other in self._by_trace.others(record.trace_id, taken, start):
+                    if self._same_by_place(other, record, taken, where, alike=alike):
+                        return other, siblings.RULE
         return None
 
     def find_nested(self, record: UsageRecord) -> Charge | None:
         """The charge that another process, metered by us like this record's, has made for the same call."""
         response_id = record.values.get("response_id")
         if response_id and response_id in self._by_response.entries:
-            mine, family = nesting.account(record.values), _family(record.values)
+            mine, family = nesting.account(record.values), family_of(record.values)
             since, until = mine.start - self._window, mine.start + self._window
             for charge in self._by_response.told_by(response_id, OWN_PRODUCER, since, until):
                 if family and charge.family and family != charge.family:
@@ -345,7 +354,7 @@ class LinkingIndex:
     def _same_response(self, record: UsageRecord, response_id: str, taken: Producers) -> Charge | None:
         """The nearest in time among those with equal ids: local servers repeat theirs."""
         start: int = record.values["start"]
-        family, facts = _family(record.values), _facts(record.values)
+        family, facts = family_of(record.values), facts_of(record.values)
         best: Charge | None = None
         best_distance: tuple[bool, bool, int] | None = None
         for charge in self._by_response.others(response_id, taken, start):
@@ -353,68 +362,88 @@ class LinkingIndex:
                 continue
             if family and charge.family and family != charge.family:
                 continue
-            agree = _agree(charge.facts, facts)
-            if not agree and not (
-                family == charge.family == _PLACEHOLDERS
-                and charge.start <= record.values["end"]
+            agreed = agree(charge.facts, facts)
+            if not agreed and not (
+                charge.start <= record.values["end"]
                 and start <= charge.end
-                and (_same_input(charge.facts, facts) or self._same_stream(charge, record, facts))
+                and self._same_untrue(charge, record, taken, family == charge.family == _PLACEHOLDERS)
             ):
                 continue
             elsewhere = not any(span.startswith(record.trace_id) for span in charge.spans)
-            distance = not agree, elsewhere, abs(charge.start - start)
+            distance = not agreed, elsewhere, abs(charge.start - start)
             if best_distance is None or distance < best_distance:
                 best, best_distance = charge, distance
         return best
 
-    def _same_stream(self, charge: Charge, record: UsageRecord, facts: Facts) -> bool:
-        """A stream tells its input at the beginning, and more of it at the end: some hold by the beginning."""
-        mine = record.trace_id + record.span_id
-        return _same_model(charge.facts, facts) and any(
-            span.startswith(record.trace_id) and (self._beside(span, mine) or self._beside(mine, span))
-            for span in charge.spans
-        )
+    def _same_untrue(self, charge: Charge, record: UsageRecord, taken: Producers, placeholders: bool) -> bool:
+        """Equal response ids, and usage that one of the two tells wrongly.
+
+        A stream of Anthropic's tells its input at the beginning, and more of it at the end; some leave out what the
+        provider's own tools have read. Who sees all has seen this call, too: nothing is lost by taking it for that.
+        """
+        facts = facts_of(record.values)
+        if placeholders and same_input(charge.facts, facts):
+            return True
+        seen = siblings.sees_all(charge.producers, taken) or siblings.sees_all(taken, charge.producers)
+        if not (placeholders or seen):
+            return False
+        return same_model(charge.facts, facts) and (self._related(charge, record) or self._neighbours(charge, record))
 
     def _same_by_ancestry(self, charge: Charge, record: UsageRecord, joined: Charge | None) -> bool:
         """`joined`: the charge that the record belongs to, and whose account of the usage is the better one."""
         values = record.values
-        if _kind(charge.operation) != _kind(values.get("operation")):
+        if kind_of(charge.operation) != kind_of(values.get("operation")):
             return False
         response_id = values.get("response_id")
         if response_id and charge.response_id and response_id != charge.response_id:
             return False
         if charge.start > values["end"] or values["start"] > charge.end:
             return False
-        if not (_equal(charge.facts, _facts(values)) or (joined and _equal(charge.facts, joined.facts))):
+        if not (equal(charge.facts, facts_of(values)) or (joined and equal(charge.facts, joined.facts))):
             return False
-        mine = record.trace_id + record.span_id
-        return any(
-            span.startswith(record.trace_id) and (self._above(span, record.span_id) or self._above(mine, span[16:]))
-            for span in charge.spans
-        )
+        return self._related(charge, record)
 
     def _same_by_place(
-        self, charge: Charge, record: UsageRecord, taken: Producers, where: tuple[str | None, str | None]
+        self,
+        charge: Charge,
+        record: UsageRecord,
+        taken: Producers,
+        where: tuple[str | None, str | None],
+        *,
+        alike: bool,
     ) -> bool:
-        """Nothing tells them apart, and one of their producers sees all that the other may see."""
-        values = record.values
-        facts = _facts(values)
+        """Nothing tells them apart, and one of their producers sees all that the other may see.
+
+        Beside our plug-in, usage that is not `alike` tells nothing apart: many leave some of it out.
+        """
+        values, facts = record.values, facts_of(record.values)
+        if alike:
+            seen = siblings.sees_all(charge.producers, taken) or siblings.sees_all(taken, charge.producers)
+            same = bool(facts[2]) and equal(charge.facts, facts)
+        else:
+            seen = siblings.we_see_all(charge.producers, taken) or siblings.we_see_all(taken, charge.producers)
+            same = same_model(charge.facts, facts)
         if (
             (charge.response_id and values.get("response_id"))
-            or not (siblings.sees_all(charge.producers, taken) or siblings.sees_all(taken, charge.producers))
+            or not seen
+            or not same
             or charge.where[:2] != where
-            or _kind(charge.operation) != _kind(values.get("operation"))
-            or not facts[2]
-            or not _equal(charge.facts, facts)
+            or kind_of(charge.operation) != kind_of(values.get("operation"))
             or charge.start > values["end"]
             or values["start"] > charge.end
         ):
             return False
+        return self._neighbours(charge, record)
+
+    def _related(self, charge: Charge, record: UsageRecord) -> bool:
+        spans = (span for span in charge.spans if span.startswith(record.trace_id))
         mine = record.trace_id + record.span_id
-        return any(
-            span.startswith(record.trace_id) and (self._beside(span, mine) or self._beside(mine, span))
-            for span in charge.spans
-        )
+        return any(self._above(span, record.span_id) or self._above(mine, span[16:]) for span in spans)
+
+    def _neighbours(self, charge: Charge, record: UsageRecord) -> bool:
+        spans = (span for span in charge.spans if span.startswith(record.trace_id))
+        mine = record.trace_id + record.span_id
+        return any(self._beside(span, mine) or self._beside(mine, span) for span in spans)
 
     def _beside(self, span: bytes, other: bytes) -> bool:
         """What is right above the one is above the other too."""
@@ -453,48 +482,6 @@ class LinkingIndex:
         for span in charge.spans:
             self._by_span.drop(span, charge)
             self._by_trace.drop(span[:16], charge)
-
-
-Facts = tuple[str | None, str | None, int | None, int | None]
-"""Served model, requested model, gross input, gross output."""
-
-_UNTOLD: Final = (None, None)
-
-
-def _facts(values: Mapping[str, Any]) -> Facts:
-    get = values.get
-    return get("model"), get("request_model"), get("input_tokens"), get("output_tokens")
-
-
-def _family(values: Mapping[str, Any]) -> str | None:
-    """The first part of the id family: producers tell the vendor's format apart, not always the API."""
-    family: str | None = values.get("id_family")
-    return family.partition(".")[0] if family else None
-
-
-def _same_model(one: Facts, other: Facts) -> bool:
-    if one[0] and other[0]:
-        return one[0] == other[0]
-    return (one[1] or one[0]) == (other[1] or other[0]) or one[0] == other[1] or one[1] == other[0]
-
-
-def _agree(one: Facts, other: Facts) -> bool:
-    """Equal model and usage, where both tell."""
-    if not _same_model(one, other):
-        return False
-    if one[2:] == _UNTOLD or other[2:] == _UNTOLD:
-        return True
-    return (one[2] or 0, one[3] or 0) == (other[2] or 0, other[3] or 0)
-
-
-def _same_input(one: Facts, other: Facts) -> bool:
-    """Equal model and input, where the output cannot be relied on."""
-    return _same_model(one, other) and one[2] is not None and one[2] == other[2]
-
-
-def _equal(one: Facts, other: Facts) -> bool:
-    """Equal model and usage; not told is a value of its own."""
-    return _same_model(one, other) and one[2:] == other[2:]
 
 
 COLUMNS: Final = (

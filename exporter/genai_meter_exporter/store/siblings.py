@@ -4,7 +4,8 @@ Who sees every call of a client library (our plug-in; the Anthropic SDK of itsel
 instrumentation of that library tells of. So a record of such an instrumentation is never of a further call: it is
 paired, one to one, with a charge of who sees all, that cannot be told from it: in the same process and trace, under
 the same span, at the same time, with equal operation, model and usage. Of two calls that look alike, either may be
-taken; two charges remain.
+taken; two charges remain. Beside our plug-in, whose usage is what is charged, the usage of the other need not be equal:
+Cohere bills less than some tell, and some tell nothing of a stream.
 """
 
 from __future__ import annotations
@@ -25,10 +26,15 @@ _OURS: Final = frozenset(
 
 def sees_all(seer: Iterable[str], producers: Iterable[str]) -> bool:
     """One of the first sees every call that any of the second may tell of."""
-    libraries = {_library(producer) for producer in producers}
     if OWN_PRODUCER in seer:
-        return libraries <= _OURS
+        return we_see_all(seer, producers)
+    libraries = {_library(producer) for producer in producers}
     return libraries == {"anthropic"} and any(producer.startswith(_ANTHROPIC) for producer in seer)
+
+
+def we_see_all(seer: Iterable[str], producers: Iterable[str]) -> bool:
+    """The first is our plug-in, in every library that the second are instrumentations of."""
+    return OWN_PRODUCER in seer and {_library(producer) for producer in producers} <= _OURS
 
 
 def _library(producer: str) -> str:
