@@ -64,6 +64,10 @@ bench: env ## cost of metering as ratios in one run; writes benchmarks/RESULTS.m
 forecasts: env ## what forecasts of budgets are worth, over synthetic families; writes benchmarks/FORECASTS.md
 	@$(BIN)/python -m benchmarks.forecasts --write
 
+.PHONY: false-pages
+false-pages: env tools ## alerts in 90 simulated days of four ordinary workloads, time to detect; writes benchmarks/PAGES.md (20 min CPU)
+	@nice -n 15 $(BIN)/python -m benchmarks.pages --write
+
 .PHONY: matrix
 matrix: env ## every way to call, on every supported version in turn; writes docs/compatibility.md (FAMILY=… runs some)
 	@$(BIN)/python -m tests.matrix --every --write $(FAMILY)
@@ -110,6 +114,10 @@ collector: .tools/collector/otelcol ## build the OpenTelemetry Collector that th
 .PHONY: collector-drill
 collector-drill: env collector ## exporters and collectors killed under load, queues on disk between them; one exporter, then two on ClickHouse
 	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs -s tests/test_collector.py tests/test_collector_balancing.py
+
+.PHONY: deploy-check
+deploy-check: env ## examples/deploy: Kubernetes objects by the schemas, the steps of the image, the unit (needs Go for two schemas)
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_deploy.py
 
 .PHONY: e2e
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read

@@ -83,7 +83,7 @@ def test_promtool_unit_tests(promtool: Path, file: Path) -> None:
 
 def _shortened() -> list[Any]:
     """Cases of days take long; at another time scale they are asked for by `make rules` only."""
-    long = ("hourly-spend-spike", "data-quality", "exporter", "service-telemetry-lost", "budgets.")
+    long = ("hourly-spend-spike", "data-quality", "exporter", "service-telemetry-lost", "silence", "budgets.")
     return [
         pytest.param(file, id=file.name, marks=pytest.mark.slow if file.name.startswith(long) else ())
         for file in UNIT_TESTS

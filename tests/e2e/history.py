@@ -136,5 +136,5 @@ class _Past:
         read = self._found(_SERVICE, lambda row: row["cache_read_tokens"])
         for key, series in self._found(_SERVICE, lambda row: row["input_tokens"]).items():
             pairs = zip(self._of_hours(read[key]), self._of_hours(series), strict=True)
-            ratios = ((at, hit / all_) for (at, hit), (_, all_) in pairs if all_ > 100_000)
+            ratios = ((at, hit / all_) for (at, hit), (_, all_) in pairs if all_ > 1_000_000)
             yield from self._written(name, (*key, ("cache", "prompt")), ratios)

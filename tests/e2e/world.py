@@ -31,7 +31,7 @@ class Service:
     usd_lately: float | None = None
     """In the last 26 hours, when that was another amount."""
     busy_yesterday: bool = False
-    """A hundred calls an hour, around this time of yesterday."""
+    """A hundred calls an hour, around this time of yesterday and of a week ago."""
     workflow: str | None = None
     small_every: int = 0
     """Each so many-th call takes the small model; 1: every call; 0: none."""
@@ -42,7 +42,7 @@ class Service:
 PAST: Final = (
     Service("assistant", "support", "chat", 3.0),
     Service("writer", "docs", "draft", 6.0),
-    Service("reader", "search", "retrieve", 0.1, cached_tokens=160_000, small_every=1),
+    Service("reader", "search", "retrieve", 1.0, cached_tokens=1_600_000, small_every=1),
     Service("worker", "ops", "index", 0.5, busy_yesterday=True),
     Service("drifter", "drift", "suggest", 5.0, usd_lately=10.0),
     Service("grower", "grow", "complete", 5.0),
@@ -82,7 +82,7 @@ def past(service: Service, end: int) -> Iterator[tuple[str, Event]]:
     for ago in range(DAYS * 24 - 1, -1, -1):
         lately = ago < LATELY
         usd = service.usd_lately if service.usd_lately is not None and lately else service.usd
-        calls = 100 if service.busy_yesterday and 20 <= ago <= 28 else 1
+        calls = 100 if service.busy_yesterday and min(abs(ago - 24), abs(ago - 168)) <= 4 else 1
         small = SMALL if service.small_every and ago % service.small_every == 0 else {}
         for _ in range(calls):
             yield (
@@ -261,7 +261,7 @@ PROVOKED: Final = (
     Provoked("GenAIMeterUnpricedModel", NO_PRICE, "three calls of a model that is in no book", "labs",
              _calls(3, "labs", "try", 0.0001, model=NO_PRICE, request_model=NO_PRICE)),
     Provoked("GenAIMeterPriceBookStale", "", "the threshold is half a day"),
-    Provoked("GenAIMeterServiceTelemetryLost", "worker", "100 calls an hour yesterday, none today"),
+    Provoked("GenAIMeterServiceTelemetryLost", "worker", "100 calls an hour yesterday and a week ago, none today"),
     Provoked("GenAIMeterProviderOutage", "anthropic", "40 calls, all failed", "agents",
              _failed(40, 40, "agents", **CLAUDE)),
     Provoked("GenAIMeterEndpointErrorRateHigh", "flaky", "10 of 30 calls failed", "flaky", _failed(10, 30, "edge")),
