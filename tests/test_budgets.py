@@ -159,6 +159,20 @@ def test_periods_are_on_the_wall_clock_of_their_zone(period: str, zone: str, now
     assert (found.start, found.end) == (seconds(first), seconds(last))
 
 
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize("day", ["2026-04-04T10:00", "2026-10-03T10:00", "2026-10-25T00:00", "2026-03-29T00:00"])
+def test_hours_lie_side_by_side_when_the_clock_jumps(zone: str, day: str) -> None:
+    first = seconds(f"{day}+00:00")
+    hourly, tz = budget(period="hour"), ZoneInfo(zone)
+    periods = [period_at(hourly, tz, first + quarter * 900 + 1) for quarter in range(32)]
+    for number, period in enumerate(periods):
+        assert period.start <= first + number * 900 < period.end
+        assert period == periods[number - 1] or not number or period.start == periods[number - 1].end
+    assert sum(period.end - period.start < 3600 for period in dict.fromkeys(periods)) == (
+        1 if zone == "Australia/Lord_Howe" and day.endswith("T10:00") else 0
+    )
+
+
 def test_a_midnight_that_does_not_exist_is_the_instant_after_the_gap() -> None:
     # Beirut's clocks went from 00:00 to 01:00 on 2022-03-27.
     assert midnight(ZoneInfo("Asia/Beirut"), date(2022, 3, 27)) == seconds("2022-03-26T22:00+00:00")
@@ -242,6 +256,14 @@ def test_a_forecast_knows_the_week() -> None:
     assert standing.forecast.method == "weekday_median"
     assert standing.forecast.median == (21 * 100 + 9 * 10) * PICO
     assert standing.forecast.upper > standing.forecast.median
+
+
+def test_a_scope_that_only_gets_money_back_is_forecast_to_spend_nothing_more() -> None:
+    found = engine(budget(amount={"usd": 3000}))
+    office(found, date(2026, 9, 1), 75, -1, 0)
+    (standing,) = found.standings(seconds("2026-11-15T00:00+00:00"))
+    assert standing.forecast is not None
+    assert (standing.spent, standing.forecast.median) == (-10 * PICO, -10 * PICO)
 
 
 def test_a_known_event_is_expected_and_is_no_habit() -> None:

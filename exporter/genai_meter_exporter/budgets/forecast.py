@@ -86,7 +86,8 @@ def _weekday_medians(budget: Budget, today: date, history: Sequence[int]) -> lis
     amounts = list(_ordinary(budget, today, history))
     profile = [statistics.median(amount for weekday, amount in amounts if weekday == number) for number in range(7)]
     mean = sum(profile) / 7
-    if not mean:
+    if mean <= 0:
+        # Without spend, or with corrections that outweigh it, there is no profile to scale.
         return _last_week(budget, today, history)
     ratios = [amount * mean / profile[weekday] for weekday, amount in amounts[-7:] if profile[weekday] > 0]
     level = statistics.median(ratios)
