@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from environments import KUBERNETES
 from genai_meter_exporter import config
 from genai_meter_exporter.cli import main
 from genai_meter_exporter.config import Config
@@ -18,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DEPLOY = ROOT / "examples" / "deploy"
 UNIT = DEPLOY / "genai-meter.service"
 PORTS = {4327, 4328, 4329}
+OPERATOR = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
 
 
 def documents() -> dict[str, Any]:
@@ -101,6 +108,77 @@ def test_the_container_runs_as_nobody_in_particular() -> None:
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     for extra in ("exporter", "postgres"):
         assert f"\n{extra} = [" in project
+
+
+# --- by their schemas, and by hand (`make deploy-check`) ---------------------------------------------------
+def crds() -> list[str]:
+    """What the Prometheus operator says of its objects, from its module."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("Go, which fetches the Prometheus operator's definitions, is not here")
+    with tempfile.TemporaryDirectory() as anywhere:
+        command = [go, "mod", "download", "-json", OPERATOR]
+        done = subprocess.run(command, cwd=anywhere, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout or "{}")
+    if "Dir" not in told:
+        pytest.skip(f"the Prometheus operator's module cannot be fetched: {told.get('Error', done.stderr)[:200]}")
+    place = Path(told["Dir"]) / "example" / "prometheus-operator-crd"
+    return [str(place / f"monitoring.coreos.com_{kind}.yaml") for kind in ("servicemonitors", "prometheusrules")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["1.25", "1.31", "1.37"])
+def test_kubernetes_takes_the_objects(version: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["rules", "--prometheus-rule"]) == 0
+    rules = capfd.readouterr().out
+    objects = (DEPLOY / "kubernetes" / "genai-meter.yaml").read_text(encoding="utf-8")
+    code, told = judged(f"{objects}\n---\n{rules}", version)
+    assert code == 0, told
+    assert len(told.splitlines()) == 7
+    # It would see a slip.
+    for right, wrong in (("readOnlyRootFilesystem", "readOnlyRootFileSystem"), ("scheme: https", "schema: https")):
+        code, told = judged(objects.replace(right, wrong), version)
+        assert (code, wrong.partition(":")[0] in told) == (1, True)
+
+
+def judged(objects: str, version: str) -> tuple[int, str]:
+    """Exit code and words of deploy/schemas.py."""
+    command = [KUBERNETES.python(), ROOT / "tests" / "deploy" / "schemas.py", version, *crds()]
+    done = subprocess.run(command, input=objects, capture_output=True, text=True, timeout=300, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_steps_of_the_image_give_a_program_that_serves(tmp_path: Path) -> None:
+    """There is no container engine: RUN of its first stage, ENTRYPOINT and CMD, below a scratch directory."""
+    wheels, root = tmp_path / "wheels", tmp_path / "root"
+    uv = ROOT / ".tools" / "bootstrap" / "bin" / "uv"
+    subprocess.run([uv, "build", "--quiet", "--wheel", "--out-dir", wheels, ROOT], check=True)
+    (built,) = wheels.glob("genai_meter-*.whl")
+    text = (DEPLOY / "Containerfile").read_text(encoding="utf-8").replace("\\\n", "")
+    _, build, last = text.split("\nFROM ")
+    variables = dict(re.findall(r"^ARG (\w+)=(\S+)$", build, re.MULTILINE))
+    assert variables["VERSION"] == built.name.split("-")[1]
+    (run,) = re.findall(r"^RUN (.*)$", build, re.MULTILINE)
+    environment = {**os.environ, **variables, "PIP_FIND_LINKS": str(wheels), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    here = run.replace("/opt/", f"{root}/opt/").replace("python -m venv", f"{sys.executable} -m venv")
+    subprocess.run(["sh", "-euc", here], env=environment, check=True, capture_output=True, timeout=600)
+    entry, command = (json.loads(found) for found in re.findall(r"^(?:ENTRYPOINT|CMD) (\[.*\])$", last, re.MULTILINE))
+    (root / "etc").mkdir()
+    (root / "etc" / "genai-meter.yaml").write_text("listen: {grpc_port: 0, http_port: 0, metrics_port: 0}\n")
+    places = {"/opt/": f"{root}/opt/", "/etc/genai-meter/": f"{root}/etc/", "/var/": f"{root}/var/"}
+    words = [next((w.replace(a, b) for a, b in places.items() if w.startswith(a)), w) for w in [*entry, *command]]
+    printed: dict[str, str] = {}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            name, _, told = line.strip().partition("  ")
+            printed[name] = told.strip()
+            if name == "ledger":
+                process.send_signal(signal.SIGTERM)
+    assert process.returncode == 0
+    assert printed["ledger"] == f"{root}/var/lib/genai-meter/ledger.db"
 
 
 def test_kubernetes_objects_fit_together() -> None:

@@ -1,0 +1,1 @@
+"""What looks at examples/deploy from outside of the suite's own environment."""
