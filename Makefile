@@ -119,6 +119,10 @@ collector-drill: env collector ## exporters and collectors killed under load, qu
 deploy-check: env ## examples/deploy: Kubernetes objects by the schemas, the steps of the image, the unit (needs Go for two schemas)
 	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_deploy.py
 
+.PHONY: deploy-check
+deploy-check: env ## examples/deploy: Kubernetes objects by the schemas, the steps of the image, the unit (needs Go for two schemas)
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_deploy.py
+
 .PHONY: e2e
 e2e: env tools ## every class of alert on real Prometheus and Alertmanager with 35 days of history, received and read
 	@nice -n 10 $(BIN)/python -m pytest -m slow -rs -s tests/test_e2e.py
