@@ -45,8 +45,7 @@ def period_at(budget: Budget, zone: ZoneInfo, now: float) -> Period:
     if dates := budget.dates:
         return _days(zone, *dates)
     if budget.period == "hour":
-        start = _hour(zone, int(now))
-        return Period(start, start + 3600, None, None)
+        return _hour(zone, int(now))
     today = local_day(zone, int(now))
     if budget.period == "day":
         return _days(zone, today, today)
@@ -78,7 +77,10 @@ def _days(zone: ZoneInfo, first: date, last: date) -> Period:
     return Period(midnight(zone, first), midnight(zone, last + timedelta(days=1)), first, last)
 
 
-def _hour(zone: ZoneInfo, now: int) -> int:
-    """Start of the local hour: zones may be off by quarters of an hour."""
+def _hour(zone: ZoneInfo, now: int) -> Period:
+    """The local hour: zones may be off by quarters of an hour, and a clock that jumps within an hour divides it."""
     local = datetime.fromtimestamp(now, zone)
-    return now - (local.minute * 60 + local.second)
+    begin = now - (local.minute * 60 + local.second)
+    quarters = [begin + number * GRAIN_SECONDS for number in range(3600 // GRAIN_SECONDS)]
+    alike = [at for at in quarters if datetime.fromtimestamp(at, zone).utcoffset() == local.utcoffset()]
+    return Period(alike[0], alike[-1] + GRAIN_SECONDS, None, None)
