@@ -184,6 +184,8 @@ def test_the_command_without_an_exporter(tmp_path: Path) -> None:
     record = json.loads(shown.stdout)
     assert record["record"]["attributes"]["acme.llm.completionTokens"] == 8
     assert command("show", "zz", "--data-dir", tmp_path).returncode == 2
+    with pytest.raises(SystemExit, match="2"):
+        command("show", "--limit", "-1", "--data-dir", tmp_path)
     assert "acme.agent" in command("--data-dir", tmp_path).stdout
     narrowed = json.loads(
         command("--data-dir", tmp_path, "--producer", "some.agent", "list", "--format", "json").stdout

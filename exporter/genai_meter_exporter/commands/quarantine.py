@@ -16,6 +16,7 @@ from genai_meter_exporter.commands import reports
 from genai_meter_exporter.commands.reports import instant
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.display import console, printable
+from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import StoreError
 from genai_meter_exporter.store.quarantine import Kept, Wanted, open_quarantine
 
@@ -47,7 +48,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("--format", choices=("table", "json", "csv"), default="table")
     show = actions.add_parser("show", parents=[shared], help="each record as JSON, one a line")
     show.add_argument("id", nargs="?", default="", help="the first digits of its id")
-    show.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: 20)")
+    show.add_argument("--limit", type=_count, default=20, metavar="N", help="how many (default: 20)")
     retry = actions.add_parser("retry", parents=[shared], help="read them again; what can be read now is charged")
     retry.add_argument("id", nargs="?", default="", help="the first digits of its id")
     retry.add_argument("--overlay", metavar="FILE", type=Path, help="compiled overlay (default: the configuration's)")
@@ -81,6 +82,12 @@ def run(options: argparse.Namespace) -> int:
     except (ConfigError, StoreError, ValueError) as error:
         print(f"genai-meter quarantine: {error}", file=sys.stderr)
         return 2
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_INT:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of records: write 20")
+    return int(text)
 
 
 def _wanted(options: argparse.Namespace) -> Wanted:
