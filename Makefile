@@ -81,8 +81,8 @@ interop: env ## other instrumentations beside ours: one span, one event, one cha
 	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_interop_tree.py tests/test_bedrock_interop.py tests/test_google_interop.py
 
 .PHONY: producers
-producers: env ## every other producer of usage: its real package into the exporter, alone and all at once
-	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_producers.py tests/test_quarantine.py
+producers: env ## every other producer of usage: its real package into the exporter, alone and all at once, also on recorded traffic
+	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_producers.py tests/test_producers_recorded.py tests/test_quarantine.py
 
 .PHONY: frameworks
 frameworks: env ## LangChain, LlamaIndex, OpenAI Agents, Pydantic AI, CrewAI, MCP: oldest and newest, what they tell of a call
@@ -114,10 +114,6 @@ collector: .tools/collector/otelcol ## build the OpenTelemetry Collector that th
 .PHONY: collector-drill
 collector-drill: env collector ## exporters and collectors killed under load, queues on disk between them; one exporter, then two on ClickHouse
 	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs -s tests/test_collector.py tests/test_collector_balancing.py
-
-.PHONY: deploy-check
-deploy-check: env ## examples/deploy: Kubernetes objects by the schemas, the steps of the image, the unit (needs Go for two schemas)
-	@$(BIN)/python -m pytest -n 0 -m "slow or not slow" -rs tests/test_deploy.py
 
 .PHONY: deploy-check
 deploy-check: env ## examples/deploy: Kubernetes objects by the schemas, the steps of the image, the unit (needs Go for two schemas)

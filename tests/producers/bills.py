@@ -19,7 +19,7 @@ from tests.traffic.recordings import Exchange
 class Bill(NamedTuple):
     """One call as the ledger has it."""
 
-    provider: str
+    provider: str | None
     model: str
     """Whose price it has."""
     input: int
@@ -61,6 +61,8 @@ def provider(exchange: Exchange, untold: frozenset[str] = frozenset()) -> str:
     """Who is paid: as the host says, else as the files do."""
     host, _, port = (exchange.host or "").partition(":")
     library = "anthropic" if exchange.operation == "messages" else "openai"
+    if "unnamed" in untold:
+        return ""
     if "host" in untold:
         return library
     label = library if exchange.provider == "other" else exchange.provider
@@ -108,7 +110,7 @@ def bill(
     model = billed_model(paid, asked, None if "served" in untold else served)
     cost = resolver().price(paid, model, [Usage(buckets(truth))], at_ns, {"service_tier": tier} if tier else {})
     output, reasoning = truth.get("output_tokens") or 0, truth.get("reasoning") or 0
-    return Bill(paid, model, total, read, write, output, reasoning, cost.effective_pico)
+    return Bill(paid or None, model, total, read, write, output, reasoning, cost.effective_pico)
 
 
 def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def _one(
         if used is not None:
             _count(verdict, reasons, "guess")
         return "refused" if exchange.status >= 400 else "untold"
-    odd = not ODD.keys().isdisjoint(((producer, exchange.id), ("*", exchange.id)))
+    odd = not ODD.keys().isdisjoint(
+        ((producer, exchange.id), ("*", exchange.id), ("ours" if "ours" in producer else "", exchange.id))
+    )
     if used is None:
         if odd:
             verdict.untold["odd"] += 1

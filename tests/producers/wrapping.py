@@ -55,7 +55,9 @@ def litellm(exchange: Exchange, url: str) -> Plan:
         return _read(partial(package.completion, f"{route}/{model}", ASK, api_base=root, **stream, **common))
     if route == "openai" and model and path.endswith(RESPONSES):
         root = place + path.removesuffix(RESPONSES)
-        return _read(partial(package.responses, "Where?", f"openai/{model}", api_base=root, **stream, **common))
+        return _read(
+            partial(package.responses, input="Where?", model=f"openai/{model}", api_base=root, **stream, **common)
+        )
     if route == "openai" and model and path.endswith(EMBEDDINGS):
         root = place + path.removesuffix(EMBEDDINGS)
         return _read(partial(package.embedding, f"openai/{model}", ["Where?"], api_base=root, **common))

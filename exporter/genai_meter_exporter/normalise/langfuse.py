@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from genai_meter_exporter.normalise import foreign, objects
 from genai_meter_exporter.normalise.foreign import Names
-from genai_meter_exporter.normalise.record import WRAPPER, UsageRecord, Wrapper
+from genai_meter_exporter.normalise.record import RANK_PARTIAL, RANK_SPAN, WRAPPER, UsageRecord, Wrapper
 from genai_meter_exporter.receive.raw import Raw
 
 SCOPES: Final = ("langfuse-sdk",)
@@ -43,16 +43,17 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     tier = objects.mapping(raw.attributes.get(_PARAMETERS)).get("service_tier")
     if isinstance(tier, str):
         told["service_tier"] = tier
-    scope = raw.scope
+    scope, rank = raw.scope, RANK_SPAN
     if raw.name.startswith("OpenAI-"):
         # The wrapper of OpenAI's client names its observations so; who is behind it, nothing tells.
         told["provider"] = "openai"
-        scope += ".openai"
+        scope, rank = scope + ".openai", RANK_PARTIAL
     return foreign.record(
         replace(raw, attributes=told, scope=scope),
         operation,
         "/span",
         names=_NAMES,
+        rank=rank,
         counts=counts,
         cached_beside=beside,
     )

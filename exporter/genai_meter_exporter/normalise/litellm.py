@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,8 @@ SCOPES: Final = ("litellm",)
 _USAGE: Final = "metadata.usage_object"
 """As Python prints a dictionary: the only place with the cached tokens."""
 _ROUTE: Final = "litellm.provider.model"
+_WRAPPED: Final = ("resp_", "bGl0ZWxsbTp")
+"""What a response id begins with that LiteLLM has packed with others into Base64, after `litellm:`."""
 _RAW: Final = "raw_gen_ai_request"
 _MINTED: Final = re.compile(r"chatcmpl-[0-9a-f]{8}-[0-9a-f]{4}-")
 """A response id of LiteLLM's own."""
@@ -40,9 +43,24 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
         counts, beside = objects.counts_of(whole, _USAGE)
     found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
     if isinstance(found, UsageRecord):
+        if response_id := found.values.get("response_id"):
+            found.values["response_id"] = _unpacked(response_id)
         model, route = found.values.get("model"), f"{attributes.get(semconv.SYSTEM) or ''}/"
         if model and model.startswith(route):
             found.values["model"] = model.removeprefix(route)  # LiteLLM's own way to say who is called
     if isinstance(found, UsageRecord) and _MINTED.match(found.values.get("response_id") or ""):
         found.values["id_family"] = None
     return found
+
+
+def _unpacked(response_id: str) -> str:
+    """The provider's own response id."""
+    prefix, packed = _WRAPPED
+    if not response_id.startswith(prefix + packed):
+        return response_id
+    text = response_id.removeprefix(prefix)
+    try:
+        told = b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        return response_id
+    return told.partition("response_id:")[2] or response_id

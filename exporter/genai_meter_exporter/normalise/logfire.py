@@ -6,11 +6,13 @@ from typing import Final
 
 from genai_meter_exporter.normalise import objects, otel_genai, read
 from genai_meter_exporter.normalise.foreign import Counts
-from genai_meter_exporter.normalise.record import WRAPPER, Unreadable, UsageRecord, Wrapper
+from genai_meter_exporter.normalise.record import RANK_PARTIAL, RANK_SPAN, WRAPPER, Unreadable, UsageRecord, Wrapper
 from genai_meter_exporter.receive.raw import Raw
 
 SCOPES: Final = ("logfire",)
 
+_OPENAI: Final = "logfire.openai"
+"""Does not tell the host: who is called through OpenAI's library stays unknown."""
 _RAW: Final = "gen_ai.usage.raw"
 _KIND: Final = "logfire.span_type"
 _SECONDS: Final = "duration"
@@ -29,7 +31,8 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     beside: bool | None = None
     if whole := objects.mapping(attributes.get(_RAW)):
         counts, beside = objects.counts_of(whole, _RAW)
-    found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
+    rank = RANK_PARTIAL if raw.scope == _OPENAI else RANK_SPAN
+    found = otel_genai.read_span(raw, rank=rank, counts=counts, cached_beside=beside)
     if isinstance(found, UsageRecord):
         if attributes.get(_KIND) == "log":
             found.values["start"] = max(raw.start_ns - _duration_ns(raw) - _LATE_NS, 0)

@@ -39,7 +39,11 @@ ATTRIBUTES: Final = NAMES.all() | {
     "deployment.environment",
 }
 
-_OPERATIONS: Final = {"embedding": "embeddings", "completion": "text_completion", "response": "chat"}
+_OPERATIONS: Final = {
+    **dict.fromkeys(("response", "responses", "aresponses", "acompletion"), "chat"),
+    **dict.fromkeys(("completion", "atext_completion"), "text_completion"),
+    **dict.fromkeys(("embedding", "aembedding"), "embeddings"),
+}
 """Names of operations beside the conventions' own."""
 
 _OLD_REQUEST_TYPES: Final = {"chat": "chat", "completion": "text_completion", "embedding": "embeddings"}
