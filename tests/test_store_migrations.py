@@ -101,6 +101,16 @@ def test_a_file_of_a_newer_version_is_refused(tmp_path: Path) -> None:
         ledger.open()
 
 
+def test_a_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE accounts (name TEXT)")
+    with pytest.raises(StoreError, match="is a database of another program: name another store"):
+        Ledger(path)
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT name FROM sqlite_master").fetchall() == [("accounts",)]
+
+
 def test_every_commit_is_synced_under_full_and_none_under_normal(tmp_path: Path) -> None:
     for mode, expected in (("FULL", 3), ("NORMAL", 0)):
         ledger = Ledger(tmp_path / f"{mode}.db", synchronous=mode)

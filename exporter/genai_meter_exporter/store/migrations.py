@@ -146,6 +146,9 @@ def migrate(connection: sqlite3.Connection, path: str) -> list[int]:
 
 
 def _migrate(connection: sqlite3.Connection, path: str) -> list[int]:
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and "schema_version" not in tables:
+        raise StoreError(f"{path} is a database of another program: name another store")
     connection.execute(
         "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, applied_at INTEGER NOT NULL)"
     )
