@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.producers import bills
+from tests.producers.bills import Bill
 from tests.producers.sample import Recorded, is_metered
 from tests.producers.untold import ODD, UNTOLD, Untold
 from tests.traffic.recordings import Exchange
@@ -82,56 +84,67 @@ def _one(
     recorded: Recorded,
     verdict: Verdict,
 ) -> str | None:
+    """How a call came out; None when it is wrong."""
     reasons = [fact for fact in UNTOLD if producer in fact.producers.split() and fact.when(exchange)]
     facts = frozenset(fact.what for fact in reasons)
-    wrong = verdict.wrong.append
     where = f"{exchange.id} {'stream' if exchange.streaming else 'whole'}"
     if "twice" in facts and len(rows) > 1:
         # What tells no usage is no charge: a call that is counted, and costs nothing.
         _count(verdict, reasons, "twice")
         rows = [row for row in rows if row["usage_source"] != "unknown"] or rows[:1]
     if len(rows) > 1:
-        return wrong(f"{where}: {len(rows)} charges of {[row['source'] for row in rows]}")
+        return verdict.wrong.append(f"{where}: {len(rows)} charges of {[row['source'] for row in rows]}")
     used = next((row for row in rows if row["usage_source"] != "unknown"), None)
-    at_ns = rows[0]["start"] if rows else 0
-    asked, served = recorded.models(exchange.id)
-    truth = bills.bill(exchange, asked, served, at_ns=at_ns) if is_metered(exchange) and exchange.status < 400 else None
+    price = partial(bills.bill, exchange, *recorded.models(exchange.id), at_ns=rows[0]["start"] if rows else 0)
+    truth = price() if is_metered(exchange) and exchange.status < 400 else None
     if truth is None:
         if used is not None and "guess" not in facts:
-            return wrong(f"{where}: charged {bills.of_row(used)}, the answer ({exchange.status}) tells no usage")
+            told = f"charged {bills.of_row(used)}, the answer ({exchange.status}) tells no usage"
+            return verdict.wrong.append(f"{where}: {told}")
         if used is not None:
             _count(verdict, reasons, "guess")
         return "refused" if exchange.status >= 400 else "untold"
-    odd = not ODD.keys().isdisjoint(
-        ((producer, exchange.id), ("*", exchange.id), ("ours" if "ours" in producer else "", exchange.id))
-    )
-    if used is None:
-        if odd:
-            verdict.untold["odd"] += 1
-            return "no usage" if rows else "no call"
-        if "raised" in call:
-            return "raised"
-        missing = "usage" if rows else "call"
-        if missing not in facts:
-            return wrong(f"{where}: no {missing} of {truth}")
+    odd = any((whose, exchange.id) in ODD for whose in (producer, "*", "ours" if "ours" in producer else ""))
+    if used is not None:
+        return _used(bills.of_row(used), truth, price, odd, where, reasons, verdict)
+    missing = "usage" if rows else "call"
+    if odd:
+        verdict.untold["odd"] += 1
+    elif "raised" in call:
+        return "raised"
+    elif missing not in facts:
+        return verdict.wrong.append(f"{where}: no {missing} of {truth}")
+    else:
         _count(verdict, reasons, missing)
-        return f"no {missing}"
+    return f"no {missing}"
+
+
+def _used(
+    row: Bill,
+    truth: Bill,
+    price: Callable[..., Bill | None],
+    odd: bool,
+    where: str,
+    reasons: Sequence[Untold],
+    verdict: Verdict,
+) -> str | None:
+    facts = frozenset(fact.what for fact in reasons)
     if {"guess", "usage"} <= facts:
-        _count(verdict, reasons, "guess")
-        _count(verdict, reasons, "usage")
+        for fact in ("guess", "usage"):
+            _count(verdict, reasons, fact)
         return "differs"
     if facts & {"call", "usage"}:
-        return wrong(f"{where}: told, though it is said not to tell: {facts}")
-    row, expected = bills.of_row(used), bills.bill(exchange, asked, served, at_ns=at_ns, untold=facts)
+        return verdict.wrong.append(f"{where}: told, though it is said not to tell: {facts}")
+    expected = price(untold=facts)
     if expected != row and odd:
         verdict.untold["odd"] += 1
         return "differs"
     if expected != row:
-        return wrong(f"{where}: {_difference(expected, row)}")
+        return verdict.wrong.append(f"{where}: {_difference(expected, row)}")
     if expected == truth:
         return "equal"
     for fact in facts:
-        if bills.bill(exchange, asked, served, at_ns=at_ns, untold=facts - {fact}) != expected:
+        if price(untold=facts - {fact}) != expected:
             _count(verdict, reasons, fact)
     return "differs"
 
@@ -141,8 +154,8 @@ def _count(verdict: Verdict, reasons: Sequence[Untold], what: str) -> None:
     verdict.needed |= {reason for reason in reasons if reason.what == what}
 
 
-def _difference(expected: bills.Bill | None, row: bills.Bill) -> str:
+def _difference(expected: Bill | None, row: Bill) -> str:
     if expected is None:
         return f"told {row}, nothing was expected"
-    pairs = zip(bills.Bill._fields, expected, row, strict=True)
+    pairs = zip(Bill._fields, expected, row, strict=True)
     return json.dumps({name: [was, now] for name, was, now in pairs if was != now})

@@ -100,7 +100,6 @@ UNTOLD: Final = (
     ),
     Untold("together", "route", _always, "no path: whom Hugging Face's router calls is in it"),
     Untold("together", "searches", _MESSAGES, "searches that the provider makes and bills"),
-    Untold("together", "host", _both(_COMPLETIONS, _from("azure.ai.openai")), "the host of completions"),
     Untold("together", "host", _MEDIA, "the host, of what only Logfire sees"),
     Untold("together", "call", _images, "images are not instrumented"),
     Untold("together", "audio", _MEDIA, "which tokens are audio"),

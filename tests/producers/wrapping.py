@@ -77,6 +77,8 @@ def pydantic_ai(exchange: Exchange, url: str) -> Plan:
     path, body = exchange.bare_path, fields(exchange.request)
     name: str = body.get("model") or ""
     common: dict[str, Any] = {"api_key": "k", "max_retries": 0, "timeout": 30.0}
+    if exchange.operation == "messages" and not exchange.streaming:
+        raise NotReplayable("Pydantic AI asks Anthropic for a stream")
     if exchange.operation == "messages" and path.endswith(MESSAGES):
         claude = AsyncAnthropic(base_url=exchange.origin + path.removesuffix(MESSAGES), **common)
         return partial(
