@@ -223,8 +223,9 @@ def test_following_does_not_hammer_an_exporter_that_refuses(guarded: Guarded, tm
     follower = subprocess.Popen(
         [sys.executable, "-c", program, *ship], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: guarded.refused() >= 1, 30)
-    time.sleep(7)
+    wait_until(lambda: guarded.refused() == 2, 40)
+    # After five seconds, then after ten.
+    time.sleep(5)
     assert guarded.refused() == 2
     follower.terminate()
     out, err = follower.communicate(timeout=30)

@@ -273,12 +273,12 @@ class Spool(Logger):
         # Nothing is in front of it any more. While the receiver is away, it grows to its full size.
         if self._next_segment():
             shipped += job.run(writer=self._writer).files
-        if shipped:
-            spool_files.note(self._directory, None)
         with self._lock:
             waiting = list(self._held)
         if waiting:
             self._ship_held(self._sender, waiting)
+        if shipped or waiting:
+            spool_files.note(self._directory, None)
 
     def _next_segment(self) -> bool:
         """Begin the next file here and not in a call; False when there is nothing in the one before."""
