@@ -76,6 +76,25 @@ async def test_a_coroutine_thrown_away_in_another_context_is_no_error(metered: T
     assert statuses(metered) == []
 
 
+async def test_the_iterator_of_a_stream_looks_like_the_librarys_own(metered: Telemetry, provider: Provider) -> None:
+    kinds: list[object] = []
+    for switch in (lambda: None, OpenAIInstrumentor().uninstrument):
+        switch()
+        with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
+            stream: Any = client.chat.completions.create(**ASK, stream=True)
+            # Private, but Sentry, Datadog and others wrap it, and look at what it is.
+            plain: object = stream._iterator
+            kinds.append((str(type(plain)), inspect.isgenerator(plain), inspect.isasyncgen(plain)))
+            assert len(list(stream)) > 2
+        async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
+            stream = await client.chat.completions.create(**ASK, stream=True)
+            plain = stream._iterator
+            kinds.append((str(type(plain)), inspect.isgenerator(plain), inspect.isasyncgen(plain)))
+            assert len([chunk async for chunk in stream]) > 2
+    assert kinds[:2] == kinds[2:] == [("<class 'generator'>", True, False), ("<class 'async_generator'>", False, True)]
+    assert statuses(metered) == ["ok", "ok"]
+
+
 def _python(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],

@@ -9,6 +9,24 @@ from genai_meter.clients.endings import Ending
 from genai_meter.safety import guarded
 
 
+class _Generator(type):
+    """Class of classes that print as what they stand in for.
+
+    Others who wrap the same stream ask for that text: older versions of the Sentry SDK tell by nothing else that a
+    stream is asynchronous, and make a synchronous one of it.
+    """
+
+    def __repr__(cls) -> str:
+        return "<class 'generator'>"
+
+
+class _AsyncGenerator(type):
+    """As `_Generator`."""
+
+    def __repr__(cls) -> str:
+        return "<class 'async_generator'>"
+
+
 class Observer:
     """Stands in the place of an iterator: sees every item, hands on all but the hidden one.
 
@@ -23,12 +41,17 @@ class Observer:
         self._ending = ending
         self._take = ending.take
 
+    @property
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+        # For `isinstance` and `inspect.isasyncgen`.
+        return self._source.__class__
+
     def __getattr__(self, name: str) -> Any:
         # What stands here otherwise is a generator: `close`, `aclose` and the like are its own.
         return getattr(self._source, name)
 
 
-class SyncObserver(Observer):
+class SyncObserver(Observer, metaclass=_Generator):
     """In the place of an iterator."""
 
     __slots__ = ()
@@ -54,7 +77,7 @@ class SyncObserver(Observer):
                 return item
 
 
-class AsyncObserver(Observer):
+class AsyncObserver(Observer, metaclass=_AsyncGenerator):
     """In the place of an asynchronous iterator."""
 
     __slots__ = ()
