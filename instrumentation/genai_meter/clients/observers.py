@@ -42,7 +42,7 @@ class Observer:
         self._take = ending.take
 
     @property
-    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def __class__(self) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         # For `isinstance` and `inspect.isasyncgen`.
         return self._source.__class__
 
