@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from clickhouse_kit import Server
 from collector_kit import EXAMPLE, Balancing, shipped, validated
-from exporter_kit import NOW, Event, Served, SpanOf, logs, traces, usage_event
+from exporter_kit import NOW, Event, Served, logs, traces, usage_event
 from genai_meter_exporter.store import Query, open_readonly
 from test_clickhouse import settled
 from test_collector import Paced, built, exporter, ledger, near, stored
-from test_crash import Producer, price, scraped
+from test_crash import Producer, price, scraped, twin
 
 from examples.children import wait_for
 
@@ -36,17 +36,6 @@ def pair(place: Path, **store: Any) -> Generator[list[Served]]:
 def linked(served: Served) -> int:
     """Accounts of others that were recognised as a call that is there."""
     return round(served.value("ingest_events_total", status="linked") or 0)
-
-
-def twin(event: Event) -> SpanOf:
-    """Another producer's account of the same call, without the answer's id."""
-    attributes = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.response.model": "gpt-4o-2024-08-06",
-        "gen_ai.usage.input_tokens": event.attributes["genai_meter.usage.input"],
-        "gen_ai.usage.output_tokens": 100,
-    }
-    return SpanOf(attributes, trace_id=event.trace_id, span_id=event.span_id)
 
 
 def calls(number: int) -> list[Event]:

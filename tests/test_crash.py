@@ -28,6 +28,17 @@ def price(tokens: int) -> int:
     return tokens * 2_500_000 + 100 * 10_000_000
 
 
+def twin(event: Event) -> SpanOf:
+    """Another producer's account of the same call, without the answer's id."""
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.response.model": "gpt-4o-2024-08-06",
+        "gen_ai.usage.input_tokens": event.attributes["genai_meter.usage.input"],
+        "gen_ai.usage.output_tokens": 100,
+    }
+    return SpanOf(attributes, trace_id=event.trace_id, span_id=event.span_id)
+
+
 @dataclass(eq=False)
 class Producer(threading.Thread):
     """Sends batches, again and again until each is acknowledged; a twin span of another producer beside each tenth."""
@@ -51,7 +62,7 @@ class Producer(threading.Thread):
             events = [self._event() for _ in range(self._random.randint(1, 40))]
             self._until_acknowledged("logs", logs(events).SerializeToString())
             self.acknowledged |= {event.call_id: event.attributes["genai_meter.usage.input"] for event in events}
-            twins = [self._twin(event) for event in events if event.span_id]
+            twins = [twin(event) for event in events if event.span_id]
             if twins:
                 self._until_acknowledged("traces", traces(twins).SerializeToString())
 
@@ -63,15 +74,6 @@ class Producer(threading.Thread):
         return usage_event(
             start_ns=NOW + self._number * 10**9, input_tokens=tokens, tenant=f"t{tokens % 7}", attempt_count=1, **traced
         )
-
-    def _twin(self, event: Event) -> SpanOf:
-        attributes = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.response.model": "gpt-4o-2024-08-06",
-            "gen_ai.usage.input_tokens": event.attributes["genai_meter.usage.input"],
-            "gen_ai.usage.output_tokens": 100,
-        }
-        return SpanOf(attributes, trace_id=event.trace_id, span_id=event.span_id)
 
     def _until_acknowledged(self, signal: str, body: bytes) -> None:
         while True:
