@@ -76,7 +76,7 @@ def render(days: float, quiet: Mapping[str, Sequence[Episode]], incidents: Mappi
 exporter's own counters, budgets, forecasts and search for anomalies run on simulated time; their metrics become
 blocks of a real Prometheus, which evaluates every shipped expression at every instant at which it would have; `for` is
 applied to that. An episode is one alert that fired, before Alertmanager groups and inhibits. Nothing was wrong, so each
-is false.
+counts as false; that a day cost more than its amount is true all the same.
 
 ## Episodes in {days:g} days
 
@@ -103,8 +103,11 @@ Office hours again, nine days of Prometheus, then from 10:20 of a Wednesday on f
 {AMOUNTS}
 ## What it does not show
 
-- The rules were mended by what the first run of this very simulation showed: the figures are no test on unseen data.
-  Another seed is (`python -m benchmarks.pages --seed N`), your own weeks are a better one.
+- The rules were mended by what the first run of this very simulation showed (426 critical episodes in office hours, 407
+  of them silence at night; 136 with the nightly batch): the figures are no test on unseen data. Another seed is
+  (`python -m benchmarks.pages --seed N`), your own weeks are a better one.
+- The bursty workload's pages stand on the days that cost several times another. No rule over a week of history tells such
+  a day from a loop; amounts that its dearest days fit into would spare those of the budgets.
 - One application an exporter: the hardest case for rules about silence, an easy one for rules about the mix of many.
 - A scrape every {scrape} s, not every minute: five-minute rates rest on two or three samples. Rules are
   evaluated at their shipped intervals. Prometheus looks back one scrape, not five minutes, as blocks know no marks
