@@ -105,9 +105,9 @@ Office hours again, nine days of Prometheus, then from 10:20 of a Wednesday on f
 
 - The rules were mended by what the first run of this very simulation showed (426 critical episodes in office hours, 407
   of them silence at night; 136 with the nightly batch): the figures are no test on unseen data. Another seed is
-  (`python -m benchmarks.pages --seed N`), your own weeks are a better one.
-- The bursty workload's pages stand on the days that cost several times another. No rule over a week of history tells such
-  a day from a loop; amounts that its dearest days fit into would spare those of the budgets.
+  (`python -m benchmarks.pages --seed N`); your own weeks are a better one.
+- The bursty workload's pages stand on the days that cost several times another. No rule over a week of history tells
+  such a day from a loop; amounts that its dearest days fit into would spare those of the budgets.
 - One application an exporter: the hardest case for rules about silence, an easy one for rules about the mix of many.
 - A scrape every {scrape} s, not every minute: five-minute rates rest on two or three samples. Rules are
   evaluated at their shipped intervals. Prometheus looks back one scrape, not five minutes, as blocks know no marks
