@@ -56,6 +56,10 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ("limits:\n\n  body_bytes: -1\n", "line 3: limits.body_bytes: Input should be greater than 0; got -1"),
         ("limits: {body_bytes: '16'}\n", "line 1: limits.body_bytes: Input should be a valid integer; got '16'"),
         ("listen: {http_port: 70000}\n", "line 1: listen.http_port: Input should be less than or equal to 65535"),
+        (
+            "limits: {inflated_bytes: 300000000}\n",
+            "line 1: limits: Value error, queue_bytes (268435456) is less than inflated_bytes (300000000)",
+        ),
         ("labels:\n  limits:\n    tenant: many\n", "line 3: labels.limits.tenant: Input should be a valid integer"),
         ("store: 3\n", "line 1: store: must be keys and values; got 3"),
         ("listen: {}\nstore:\n  # path: a\n", "line 2: store: nothing is set; leave it out"),

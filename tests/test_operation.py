@@ -110,7 +110,7 @@ async def test_a_slow_store_refuses_and_does_not_grow(
 
 def test_requests_that_are_being_received_have_their_room(tmp_path: Path) -> None:
     """Bodies that come slowly count: their senders are told to come again before memory is full of them."""
-    limits = {"queue_bytes": 100_000, "body_bytes": 80_000, "request_seconds": 2.0}
+    limits = {"queue_bytes": 100_000, "body_bytes": 80_000, "inflated_bytes": 100_000, "request_seconds": 2.0}
     with Served(tmp_path / "data", {"limits": limits}) as served:
         host, _, port = served.http.removeprefix("http://").rpartition(":")
         head = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"

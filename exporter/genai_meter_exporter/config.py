@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import yaml
 from genai_meter import schema
 from genai_meter.environment import clean
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from genai_meter_exporter import places, series
@@ -242,6 +242,16 @@ class Limits(_Section):
 
     shutdown_seconds: PositiveInt = 20
     """How long requests under way may take after SIGTERM."""
+
+    @model_validator(mode="after")
+    def _queue_holds_one(self) -> Limits:
+        for name, size in (("body_bytes", self.body_bytes), ("inflated_bytes", self.inflated_bytes)):
+            if self.queue_bytes < size:
+                raise ValueError(
+                    f"queue_bytes ({self.queue_bytes}) is less than {name} ({size}): "
+                    "a request of that size would be told to come again for ever"
+                )
+        return self
 
 
 class Config(_Section):
