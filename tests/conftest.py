@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,18 @@ def provider() -> Iterator[Provider]:
     """A fresh stand-in provider on a free port."""
     with Provider() as running:
         yield running
+
+
+@pytest.fixture(autouse=True)
+def log() -> Iterator[None]:
+    """A command run inside a test writes its log to that test's standard error, and to no later one's."""
+    logger = logging.getLogger()
+    before, level = list(logger.handlers), logger.level
+    yield
+    for handler in logger.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            logger.removeHandler(handler)
+            logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
