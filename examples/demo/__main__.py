@@ -236,11 +236,12 @@ def _exemplar(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) 
     exemplar = exemplars[0]
     labels, series = exemplar["labels"], exemplar["series"]
     call = next(c for c in calls if (c["trace_id"], c["span_id"]) == (labels["trace_id"], labels["span_id"]))
+    cost = "unpriced" if call["cost_usd"] is None else f"{call['cost_usd']} USD"
     report.facts(
         {
             "Histogram": f"{series['__name__']}, model {series['model']}",
             "Exemplar": f"{float(exemplar['value']):.3f} s, trace {labels['trace_id']}, span {labels['span_id']}",
-            "In the ledger": f"call {call['call_id']} for {call['tenant']}, {call['feature']}: {call['cost_usd']} USD",
+            "In the ledger": f"call {call['call_id']} for {call['tenant']}, {call['feature']}: {cost}",
         }
     )
 
