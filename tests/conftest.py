@@ -27,10 +27,10 @@ def log() -> Iterator[None]:
     logger = logging.getLogger()
     before, level = list(logger.handlers), logger.level
     yield
-    for handler in logger.handlers[:]:
-        if type(handler) is logging.StreamHandler and handler not in before:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
+    kept = [handler for handler in logger.handlers if handler in before or type(handler) is not logging.StreamHandler]
+    if len(kept) < len(logger.handlers):
+        logger.handlers[:] = kept
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
