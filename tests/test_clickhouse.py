@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import threading
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -20,7 +19,7 @@ from genai_meter_exporter.store.base import Price
 from genai_meter_exporter.store.clickhouse import migrate_database
 from genai_meter_exporter.store.reader import SqliteReader
 from ledger_kit import ClickHouseLedger, Ledger, foreign_span
-from test_crash import Producer, near, price, scraped
+from load_kit import near, scraped, under_load
 
 EACH = 3_500_000_000
 
@@ -226,30 +225,17 @@ def test_a_store_that_there_is_not_is_named_with_its_line(tmp_path: Path) -> Non
 def drill(data: Path, server: Server, kills: int) -> dict[str, int]:
     """Kill an exporter under load, while it moves rows, `kills` times; returns the figures."""
     url = server.url()
-    served = Served(data, config(url))
-    running, over = threading.Event(), threading.Event()
-    with served:
-        producers = [Producer(served, seed, running, over) for seed in range(1, 3)]
-        running.set()
-        for producer in producers:
-            producer.start()
-        chance = random.Random(7)
-        for _ in range(kills):
-            time.sleep(chance.uniform(0.3, 1.0))
-            running.clear()
-            served.kill()
-            served.start()
-            running.set()
-        time.sleep(0.3)
-        over.set()
-        for producer in producers:
-            producer.join(60)
-            assert not producer.is_alive()
-        acknowledged = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
-        expected = len(acknowledged), sum(map(price, acknowledged.values()))
-        settled(Server.here(url), expected)
+    chance = random.Random(7)
+    with Served(data, config(url)) as served:
+        with under_load(served, 2) as load:
+            for _ in range(kills):
+                time.sleep(chance.uniform(0.3, 1.0))
+                with load.paused():
+                    served.kill()
+                    served.start()
+        settled(Server.here(url), load.due)
         calls, cost = scraped(served)
-        assert (calls, abs(cost - near(expected[1])) <= 2000) == (expected[0], True)
+        assert (calls, abs(cost - near(load.due[1])) <= 2000) == (load.due[0], True)
     with closing(SqliteReader(served.ledger)) as journal, closing(open_readonly(Server.here(url))) as reader:
         assert journal.totals() == reader.totals()
         for query in (Query(("tenant", "model", "status")), Query(("host",)), Query(("call_id",))):
@@ -258,8 +244,8 @@ def drill(data: Path, server: Server, kills: int) -> dict[str, int]:
     rows = engine().command(f"SELECT count() FROM {database}.call")
     return {
         "kills": kills,
-        "acknowledged": len(acknowledged),
-        "requests sent again": sum(producer.resent for producer in producers),
+        "acknowledged": load.due[0],
+        "requests sent again": load.resent,
         "rows in parts not merged yet": int(rows),
     }
 

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import random
 import re
-import sqlite3
-import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,12 +20,12 @@ from environments import ROOT
 from exporter_kit import NOW, Served, SpanOf, fetch, logs, traces, usage_event
 from genai_meter.spool import Spool
 from genai_meter.spool_shipping import Destination
+from load_kit import ledger, near, price, scraped, stored, under_load
 from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
-from test_crash import Producer, ledger, near, price, scraped
 
 from examples.children import free_port, wait_for
 
@@ -46,12 +44,6 @@ def exporter(place: Path, **config: Any) -> Generator[Served]:
         with_ports.stop()
 
 
-def stored(served: Served) -> set[bytes]:
-    """Ids of the calls in the ledger."""
-    with closing(sqlite3.connect(f"file:{served.ledger}?mode=ro", uri=True)) as database:
-        return {row[0] for row in database.execute("SELECT call_id FROM call")}
-
-
 def arrived(served: Served, calls: int) -> None:
     """Until the ledger has as many calls, and a moment for more that should not be there."""
     wait_for(f"{calls} calls in the ledger", lambda: ledger(served)[0] >= calls, 60)
@@ -59,59 +51,34 @@ def arrived(served: Served, calls: int) -> None:
 
 
 # --- the drill ----------------------------------------------------------------------------------------
-def drill(
-    served: Served, collector: Collector, restarts: int, end: Callable[[], None], pace: float = 0.02
-) -> dict[str, int]:
+def drill(served: Served, collector: Collector, restarts: int, end: Callable[[], None]) -> dict[str, int]:
     """Kill the exporter, and end the collector by `end`, in turn under load; returns the figures."""
-    running, over = threading.Event(), threading.Event()
-    paced: Any = Paced(collector, pace)
-    producers = [Producer(paced, seed, running, over) for seed in (1, 2)]
-    running.set()
-    for producer in producers:
-        producer.start()
     chance = random.Random(5)
-    for number in range(restarts):
-        time.sleep(chance.uniform(0.3, 0.9))
-        if number % 2 == 0:
-            served.kill()
-            # Meanwhile the collector takes what applications send.
+    with under_load(collector, 2, pace=0.02) as load:
+        for number in range(restarts):
             time.sleep(chance.uniform(0.3, 0.9))
-            served.start(keep_ports=True)
-        else:
-            end()
-            collector.start()
-    time.sleep(0.3)
-    over.set()
-    for producer in producers:
-        producer.join(60)
-        assert not producer.is_alive()
-    sent = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
-    arrived(served, len(sent))
+            if number % 2 == 0:
+                served.kill()
+                # Meanwhile the collector takes what applications send.
+                time.sleep(chance.uniform(0.3, 0.9))
+                served.start(keep_ports=True)
+            else:
+                end()
+                collector.start()
+    arrived(served, load.due[0])
     calls, cost = ledger(served)
     shown = scraped(served)
     return {
         "restarts": restarts,
-        "events sent": len(sent),
-        "requests sent again": sum(producer.resent for producer in producers),
+        "events sent": load.due[0],
+        "requests sent again": load.resent,
         "rows": calls,
-        "lost": len(sent.keys() - stored(served)),
-        "doubled": calls - len(sent),
-        "pico-USD off": cost - sum(map(price, sent.values())),
+        "lost": len(load.acknowledged.keys() - stored(served)),
+        "doubled": calls - load.due[0],
+        "pico-USD off": cost - load.due[1],
         "/metrics off, calls": shown[0] - calls,
         "/metrics off, pico-USD": shown[1] - near(cost),
     }
-
-
-class Paced:
-    """A collector that gets a request at a time and then a pause."""
-
-    def __init__(self, collector: Collector, pace: float) -> None:
-        self._collector = collector
-        self._pace = pace
-
-    def post(self, signal: str, body: bytes) -> Any:
-        time.sleep(self._pace)
-        return self._collector.post(signal, body)
 
 
 def check(figures: dict[str, int]) -> None:
@@ -173,13 +140,16 @@ def test_what_rotel_holds_in_memory_dies_with_it(tmp_path: Path) -> None:
 
 # --- the OpenTelemetry Collector ----------------------------------------------------------------------
 @built
-def test_the_queue_on_disk_survives_kills_of_both(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kills", [4, pytest.param(40, marks=(pytest.mark.slow, pytest.mark.timeout(1200)))], ids="{} kills".format
+)
+def test_the_queue_on_disk_survives_kills_of_both(tmp_path: Path, kills: int) -> None:
     with (
         Tempo() as tempo,
         exporter(tmp_path / "exporter") as served,
         Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
     ):
-        figures = drill(served, otelcol, 4, otelcol.kill)
+        figures = drill(served, otelcol, kills, otelcol.kill)
     check(figures)
     assert figures["requests sent again"] > 0
 
@@ -265,17 +235,3 @@ def test_the_spools_own_metrics_reach_prometheus_under_the_names_of_the_alert(tm
 
 def _trace(number: int) -> bytes:
     return random.Random(number).randbytes(16)
-
-
-@built
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_forty_kills_of_exporter_and_collector(tmp_path: Path) -> None:
-    with (
-        Tempo() as tempo,
-        exporter(tmp_path / "exporter") as served,
-        Otelcol(tmp_path, served.grpc, tempo.address) as otelcol,
-    ):
-        figures = drill(served, otelcol, 40, otelcol.kill)
-    check(figures)
-    assert figures["requests sent again"] > 0

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from collections.abc import Generator, Sequence
 from contextlib import closing, contextmanager
@@ -18,9 +17,9 @@ from clickhouse_kit import Server
 from collector_kit import EXAMPLE, Balancing, shipped, validated
 from exporter_kit import NOW, Event, Served, logs, traces, usage_event
 from genai_meter_exporter.store import Query, open_readonly
+from load_kit import Load, ledger, near, price, scraped, stored, twin, under_load
 from test_clickhouse import settled
-from test_collector import Paced, built, exporter, ledger, near, stored
-from test_crash import Producer, price, scraped, twin
+from test_collector import built, exporter
 
 from examples.children import wait_for
 
@@ -171,54 +170,43 @@ def test_one_exporter_that_is_away_does_not_hold_up_the_other(tmp_path: Path) ->
 def drill(place: Path, server: Server, kills: int) -> dict[str, int]:
     """Kill an exporter, the other one and the collector in turn under load; returns the figures."""
     url = server.url()
-    running, over = threading.Event(), threading.Event()
     store = {"url": url, "calendar": "exporter-0", "move_seconds": 0.2, "move_rows": 500}
+    chance = random.Random(11)
     with pair(place, **store) as both, Balancing(place, [served.grpc for served in both]) as collector:
-        paced: Any = Paced(collector, 0.02)
-        producers = [Producer(paced, seed, running, over) for seed in (1, 2)]
-        running.set()
-        for producer in producers:
-            producer.start()
-        chance = random.Random(11)
-        for number in range(kills):
-            time.sleep(chance.uniform(0.3, 0.9))
-            if number % 3 == 2:
-                collector.kill()
-                collector.start()
-            else:
-                both[number % 3].kill()
-                # Its part waits on disk; the other's goes on.
+        with under_load(collector, 2, pace=0.02) as load:
+            for number in range(kills):
                 time.sleep(chance.uniform(0.3, 0.9))
-                both[number % 3].start(keep_ports=True)
-        time.sleep(0.3)
-        over.set()
-        for producer in producers:
-            producer.join(60)
-            assert not producer.is_alive()
-        return _figures(producers, both, Server.here(url), kills)
+                if number % 3 == 2:
+                    collector.kill()
+                    collector.start()
+                else:
+                    both[number % 3].kill()
+                    # Its part waits on disk; the other's goes on.
+                    time.sleep(chance.uniform(0.3, 0.9))
+                    both[number % 3].start(keep_ports=True)
+        return _figures(load, both, Server.here(url), kills)
 
 
-def _figures(producers: Sequence[Producer], both: Sequence[Served], url: str, kills: int) -> dict[str, int]:
-    sent = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
-    cost = sum(map(price, sent.values()))
-    twins = sum(len(producer.acknowledged) // 10 for producer in producers)
+def _figures(load: Load, both: Sequence[Served], url: str, kills: int) -> dict[str, int]:
+    sent, cost = load.due
+    twins = sum(len(producer.acknowledged) // 10 for producer in load.producers)
     # A span may be told again, never linked again.
-    wait_for("all have arrived", lambda: (_rows(both), sum(map(linked, both))) == (len(sent), twins), 90)
-    settled(url, (len(sent), cost))
+    wait_for("all have arrived", lambda: (_rows(both), sum(map(linked, both))) == (sent, twins), 90)
+    settled(url, load.due)
     shown = [scraped(served) for served in both]
     with closing(open_readonly(url)) as reader:
         in_clickhouse = {bytes(row["call_id"]) for row in reader.calls(Query(()))}
     return {
         "kills": kills,
-        "events sent": len(sent),
+        "events sent": sent,
         "of them told by two producers": twins,
-        "requests sent again": sum(producer.resent for producer in producers),
+        "requests sent again": load.resent,
         "rows at exporter 0": ledger(both[0])[0],
         "rows at exporter 1": ledger(both[1])[0],
-        "lost": len(sent.keys() - in_clickhouse),
-        "doubled": len(in_clickhouse) - len(sent) + len(stored(both[0]) & stored(both[1])),
+        "lost": len(load.acknowledged.keys() - in_clickhouse),
+        "doubled": len(in_clickhouse) - sent + len(stored(both[0]) & stored(both[1])),
         "pico-USD off": sum(cost for _, cost in map(ledger, both)) - cost,
-        "/metrics off, calls": sum(calls for calls, _ in shown) - len(sent),
+        "/metrics off, calls": sum(calls for calls, _ in shown) - sent,
         "/metrics off, nano-USD": (sum(cost for _, cost in shown) - near(cost)) // 2000,
     }
 

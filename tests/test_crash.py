@@ -2,133 +2,32 @@
 
 from __future__ import annotations
 
-import http.client
 import random
 import re
 import shutil
-import sqlite3
 import subprocess
-import threading
 import time
-import urllib.error
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
-from exporter_kit import NOW, Event, Served, SpanOf, logs, traces, usage_event
-from genai_meter_exporter.store.reader import SqliteReader
-
-PICO = 10**12
-GONE = (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError)
+from exporter_kit import NOW, Served, usage_event
+from load_kit import GONE, Load, ledger, near, scraped, stored, under_load
 
 
-def price(tokens: int) -> int:
-    """Of one event below, in pico-USD: by hand from the list price."""
-    return tokens * 2_500_000 + 100 * 10_000_000
-
-
-def twin(event: Event) -> SpanOf:
-    """Another producer's account of the same call, without the answer's id."""
-    attributes = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.response.model": "gpt-4o-2024-08-06",
-        "gen_ai.usage.input_tokens": event.attributes["genai_meter.usage.input"],
-        "gen_ai.usage.output_tokens": 100,
-    }
-    return SpanOf(attributes, trace_id=event.trace_id, span_id=event.span_id)
-
-
-@dataclass(eq=False)
-class Producer(threading.Thread):
-    """Sends batches, again and again until each is acknowledged; a twin span of another producer beside each tenth."""
-
-    served: Served
-    seed: int
-    running: threading.Event
-    over: threading.Event
-    acknowledged: dict[bytes, int] = field(default_factory=dict[bytes, int])
-    requests: int = 0
-    resent: int = 0
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-        self._random = random.Random(self.seed)
-        self._number = 0
-
-    def run(self) -> None:
-        """Until it is over; every batch that was begun is finished."""
-        while not self.over.is_set():
-            events = [self._event() for _ in range(self._random.randint(1, 40))]
-            self._until_acknowledged("logs", logs(events).SerializeToString())
-            self.acknowledged |= {event.call_id: event.attributes["genai_meter.usage.input"] for event in events}
-            twins = [twin(event) for event in events if event.span_id]
-            if twins:
-                self._until_acknowledged("traces", traces(twins).SerializeToString())
-
-    def _event(self) -> Event:
-        self._number += 1
-        tokens = self._random.randint(1, 5000)
-        identity = (self.seed << 32 | self._number).to_bytes(8, "big")
-        traced: dict[str, Any] = {"trace_id": identity * 2, "span_id": identity} if self._number % 10 == 0 else {}
-        return usage_event(
-            start_ns=NOW + self._number * 10**9, input_tokens=tokens, tenant=f"t{tokens % 7}", attempt_count=1, **traced
-        )
-
-    def _until_acknowledged(self, signal: str, body: bytes) -> None:
-        while True:
-            self.running.wait()
-            self.requests += 1
-            try:
-                if self.served.post(signal, body).status == 200:
-                    return
-            except GONE:
-                pass
-            self.resent += 1
-
-
-def ledger(served: Served) -> tuple[int, int]:
-    """Calls and cost, summed from the rows."""
-    reader = SqliteReader(served.ledger)
-    try:
-        return reader.totals()
-    finally:
-        reader.close()
-
-
-def scraped(served: Served) -> tuple[int, int]:
-    """The label-free totals of `/metrics`: calls, and cost less credit in whole pico-USD."""
-    found = served.scrape()
-    value = {name: amount for (name, labels), amount in found.items() if not labels}
-    net = value["genai_meter_ledger_cost_usd_total"] - value["genai_meter_ledger_credit_usd_total"]
-    calls = value["genai_meter_ledger_events_total"] - value["genai_meter_ledger_events_withdrawn_total"]
-    return round(calls), round(net * PICO / 1000) * 1000
-
-
-def near(cost: int) -> int:
-    """To the nano-USD: a double holds no more of thousands of USD."""
-    return round(cost / 1000) * 1000
-
-
-@dataclass(eq=False)
-class Watcher(threading.Thread):
+@dataclass
+class Watcher:
     """Scrapes all the time: every scrape lies between the ledger just before it and just after it."""
 
     served: Served
-    running: threading.Event
-    over: threading.Event
     scrapes: int = 0
-    equal: int = 0
     wrong: list[str] = field(default_factory=list[str])
 
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def run(self) -> None:
+    def watch(self, load: Load) -> None:
         """Until it is over."""
         last = (0, 0)
-        while not self.over.is_set():
-            self.running.wait()
+        while not load.over.is_set():
+            load.running.wait()
             try:
                 before = ledger(self.served)
                 seen = scraped(self.served)
@@ -136,7 +35,6 @@ class Watcher(threading.Thread):
                 continue
             after = ledger(self.served)
             self.scrapes += 1
-            self.equal += before == after
             if not (before[0] <= seen[0] <= after[0] and near(before[1]) <= seen[1] <= near(after[1])):
                 self.wrong.append(f"scraped {seen} between {before} and {after}")
             if seen < last:
@@ -146,52 +44,33 @@ class Watcher(threading.Thread):
 
 def drill(data: Path, kills: int) -> dict[str, int]:
     """Kill an exporter under load `kills` times; returns the figures."""
-    with Served(data) as served:
-        return _drill(served, kills)
-
-
-def _drill(served: Served, kills: int) -> dict[str, int]:
-    running, over = threading.Event(), threading.Event()
-    producers = [Producer(served, seed, running, over) for seed in range(1, 4)]
-    watcher = Watcher(served, running, over)
-    running.set()
-    for thread in (*producers, watcher):
-        thread.start()
     chance = random.Random(7)
     restarts_unequal = 0
-    for _ in range(kills):
-        time.sleep(chance.uniform(0.3, 1.0))
-        running.clear()
-        served.kill()
-        served.start()
+    with Served(data) as served:
+        watcher = Watcher(served)
+        with under_load(served, watch=watcher.watch) as load:
+            for _ in range(kills):
+                time.sleep(chance.uniform(0.3, 1.0))
+                with load.paused():
+                    served.kill()
+                    served.start()
+                    calls, cost = ledger(served)
+                    restarts_unequal += scraped(served) != (calls, near(cost))
         calls, cost = ledger(served)
-        restarts_unequal += scraped(served) != (calls, near(cost))
-        running.set()
-    time.sleep(0.5)
-    over.set()
-    for thread in (*producers, watcher):
-        thread.join(60)
-        assert not thread.is_alive()
-    acknowledged = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
-    calls, cost = ledger(served)
-    with sqlite3.connect(served.ledger) as database:
-        stored = {key for (key,) in database.execute("SELECT call_id FROM usage")}
-    database.close()
-    expected = sum(map(price, acknowledged.values()))
-    figures = {
-        "kills": kills,
-        "acknowledged": len(acknowledged),
-        "requests sent again": sum(producer.resent for producer in producers),
-        "lost": len(acknowledged.keys() - stored),
-        "doubled": calls - len(acknowledged),
-        "pico-USD off": cost - expected,
-        "scrapes": watcher.scrapes,
-        "scrapes wrong": len(watcher.wrong),
-        "restarts with another total": restarts_unequal,
-        "final total off": int(scraped(served) != (calls, near(cost))),
-    }
-    assert not watcher.wrong, watcher.wrong[:5]
-    assert served.stop() == 0
+        figures = {
+            "kills": kills,
+            "acknowledged": load.due[0],
+            "requests sent again": load.resent,
+            "lost": len(load.acknowledged.keys() - stored(served)),
+            "doubled": calls - load.due[0],
+            "pico-USD off": cost - load.due[1],
+            "scrapes": watcher.scrapes,
+            "scrapes wrong": len(watcher.wrong),
+            "restarts with another total": restarts_unequal,
+            "final total off": int(scraped(served) != (calls, near(cost))),
+        }
+        assert not watcher.wrong, watcher.wrong[:5]
+        assert served.stop() == 0
     return figures
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
 import time
 from contextlib import closing
 from pathlib import Path
@@ -15,8 +14,8 @@ from access_kit import bearer, get, make_token
 from exporter_kit import NOW, Served, fetch, logs, usage_event
 from genai_meter_exporter.access import tokens
 from genai_meter_exporter.prices.overlay_yaml import compile_texts, to_json
+from load_kit import PICO, ledger, near, scraped, stored, under_load
 from prices_kit import ACME, shipped
-from test_crash import PICO, Producer, ledger, near, price, scraped
 
 LABELS = {"owner": "", "window": "rolling"}
 SUCCESSFUL, SUCCEEDED = "config_last_reload_successful", "config_last_reload_success_timestamp_seconds"
@@ -259,27 +258,18 @@ def test_twenty_reloads_under_load_lose_and_double_nothing(tmp_path: Path) -> No
         {"name": f"b{number}", "amount": {"usd": 1000}, "period": "2026-11-01/2027-10-31"} for number in range(21)
     ]
     with Served(tmp_path / "data", budgets(entries[0])) as served:
-        running, over = threading.Event(), threading.Event()
-        producers = [Producer(served, seed, running, over) for seed in (1, 2, 3)]
-        running.set()
-        for producer in producers:
-            producer.start()
-        for number in range(20):
-            time.sleep(0.05)
-            said = served.reload({**budgets(*entries[: number + 2]), **sections[number % 2]})
-            assert "was read again; changed: prices, attribution, budgets;" in said or number == 0
-        over.set()
-        for producer in producers:
-            producer.join(60)
-            assert not producer.is_alive()
-        assert sum(producer.resent for producer in producers) == 0
-        acknowledged = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
+        with under_load(served) as load:
+            for number in range(20):
+                time.sleep(0.05)
+                said = served.reload({**budgets(*entries[: number + 2]), **sections[number % 2]})
+                assert "was read again; changed: prices, attribution, budgets;" in said or number == 0
+        assert load.resent == 0
+        assert stored(served) == load.acknowledged.keys()
         calls, cost = ledger(served)
         with closing(sqlite3.connect(served.ledger)) as found:
-            assert {key for (key,) in found.execute("SELECT call_id FROM usage")} == acknowledged.keys()
             assert found.execute("SELECT count(DISTINCT book_id) FROM usage").fetchone() == (2,)
             assert set(found.execute("SELECT DISTINCT project FROM usage")) == {(None,), ("reloaded",)}
-        assert (calls, cost) == (len(acknowledged), sum(map(price, acknowledged.values())))
+        assert (calls, cost) == load.due
         assert scraped(served) == (calls, near(cost))
         assert spend(served) == {entry["name"]: (near(cost), near(cost)) for entry in entries}
         assert served.stop() == 0

@@ -10,7 +10,6 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
@@ -18,9 +17,9 @@ from exporter_kit import NOW, Answer, Served, SpanOf, fetch, usage_event
 from genai_meter_exporter.store.base import StoreError
 from genai_meter_exporter.store.postgres_reader import PostgresReader
 from ledger_kit import Ledger, PostgresLedger, foreign_span
+from load_kit import GONE, Load, near, scraped, under_load
 from postgres_kit import Postgres
 from postgres_kit import served as serve_postgres
-from test_crash import GONE, Producer, near, price, scraped
 
 
 # --- one ledger, two instances, in this process ------------------------------------------------------
@@ -117,24 +116,19 @@ class Balancer:
         return fetch(f"{served.http}/v1/{signal}", body, {"content-type": "application/x-protobuf"})
 
 
-@dataclass(eq=False)
-class Watcher(threading.Thread):
+@dataclass
+class Watcher:
     """Sums both scrapes, again and again: the sum lies between the ledger just before and just after."""
 
     exporters: list[Served]
     url: str
-    running: threading.Event
-    over: threading.Event
     scrapes: int = 0
     wrong: list[str] = field(default_factory=list[str])
 
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def run(self) -> None:
+    def watch(self, load: Load) -> None:
         """Until it is over."""
-        while not self.over.is_set():
-            self.running.wait()
+        while not load.over.is_set():
+            load.running.wait()
             try:
                 before = totals(self.url)
                 seen = together(self.exporters)
@@ -173,47 +167,35 @@ def exporters(data: Path, url: str) -> Generator[list[Served]]:
 def drill(data: Path, database: Postgres, kills: int) -> dict[str, int]:
     """Kill an exporter or the database under load `kills` times; returns the figures."""
     url = database.url("drill")
-    running, over = threading.Event(), threading.Event()
+    chance = random.Random(7)
+    unequal = 0
     with exporters(data, url) as both:
-        balancer: Any = Balancer(both)
-        producers = [Producer(balancer, seed, running, over) for seed in range(1, 4)]
-        watcher = Watcher(both, url, running, over)
-        running.set()
-        for thread in (*producers, watcher):
-            thread.start()
-        chance = random.Random(7)
-        unequal = 0
-        for number in range(kills):
-            time.sleep(chance.uniform(1.0, 2.0))
-            running.clear()
-            if number % 3 == 2:
-                database.kill()
-                database.start()
-            else:
-                both[number % 2].kill()
-                running.set()
-                # The other one goes on alone.
-                time.sleep(0.5)
-                running.clear()
-                both[number % 2].start()
-            unequal += not _meet(both, url)
-            running.set()
-        time.sleep(0.5)
-        over.set()
-        for thread in (*producers, watcher):
-            thread.join(60)
-            assert not thread.is_alive()
-        acknowledged = {key: tokens for producer in producers for key, tokens in producer.acknowledged.items()}
+        watcher = Watcher(both, url)
+        with under_load(Balancer(both), watch=watcher.watch) as load:
+            for number in range(kills):
+                time.sleep(chance.uniform(1.0, 2.0))
+                with load.paused():
+                    if number % 3 == 2:
+                        database.kill()
+                        database.start()
+                    else:
+                        both[number % 2].kill()
+                        load.running.set()
+                        # The other one goes on alone.
+                        time.sleep(0.5)
+                        load.running.clear()
+                        both[number % 2].start()
+                    unequal += not _meet(both, url)
         calls, cost = totals(url)
         with psycopg.connect(url) as connection:
             stored = {row[0] for row in connection.execute("SELECT call_id FROM call")}
         figures = {
             "kills": kills,
-            "acknowledged": len(acknowledged),
-            "requests sent again": sum(producer.resent for producer in producers),
-            "lost": len(acknowledged.keys() - stored),
-            "doubled": calls - len(acknowledged),
-            "pico-USD off": cost - sum(map(price, acknowledged.values())),
+            "acknowledged": load.due[0],
+            "requests sent again": load.resent,
+            "lost": len(load.acknowledged.keys() - stored),
+            "doubled": calls - load.due[0],
+            "pico-USD off": cost - load.due[1],
             "scrapes": watcher.scrapes,
             "scrapes wrong": len(watcher.wrong),
             "restarts with another total": unequal,

@@ -25,7 +25,7 @@ import pytest
 from environments import ROOT
 from exporter_kit import Served
 from genai_meter_exporter.cli import main
-from test_crash import scraped
+from load_kit import scraped
 
 from examples.provider import Provider
 
