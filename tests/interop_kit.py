@@ -32,7 +32,8 @@ def run(environment: Environment, child: str, url: str, served: Served, output: 
             "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_SERVICE_NAME": "interop",
-            "TRACELOOP_METRICS_ENABLED": "false",
+            # OpenLLMetry of Bedrock raises without.
+            "TRACELOOP_METRICS_ENABLED": "true",
         },
         capture_output=True,
         text=True,

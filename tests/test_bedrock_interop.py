@@ -27,7 +27,7 @@ ENRICHED: Final = {
 }
 """Environment → scenario → scope of the span that carries cost and call id."""
 UNLINKED: Final = {"openllmetry": (f"{OPENLLMETRY}/span",)}
-"""Charges too many: OpenLLMetry's span of `converse_stream` has no response id and is no relative of ours."""
+"""Charges too many: the span of `converse_stream` has no response id, and here nothing is above it and ours."""
 
 
 def beside(name: str, provider: Provider, directory: Path) -> None:

@@ -142,6 +142,28 @@ def test_who_sees_all_and_who_tells_less_of_the_same_answer(
     assert ledger.rows()[event.call_id]["input_tokens"] == 1000
 
 
+CLAUDE = "claude-haiku-4-5-20251001"
+
+
+@pytest.mark.parametrize(
+    ("served", "told", "expected"),
+    [
+        (CLAUDE, f"anthropic.{CLAUDE}", Tally(linked=1)),
+        (f"us.anthropic.{CLAUDE}-v1:0", f"anthropic.{CLAUDE}-v1:0", Tally(linked=1)),
+        (CLAUDE, "anthropic.claude-haiku-4-6", Tally(accepted=1)),
+        ("gpt-4.1", "gpt-3.1", Tally(accepted=1)),
+    ],
+)
+def test_who_made_a_model_tells_no_calls_apart(ledger: Ledger, served: str, told: str, expected: Tally) -> None:
+    """On Bedrock some leave out the inference profile, and some the maker."""
+    ledger.send(usage_event(response_id="msg_1", id_family="anthropic.message", model=served))
+    span = foreign_span(
+        response_id="msg_1", trace_id=b"\x09" * 16, scope="another", attributes={"gen_ai.response.model": told}
+    )
+    assert ledger.send(span) == expected
+    ledger.check()
+
+
 def test_another_id_family_is_another_call(ledger: Ledger) -> None:
     event = usage_event(response_id="msg_1", id_family="openai.chat")
     span = foreign_span(response_id="msg_1", trace_id=b"\x09" * 16)

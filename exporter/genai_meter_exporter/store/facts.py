@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from genai_meter.semconv import INFERENCE_OPERATIONS
@@ -11,6 +13,9 @@ Facts = tuple[str | None, str | None, int | None, int | None]
 """Served model, requested model, gross input, gross output."""
 
 UNTOLD: Final = (None, None)
+
+_MAKERS: Final = re.compile(r"(?:[a-z0-9-]+\.)+(?=[a-z])")
+"""What Bedrock's names begin with: `us.anthropic.`; a version (`gpt-4.1`) is none."""
 
 
 def kind_of(operation: str | None) -> str | None:
@@ -34,7 +39,10 @@ def same_model(one: Facts, other: Facts) -> bool:
     """Equal served models; where one of them is not told, the requested one stands for it."""
     if one[0] and other[0]:
         return one[0] == other[0] or _bare(one[0]) == _bare(other[0])
-    return (one[1] or one[0]) == (other[1] or other[0]) or one[0] == other[1] or one[1] == other[0]
+    asked, also = one[1] or one[0], other[1] or other[0]
+    if asked == also or one[0] == other[1] or one[1] == other[0]:
+        return True
+    return bool(asked and also) and _bare(asked) == _bare(also)
 
 
 def agree(one: Facts, other: Facts) -> bool:
@@ -56,6 +64,9 @@ def equal(one: Facts, other: Facts) -> bool:
     return same_model(one, other) and one[2:] == other[2:]
 
 
+@lru_cache(10_000)
 def _bare(model: str) -> str:
-    """Without the maker, whom some leave out."""
-    return model.rpartition("/")[2]
+    """Without the maker and the inference profile, which some leave out."""
+    name = model.rpartition("/")[2]
+    found = _MAKERS.match(name)
+    return name[found.end() :] if found else name
