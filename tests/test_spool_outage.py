@@ -12,14 +12,13 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from environments import ROOT
-from exporter_kit import Served
+from exporter_kit import Served, small_disk
 from genai_meter import spool_files
 from genai_meter_exporter.cli import main
 from spool_kit import NOWHERE, Receiver, make, on_disk, response_ids, spooling, states, wait_until
@@ -149,21 +148,6 @@ def test_an_exporter_away_for_ten_minutes(tmp_path: Path) -> None:
 
 
 # --- a full disk ------------------------------------------------------------------------------------
-@contextlib.contextmanager
-def small_disk(place: Path, size: str) -> Generator[Path]:
-    """A file system of that size; skips where none may be mounted."""
-    place.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)], capture_output=True, text=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", str(place)], check=True)
-
-
 def test_a_full_disk_breaks_no_call_and_what_is_lost_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

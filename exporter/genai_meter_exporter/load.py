@@ -1,10 +1,18 @@
-"""How full the exporter is, and who is told what it does."""
+"""How full the exporter and its disk are, what the store has shown it can write, and who is told what happens."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from pathlib import Path
+from typing import Final, NamedTuple, Protocol
+
+_RECORD_BYTES: Final = 8192
+"""What a record may add to the store: a page."""
+
+_PROBE_BYTES: Final = 16 * 1024 * 1024
+"""Of one probe at most."""
 
 
 class Observer(Protocol):
@@ -46,6 +54,52 @@ class State:
     """In the ledger, by this exporter's counters."""
     cost: int
     """Pico-USD, likewise."""
+
+
+class Doubt:
+    """What the store could not write, until it has written as much: a small commit proves nothing about a large one."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        """0: no doubt."""
+        self.reason = ""
+
+    @property
+    def bytes(self) -> int:
+        """What a probe has to write that is as large."""
+        return min(self.records * _RECORD_BYTES, _PROBE_BYTES)
+
+    def failed(self, records: int, reason: str) -> None:
+        """So many could not be written together."""
+        self.records, self.reason = max(self.records, records, 1), reason
+
+    def wrote(self, records: int) -> None:
+        """So many could be."""
+        if records >= self.records:
+            self.records, self.reason = 0, ""
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """The file system of a store in a file."""
+
+    directory: Path
+    wanted: int
+    """Bytes that must be free. A commit is no proof of them: a log that SQLite has made already has room of its own."""
+
+    def full(self) -> str | None:
+        """Why nothing more should be sent; None: there is room."""
+        try:
+            found = os.statvfs(self.directory)
+        except OSError as error:
+            return f"the disk of the store cannot be read: {error.strerror}"
+        if not found.f_blocks:
+            # A file system that does not say how large it is.
+            return None
+        free = found.f_frsize * (found.f_bavail if os.geteuid() else found.f_bfree)
+        if free >= self.wanted:
+            return None
+        return f"the disk of the store is full: {free} bytes are free, {self.wanted} wanted"
 
 
 class Room:

@@ -19,7 +19,7 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
-from genai_meter_exporter.load import Load, Observer, Room, State
+from genai_meter_exporter.load import Disk, Doubt, Load, Observer, Room, State
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.normalise.again import read_again
@@ -54,7 +54,6 @@ _READ_AGAIN_AT_ONCE: Final = 500
 
 _FRESH_SECONDS: Final = 5.0
 """A commit that young proves that the store can be written."""
-
 
 _CLOCKS: Final = {
     series.CLOCK_AHEAD.name: "a clock is ahead, calls count into a day that has not come",
@@ -103,6 +102,7 @@ class Pipeline:
         budgets: Engine | None = None,
         read: Callable[[], Reader] | None = None,
         shared: bool = False,
+        disk: Disk | None = None,
     ) -> None:
         self.attribution = attribution or AttributionMap()
         """Who pays, where the application did not say; may be exchanged at any time."""
@@ -130,6 +130,8 @@ class Pipeline:
         self._last_commit = 0.0
         self._next_review = 0.0
         self._failing = False
+        self._doubt = Doubt()
+        self._disk = disk
         self._told: set[str] = set()
         self._closing = False
         self._turn = threading.Lock()
@@ -255,7 +257,10 @@ class Pipeline:
             return "the queue is full"
         if not self._writer.is_alive():
             return "the writer has stopped"
-        if not self._failing and time.monotonic() - self._last_commit < _FRESH_SECONDS:
+        if self._disk is not None and (full := await asyncio.to_thread(self._disk.full)) is not None:
+            return full
+        doubted = self._doubt.records
+        if not doubted and time.monotonic() - self._last_commit < _FRESH_SECONDS:
             return None
         try:
             await asyncio.wait_for(asyncio.wrap_future(self._submit(None)), 10)
@@ -263,7 +268,9 @@ class Pipeline:
             return str(error)
         except TimeoutError:
             return "the store does not answer"
-        return None
+        if doubted and not self._doubt.records:
+            self._submit(None)  # A small probe takes the place of the large one.
+        return self._doubt.reason or None
 
     def record_shown(self) -> None:
         """After a scrape: let the store know which new series it was given."""
@@ -400,9 +407,16 @@ class Pipeline:
 
     def _commit(self, jobs: list[_Job]) -> None:
         """One transaction for all that waits; every producer learns its end."""
-        if all(job.batch is not None and not job.batch.size for job in jobs):
+        size = sum(job.batch.size for job in jobs if job.batch)
+        probes = [job for job in jobs if job.batch is None]
+        if not size and not probes:
             for job in jobs:
                 self._store.learn(job.batch.parents if job.batch else ())
+            return
+        if self._doubt.records and 0 < len(probes) < len(jobs):
+            # A probe is as large as what failed: what is smaller must not fail with it.
+            self._commit([job for job in jobs if job.batch is not None])
+            self._commit(probes)
             return
         started = time.time_ns() if self.observer else 0
         try:
@@ -410,10 +424,7 @@ class Pipeline:
         except StoreError as error:
             if not self._failing:
                 logger.error("%s; producers are told to send again", error)
-            self._failing = True
-            self._facts.store_errors += 1
-            for job in jobs:
-                job.done.set_exception(StoreError(str(error)))
+            self._failed(jobs, size, str(error))
             return
         except Exception as error:
             if len(jobs) > 1:
@@ -422,19 +433,24 @@ class Pipeline:
                     self._commit([job])
                 return
             logger.exception("the writer failed")
-            self._failing = True
-            self._facts.store_errors += 1
-            for job in jobs:
-                job.done.set_exception(StoreError(f"internal error: {type(error).__name__}"))
+            self._failed(jobs, 0, f"internal error: {type(error).__name__}")
             return
         if self._failing:
             logger.warning("the store can be written again")
         self._failing = False
+        self._doubt.wrote(size or self._doubt.records)
         self._last_commit = time.monotonic()
         for job, tally in zip(jobs, tallies, strict=True):
             job.done.set_result(tally)
         if self.observer is not None and any(tally.accepted or tally.linked for tally in tallies):
-            self.observer.committed(len(jobs), sum(job.batch.size for job in jobs if job.batch), started)
+            self.observer.committed(len(jobs), size, started)
+
+    def _failed(self, jobs: list[_Job], records: int, reason: str) -> None:
+        self._failing = True
+        self._doubt.failed(records, reason)
+        self._facts.store_errors += 1
+        for job in jobs:
+            job.done.set_exception(StoreError(reason))
 
     def _transaction(self, batches: list[Batch]) -> list[Tally]:
         if time.monotonic() >= self._next_review:
@@ -442,8 +458,8 @@ class Pipeline:
             self._review(self._bounds.full)
         shown = self._counters.shown()
         written = self._store.write(batches, shown, time.time_ns())
-        if not shown and not any(batch.size for batch in batches):
-            self._store.probe()
+        if not any(batch.size for batch in batches) and (self._doubt.records or not shown):
+            self._store.probe(self._doubt.bytes)
         self._make_durable(written, shown)
         return written.tallies
 

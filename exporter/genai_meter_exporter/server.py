@@ -34,6 +34,7 @@ from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.digest.memory import memory
 from genai_meter_exporter.digest.sender import Sender
 from genai_meter_exporter.digest.unusual import open_now
+from genai_meter_exporter.load import Disk
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.pipeline import Pipeline
 from genai_meter_exporter.receive import grpc as otlp_grpc
@@ -80,7 +81,8 @@ class Exporter:
         bounds = bounds_of(labels)
         counters = Counters(config.metrics.scrape_interval_seconds)
         read = partial(open_readonly, self.store_path)
-        store = open_store(written_path(config, str(data_directory)), bounds, config)
+        written = written_path(config, str(data_directory))
+        store = open_store(written, bounds, config)
         self.budgets = Engine(config.budgets, History(data_directory))
         self.pipeline = Pipeline(
             store,
@@ -95,6 +97,7 @@ class Exporter:
             budgets=self.budgets,
             read=read,
             shared=config.store.url is not None,
+            disk=Disk(written.parent, limits.inflated_bytes) if isinstance(written, Path) else None,
         )
         anomalies = Watch(config.anomalies, data_directory, [contract.tenant for contract in config.budgets.contracts])
         self.digests = Sender(

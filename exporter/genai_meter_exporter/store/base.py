@@ -216,8 +216,8 @@ class Store(Protocol):
         """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
         ...
 
-    def probe(self) -> None:
-        """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+    def probe(self, size: int = 0) -> None:
+        """Give the open transaction so many bytes to commit; raises `StoreError` and leaves nothing behind."""
         ...
 
     def leads(self) -> bool:

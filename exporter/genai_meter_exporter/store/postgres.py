@@ -34,6 +34,10 @@ _WRITE: Final = "SELECT pg_advisory_xact_lock(%s, hashtext(current_schema()))"
 _LEAD: Final = "SELECT pg_try_advisory_lock(%s, hashtext(current_schema())) AS mine"
 _LEAD_NO_MORE: Final = "SELECT pg_advisory_unlock(%s, hashtext(current_schema()))"
 
+_FILL_BYTES: Final = 1500
+"""Of a row: longer ones would be compressed."""
+_FILL: Final = "INSERT INTO probe SELECT %s || ' ' || number || repeat('-', %s), 0 FROM generate_series(1, %s) number"
+
 _PARENTS_PENDING: Final = 100_000
 """Spans that wait for a commit; beyond it the oldest are forgotten."""
 
@@ -143,9 +147,12 @@ class PostgresStore:
         if self._synchronous == "FULL":
             self.syncs += 1
 
-    def probe(self) -> None:
-        """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+    def probe(self, size: int = 0) -> None:
+        """Give the open transaction so many bytes to commit; raises `StoreError` and leaves nothing behind."""
         try:
+            if size:
+                self._db.execute(_FILL, (self._instance, _FILL_BYTES, size // _FILL_BYTES + 1))
+                self._db.execute("DELETE FROM probe WHERE probed_at = 0")
             self._db.execute(
                 "INSERT INTO probe VALUES (%s, %s) ON CONFLICT (instance) DO UPDATE SET probed_at = excluded.probed_at",
                 (self._instance, self._clock()),

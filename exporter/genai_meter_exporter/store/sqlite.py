@@ -156,10 +156,11 @@ class SqliteStore:
             # In WAL mode FULL syncs the log before COMMIT returns; NORMAL syncs at checkpoints only.
             self.syncs += 1
 
-    def probe(self) -> None:
-        """Give the open transaction something to commit; raises `StoreError` and leaves nothing behind."""
+    def probe(self, size: int = 0) -> None:
+        """Give the open transaction so many bytes to commit; raises `StoreError` and leaves nothing behind."""
         try:
-            self._db.execute("INSERT OR REPLACE INTO probe VALUES (1, ?)", (self._clock(),))
+            value = "zeroblob(?)" if size else "?"
+            self._db.execute(f"INSERT OR REPLACE INTO probe VALUES (1, {value})", (size or self._clock(),))
         except sqlite3.Error as error:
             self._undo()
             raise StoreError(f"the store cannot commit: {error}") from error
