@@ -78,7 +78,7 @@ newest: env ## weekly: the caller matrix on the newest version of every client l
 
 .PHONY: interop
 interop: env ## other instrumentations beside ours: one span, one event, one charge
-	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_interop_tree.py tests/test_bedrock_interop.py tests/test_google_interop.py
+	@$(BIN)/python -m pytest -m "slow or not slow" -rs -s tests/test_interop.py tests/test_interop_tree.py tests/test_bedrock_interop.py tests/test_google_interop.py tests/test_rest_interop.py
 
 .PHONY: producers
 producers: env ## every other producer of usage: its real package into the exporter, alone and all at once, also on recorded traffic

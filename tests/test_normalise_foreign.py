@@ -133,6 +133,86 @@ def test_usage_in_ways_of_their_own(scope: str, told: dict[str, Any], buckets: d
     assert usage.buckets == buckets
 
 
+# --- Vercel AI SDK ------------------------------------------------------------------------------------
+GOOGLE = {
+    "promptTokenCount": 32,
+    "candidatesTokenCount": 9,
+    "thoughtsTokenCount": 34,
+    "cachedContentTokenCount": 8,
+    "totalTokenCount": 175,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 20}, {"modality": "AUDIO", "tokenCount": 12}],
+}
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "metadata", "buckets"),
+    [
+        # Of version 5, as the provider says it: tools of Google's have read what is in the sum alone.
+        (
+            "google.vertex.chat",
+            "gcp.vertex_ai",
+            {"google": {"usageMetadata": GOOGLE}},
+            {"input": 112, "cache_read": 8, "input_audio": 12, "output": 9, "output_reasoning": 34},
+        ),
+        (
+            "amazon-bedrock",
+            "aws.bedrock",
+            {"bedrock": {"usage": {"cacheWriteInputTokens": 7}}},
+            {"input": 10, "cache_write": 7, "output": 5},
+        ),
+        (
+            "deepseek.chat",
+            "deepseek",
+            {"deepseek": {"promptCacheHitTokens": 4}},
+            {"input": 6, "cache_read": 4, "output": 5},
+        ),
+        (
+            "openai.chat",
+            "openai",
+            {"openai": {"usage": {"cacheWriteTokens": 3}}},
+            {"input": 7, "cache_write": 3, "output": 5},
+        ),
+        ("togetherai.chat", "together", {"google": {"usageMetadata": 5}}, {"input": 10, "output": 5}),
+    ],
+)
+def test_vercels_metadata(provider: str, name: str, metadata: dict[str, Any], buckets: dict[str, Quantity]) -> None:
+    record = read(
+        "ai",
+        ai__operationId="ai.generateText.doGenerate",
+        ai__model__provider=provider,
+        ai__response__providerMetadata=json.dumps(metadata),
+    )
+    (usage,) = record.usages
+    assert (record.values["provider"], usage.buckets) == (name, buckets)
+
+
+def test_vercel_by_the_conventions_with_all_that_it_can_tell() -> None:
+    anthropic = {"serviceTier": "standard", "usage": {"cache_creation": {"ephemeral_1h_input_tokens": 4}}}
+    record = read(
+        "gen_ai",
+        gen_ai__provider__name="anthropic",
+        gen_ai__usage__cache_creation__input_tokens=4,
+        ai__usage__outputTokenDetails__reasoningTokens=2,
+        ai__response__providerMetadata=json.dumps({"anthropic": anthropic}),
+    )
+    (usage,) = record.usages
+    assert usage.buckets == {"input": 6, "cache_write_1h": 4, "output": 3, "output_reasoning": 2}
+    assert record.values["tier"] == "standard"
+
+
+def test_what_is_no_number_was_not_told() -> None:
+    (record,) = records(
+        "ai",
+        {
+            "ai.operationId": "ai.streamText.doStream",
+            "ai.usage.promptTokens": float("nan"),
+            "ai.usage.completionTokens": float("nan"),
+        },
+    )
+    assert (record.usages, record.values["usage_source"]) == ([], "unknown")
+
+
+# --- all ----------------------------------------------------------------------------------------------
 def test_a_total_alone_is_the_input_of_embeddings() -> None:
     told = {"gen_ai.operation.name": "embeddings", "gen_ai.usage.total_tokens": 3}
     (record,) = records(f"{OPENLLMETRY}openai.v1", told)

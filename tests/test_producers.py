@@ -27,6 +27,7 @@ HIDDEN: Final[Mapping[str, frozenset[str]]] = {
     "otel_old": frozenset({"cached"}),
     "openllmetry_old": frozenset({"cached", "ttl"}),
     "openlit": frozenset({"ttl"}),
+    "vercel_5": frozenset({"cached"}),
 }
 """Producer → what it does not tell, so that nobody could charge for it."""
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 from exporter_kit import Served
 
-from tests.producers import judging, replaying
+from tests.producers import judging, replaying, running, vercel
 from tests.producers.replaying import Run
 from tests.producers.sample import Recorded
 from tests.producers.untold import UNTOLD
@@ -28,7 +28,10 @@ def recorded(traffic: Path) -> Recorded:
     return Recorded(traffic / "dev.jsonl.gz")
 
 
-def driven(run: Run, recorded: Recorded, place: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+RUNS: Final = replaying.RUNS | replaying.TOGETHER | {name: vercel.Run(name) for name in running.VERCEL}
+
+
+def driven(run: Run | vercel.Run, recorded: Recorded, place: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """What the calls of a run ended with, and the ledger after them."""
     chosen = recorded.of(run.providers)
     recorded.write(chosen, place / "calls.jsonl")
@@ -46,12 +49,11 @@ def driven(run: Run, recorded: Recorded, place: Path) -> tuple[list[dict[str, An
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", [*replaying.RUNS, *replaying.TOGETHER])
+@pytest.mark.parametrize("name", RUNS)
 def test_recorded_calls(
     name: str, recorded: Recorded, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    run = (replaying.RUNS | replaying.TOGETHER)[name]
-    told, rows = driven(run, recorded, tmp_path)
+    told, rows = driven(RUNS[name], recorded, tmp_path)
     verdict = judging.judge(name, told, rows, recorded)
     record_property("table", f"{judging.HEAD}\n{verdict.line()}")
     assert verdict.wrong == []

@@ -128,6 +128,10 @@ def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:
     if "tool_prompt_as_output" in untold and (more := truth.get("tool_use_input")):
         parts = {"output_tokens": truth["output_tokens"] + more, "reasoning": truth.get("reasoning", 0) + more}
         truth |= {"input_tokens": gross - more, **parts}
+    if "thoughts" in untold:
+        truth["output_tokens"] = truth.get("output_tokens", 0) - truth.pop("reasoning", 0)
+    if "read_beside" in untold:
+        truth["input_tokens"] = gross - truth.pop("cache_read", 0)
     if "cached_beside" in untold:
         cached = truth.pop("cache_read", 0) + truth.pop("cache_write", 0)
         truth = {**truth, "input_tokens": gross - cached, "cache_write_5m": 0, "cache_write_1h": 0}

@@ -104,7 +104,8 @@ def _one(
         if used is not None:
             _count(verdict, reasons, "guess")
         return "refused" if exchange.status >= 400 else "untold"
-    odd = any((whose, exchange.id) in ODD for whose in (producer, "*", "ours" if "ours" in producer else ""))
+    group = next((name for name in ("ours", "vercel") if name in producer), "")
+    odd = any((whose, exchange.id) in ODD for whose in (producer, "*", group))
     if used is not None:
         return _used(bills.of_row(used), truth, price, odd, where, reasons, verdict)
     missing = "usage" if rows else "call"

@@ -28,7 +28,7 @@ CALLS: Final = {
 }
 """Producer of Python → the kinds of calls it is made to see."""
 
-VERCEL: Final = {"vercel_7": "7", "vercel_7_legacy": "7-legacy", "vercel_4": "4"}
+VERCEL: Final = {"vercel_7": "7", "vercel_7_legacy": "7-legacy", "vercel_6": "6", "vercel_5": "5", "vercel_4": "4"}
 """Producer of Node → version and mode of the Vercel AI SDK."""
 
 NAMES: Final = (*CALLS, *VERCEL)
@@ -37,13 +37,18 @@ NAMES: Final = (*CALLS, *VERCEL)
 def run(producer: str, endpoint: str, provider: Provider) -> None:
     """Make the calls that a producer sees, in its environment."""
     if producer in VERCEL:
-        mode = VERCEL[producer]
-        version = mode.partition("-")[0]
-        place = node.modules(f"vercel-{version}", node.VERCEL[version])
-        shutil.copy(HERE / "vercel.mjs", place)
-        _run(["node", place / "vercel.mjs", provider.url, mode], endpoint, producer)
+        _run(["node", place(producer) / "vercel.mjs", provider.url, VERCEL[producer]], endpoint, producer)
     else:
         run_python(PRODUCERS[producer].python(), endpoint, provider, producer, CALLS[producer])
+
+
+def place(producer: str) -> Path:
+    """The directory with the packages of a producer of Node, and with the applications."""
+    version = VERCEL[producer].partition("-")[0]
+    found = node.modules(f"vercel-{version}", node.VERCEL[version])
+    for file in HERE.glob("*.mjs"):
+        shutil.copy(file, found)
+    return found
 
 
 def run_python(python: str | Path, endpoint: str, provider: Provider, producers: str, calls: str) -> None:

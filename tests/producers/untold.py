@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from tests.producers import running, vercel
 from tests.traffic.recordings import Exchange
 
 
@@ -36,6 +37,10 @@ def _both(one: Callable[[Exchange], bool], other: Callable[[Exchange], bool]) ->
     return lambda exchange: one(exchange) and other(exchange)
 
 
+def _either(one: Callable[[Exchange], bool], other: Callable[[Exchange], bool]) -> Callable[[Exchange], bool]:
+    return lambda exchange: one(exchange) or other(exchange)
+
+
 def _not(one: Callable[[Exchange], bool]) -> Callable[[Exchange], bool]:
     return lambda exchange: not one(exchange)
 
@@ -61,6 +66,11 @@ _EMBEDDINGS, _MEDIA = (
     _ends("/embeddings"),
     _ends("/transcriptions", "/translations", "/speech", "/images/generations", "/v1/images"),
 )
+_GOOGLE = _either(_path(":generateContent"), _path(":streamGenerateContent"))
+_THEIR_WORDS = _either(_MESSAGES, _GOOGLE)
+"""The Vercel AI SDK has always handed these on in the provider's own words."""
+_DEEPSEEK_CHAT = _from("deepseek", ends=("/chat/completions",))
+_WHOLE = _both(_not(_stream), _not(_THEIR_WORDS))
 _images = _ends("/images/generations", "/v1/images")
 _COMPLETIONS = _both(_ends("/completions"), _not(_CHAT))
 
@@ -89,6 +99,8 @@ def _small(exchange: Exchange) -> bool:
 
 _LIBRARY: Final = "otel otel_old openllmetry traceloop openinference openlit logfire langfuse"
 _OPENLLMETRY: Final = "openllmetry traceloop"
+_VERCEL: Final = " ".join(running.VERCEL)
+_BEFORE_7: Final = _VERCEL.replace("vercel_7 ", "")
 
 
 UNTOLD: Final = (
@@ -209,6 +221,32 @@ UNTOLD: Final = (
     Untold("openinference_groq", "usage", _stream, "the usage of streams"),
     Untold("openllmetry_cohere openinference_rest", "usage", _ends("/embed"), "the usage of embeddings"),
     Untold("openllmetry_bedrock", "profile", _always, "the inference profile"),
+    # --- Vercel AI SDK
+    Untold("vercel_7", "host", _both(vercel.through_openai, _not(_CHAT)), "the host of what is no chat"),
+    Untold(_BEFORE_7, "host", vercel.through_openai, "not where OpenAI's package calls"),
+    Untold("vercel_7", "route", _always, "no path: whom Hugging Face's router calls is in it"),
+    Untold(_VERCEL, "azure", _from("azure.ai.openai"), "one name for all hosts of Azure"),
+    Untold(_VERCEL, "served", _EMBEDDINGS, "of embeddings, only the model that was asked for"),
+    Untold(_VERCEL, "billed", _from("cohere"), "Cohere's billed tokens: all that were read are charged"),
+    Untold(_VERCEL, "cached", _from("cohere"), "Cohere's cached tokens"),
+    Untold(_VERCEL, "reasoning", _from("cohere"), "Cohere's reasoning tokens"),
+    Untold(_VERCEL, "tier", _CHAT, "the tier of what is no Response"),
+    Untold(_VERCEL, "audio_beside", _has(b'"prompt_audio_seconds"'), "Mistral counts audio beside the prompt"),
+    Untold(_VERCEL, "audio", _CHAT, "which tokens are audio"),
+    Untold("vercel_5", "cached", _both(_WHOLE, _not(_either(_ends("/converse"), _DEEPSEEK_CHAT))), "cached tokens"),
+    Untold("vercel_5", "reasoning", _WHOLE, "reasoning tokens of whole answers"),
+    Untold("vercel_5 vercel_4", "cached", _from("mistral_ai"), "cached tokens"),
+    Untold("vercel_5 vercel_4", "reasoning", _from("groq"), "reasoning tokens"),
+    Untold("vercel_5", "read_beside", _ends("/converse"), "tokens read from the cache"),
+    Untold("vercel_4", "thoughts", _GOOGLE, "thoughts, nor in the output"),
+    Untold("vercel_4", "cached", _either(_GOOGLE, _from("groq")), "cached tokens"),
+    Untold("vercel_4", "tool_prompt", _GOOGLE, "what the provider's own tools read"),
+    Untold("vercel_4", "images", _GOOGLE, "which tokens are images"),
+    Untold("vercel_4", "audio", _GOOGLE, "which tokens are audio"),
+    Untold("vercel_4", "written", _either(_CHAT, _RESPONSES), "tokens written to OpenAI's cache"),
+    Untold("vercel_4", "ttl", _MESSAGES, "how long Anthropic keeps what is cached"),
+    Untold("vercel_4", "reasoning", _MESSAGES, "reasoning tokens"),
+    Untold("vercel_4", "tier", _both(_RESPONSES, _stream), "the tier of a stream"),
 )
 """All that was found."""
 
@@ -216,6 +254,7 @@ _BEGINNING: Final = "of a stream, the input that its beginning tells, and its se
 _THOUGHTS: Final = "counts the words of the thoughts itself"
 _SEARCHES: Final = "bills searches that the files do not count"
 _PROCESSED: Final = "tells the thoughts among the tokens that were read; the files, those that are billed"
+_CACHED_IMAGES: Final = "tells which cached tokens are images; the files do not"
 _UNREAD: Final = "an answer that it cannot read"
 ODD: Final[Mapping[tuple[str, str], str]] = {
     ("ours", "anthropic-messages-609a3e730aeb"): "bills the advisor's model, too",
@@ -232,7 +271,7 @@ ODD: Final[Mapping[tuple[str, str], str]] = {
     ("ours", "gemini-generate_content-9aa4be592fb9"): _SEARCHES,
     ("ours", "gemini-generate_content-d3b30fcf7bb5"): _SEARCHES,
     ("ours", "gemini-generate_content-c33b8e0ea2c8"): _SEARCHES,
-    ("ours", "gemini-generate_content-b7ceeeea30fa"): "tells which cached tokens are images; the files do not",
+    ("ours", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
     ("ours", "cohere-chat-560521f1f6aa"): _PROCESSED,
     ("ours", "cohere-chat-1545ce87be3e"): _PROCESSED,
     ("ours", "cohere-chat-7baaf0c73f97"): _PROCESSED,
@@ -246,7 +285,7 @@ ODD: Final[Mapping[tuple[str, str], str]] = {
         "groq-chat-0223166e7ad2",
     ): "the model that was asked for, not the one that served",
     ("*", "openai-chat-c3be12a1bb2d"): "a hand-made answer whose parts are more than its sum",
-    ("otel_google", "gemini-generate_content-b7ceeeea30fa"): "tells which cached tokens are images; the files do not",
+    ("otel_google", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
     ("traceloop", "openai-responses-d4aca4dff135"): _UNREAD,
     ("traceloop", "openai-responses-9e214967e6fd"): _UNREAD,
     ("traceloop", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
@@ -262,6 +301,8 @@ ODD: Final[Mapping[tuple[str, str], str]] = {
     ("logfire", "openai-audio-673ea4c582f8"): _UNREAD,
     ("langfuse", "mistralai-chat-563331879fbe"): _UNREAD,
     ("litellm", "mistralai-chat-563331879fbe"): _THOUGHTS,
+    ("vercel", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
+    ("vercel", "openrouter-chat-678566e127d0"): "more thoughts than output: the output holds",
     ("litellm", "anthropic-messages-43b2b82c466c"): _THOUGHTS,
     ("litellm", "anthropic-messages-58d5f8121dea"): _THOUGHTS,
     ("litellm", "anthropic-messages-ceab045b080d"): _THOUGHTS,

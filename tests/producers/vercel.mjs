@@ -1,23 +1,12 @@
-// An application on the Vercel AI SDK: `node vercel.mjs URL VERSION` makes the calls. VERSION is 7, 7-legacy, 5 or 4.
+// An application on the Vercel AI SDK: `node vercel.mjs URL VERSION` makes the calls. VERSION is 7, 7-legacy, 6, 5 or 4.
 import { createAnthropic } from '@ai-sdk/anthropic';
 import { createOpenAI } from '@ai-sdk/openai';
-import { trace } from '@opentelemetry/api';
-import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto';
-import { resourceFromAttributes } from '@opentelemetry/resources';
-import { BatchSpanProcessor, NodeTracerProvider } from '@opentelemetry/sdk-trace-node';
 import * as ai from 'ai';
 import { z } from 'zod';
+import { start } from './telemetry.mjs';
 
 const [url, version] = process.argv.slice(2);
-const provider = new NodeTracerProvider({
-  resource: resourceFromAttributes({ 'service.name': 'shop' }),
-  spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())],
-});
-provider.register();
-if (version.startsWith('7')) {
-  const otel = await import('@ai-sdk/otel');
-  ai.registerTelemetry(version === '7' ? new otel.OpenTelemetry() : new otel.LegacyOpenTelemetry());
-}
+const provider = await start(version);
 const openai = createOpenAI({ baseURL: `${url}/v1`, apiKey: 'k', compatibility: 'strict' });
 // The API says `citations: null` at times, which this library takes for an invalid answer.
 const fetchPlain = async (...request) => {

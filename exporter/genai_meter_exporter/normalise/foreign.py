@@ -55,6 +55,7 @@ _PROVIDERS: Final = {
     "mistralai": "mistral_ai",
     "xai": "x_ai",
     "together_ai": "together",
+    "togetherai": "together",
     "fireworks_ai": "fireworks",
 }
 """Provider names that producers use beside the conventions' own."""
@@ -349,7 +350,7 @@ def _operation(told: str, values: Mapping[str, Any]) -> str:
 
 def _count(attributes: Attributes, names: Sequence[str]) -> int | None:
     value = first(attributes, names)
-    if value is None:
+    if value is None or value != value:  # NaN is how some JavaScript says that nothing was told
         return None
     try:
         return read.count(value)

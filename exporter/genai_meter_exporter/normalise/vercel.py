@@ -19,6 +19,20 @@ SCOPES: Final = ("ai", "gen_ai")
 OPERATION: Final = "ai.operationId"
 _PROVIDER: Final = "ai.model.provider"
 _METADATA: Final = "ai.response.providerMetadata"
+_REASONING: Final = "ai.usage.outputTokenDetails.reasoningTokens"
+
+_NOT_CACHED: Final = "ai.usage.inputTokenDetails.noCacheTokens"
+_TIER: Final = "serviceTier"
+"""In the metadata of OpenAI, Azure and Anthropic."""
+
+_DOTTED: Final = (
+    "google.vertex",
+    "google.generative-ai",
+    "gcp.gemini",
+    "gcp.vertex_ai",
+    "aws.bedrock",
+    "azure.ai.openai",
+)
 
 _OPERATIONS: Final = {"doGenerate": "chat", "doStream": "chat", "doEmbed": "embeddings"}
 """End of the operation's name; what has another end is the whole around its calls, or a tool."""
@@ -28,20 +42,26 @@ _NAMES: Final = Names(
     output=("ai.usage.outputTokens", "ai.usage.completionTokens", *otel_genai.NAMES.output),
     cache_read=("ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens"),
     cache_write=("ai.usage.inputTokenDetails.cacheWriteTokens",),
-    reasoning=("ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens"),
+    reasoning=(_REASONING, "ai.usage.reasoningTokens"),
     total=("ai.usage.totalTokens",),
     provider=(_PROVIDER, semconv.SYSTEM),
     model=(semconv.RESPONSE_MODEL, "ai.response.model"),
     request_model=(semconv.REQUEST_MODEL, "ai.model.id"),
     response_id=(semconv.RESPONSE_ID, "ai.response.id"),
-    tier=("serviceTier",),
+    tier=(_TIER,),
 )
 
-ATTRIBUTES: Final = (_NAMES.all() - {"serviceTier"}) | {
-    OPERATION,
-    _METADATA,
-    "ai.usage.inputTokenDetails.noCacheTokens",
+_DETAILS: Final = {
+    "promptTokensDetails": {"AUDIO": "audio_input", "IMAGE": "image_input", "VIDEO": "video_input"},
+    "cacheTokensDetails": {"AUDIO": "audio_cached", "IMAGE": "image_cached", "VIDEO": "video_cached"},
+    "candidatesTokensDetails": {"AUDIO": "audio_output", "IMAGE": "image_output"},
 }
+
+_CONVENTIONS: Final = otel_genai.NAMES._replace(
+    reasoning=(*otel_genai.NAMES.reasoning, _REASONING), tier=(*otel_genai.NAMES.tier, _TIER)
+)
+
+ATTRIBUTES: Final = ((_NAMES.all() | _CONVENTIONS.all()) - {_TIER}) | {OPERATION, _METADATA, _NOT_CACHED}
 
 
 def span(raw: Raw) -> UsageRecord | Wrapper | None:
@@ -53,51 +73,93 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if operation is None:
         return WRAPPER
     attributes = dict(raw.attributes)
-    provider = str(foreign.first(attributes, _NAMES.provider) or "")
-    # "openai.chat", "anthropic.messages"; but Google's names have a dot of their own.
-    attributes[_PROVIDER] = provider if provider.startswith("google.") else provider.partition(".")[0]
+    attributes[_PROVIDER] = _provider(str(foreign.first(attributes, _NAMES.provider) or ""))
     counts = foreign.read_counts(attributes, _NAMES)
-    metadata = objects.mapping(attributes.get(_METADATA))
-    beside = _complete(counts, attributes, metadata)
-    tier = _under(metadata, "openai").get("serviceTier")
-    if isinstance(tier, str):
-        attributes["serviceTier"] = tier
+    beside = _complete(counts, attributes)
     raw = replace(raw, attributes=attributes)
     return foreign.record(raw, operation, "/span", names=_NAMES, counts=counts, cached_beside=beside)
 
 
 def _conventions(raw: Raw) -> UsageRecord | Wrapper | None:
-    found = otel_genai.read_span(raw)
+    operation = otel_genai.operation_of(raw.attributes)
+    if not isinstance(operation, str):
+        return operation
+    attributes = dict(raw.attributes)
+    if told := attributes.get(semconv.PROVIDER_NAME):
+        attributes[semconv.PROVIDER_NAME] = _provider(str(told))
+    counts = foreign.read_counts(attributes, _CONVENTIONS)
+    _complete(counts, attributes)
+    found = otel_genai.read_span(
+        replace(raw, attributes=attributes), names=_CONVENTIONS, counts=counts, cached_beside=False
+    )
     if isinstance(found, UsageRecord) and found.values["operation"] == "embeddings" and not found.usages:
         # The outer of two; the inner one tells the usage.
         return WRAPPER
     return found
 
 
-def _complete(counts: Counts, attributes: Mapping[str, Any], metadata: Mapping[str, Any]) -> bool:
-    """Cached tokens that versions before 6 tell with the provider's own words; whether they are beside the input.
+def _provider(told: str) -> str:
+    """`openai.chat`, `togetherai.chat`; but the conventions' names, and Google's, have a dot of their own."""
+    if told == "azure.ai.inference":
+        return "azure.ai.openai"  # of the two, the SDK has a package for this one only
+    return next((name for name in _DOTTED if told.startswith(name)), told.partition(".")[0])
 
-    Anthropic's input is without them before version 6, where the details of the input came.
+
+def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
+    """What only the provider's own words tell, in its metadata; whether cached tokens are beside the input.
+
+    Anthropic's and Bedrock's input is without them before version 6, where the details of the input came.
     """
-    openai, anthropic = _under(metadata, "openai"), _under(metadata, "anthropic")
-    if counts.cache_read is None and openai:
-        counts.cache_read = _number(openai, "cachedPromptTokens")
-        counts.reasoning = counts.reasoning if counts.reasoning is not None else _number(openai, "reasoningTokens")
-    if not anthropic or "ai.usage.inputTokenDetails.noCacheTokens" in attributes:
+    metadata = objects.mapping(attributes.get(_METADATA))
+    anthropic, openai = _under(metadata, "anthropic"), _under(metadata, "openai", "azure", "deepseek")
+    tier = openai.get(_TIER) or anthropic.get(_TIER)
+    if isinstance(tier, str):
+        attributes[_TIER] = tier
+    if counts.cache_read is None:
+        counts.cache_read = _number(openai, "cachedPromptTokens", "promptCacheHitTokens")
+    if counts.cache_write is None:
+        counts.cache_write = _number(_under(openai, "usage"), "cacheWriteTokens")
+    if counts.reasoning is None:
+        counts.reasoning = _number(openai, "reasoningTokens")
+    _google(counts, _under(_under(metadata, "google", "vertex"), "usageMetadata"))
+    usage, _ = objects.counts_of(_under(anthropic or _under(metadata, "bedrock"), "usage"), _METADATA)
+    counts.cache_write_5m, counts.cache_write_1h = usage.cache_write_5m, usage.cache_write_1h
+    counts.web_search = usage.web_search
+    counts.reasoning = min(counts.reasoning or usage.reasoning or 0, counts.output or 0)  # is part of the output
+    apart = bool(anthropic) or attributes.get(_PROVIDER) == "amazon-bedrock"
+    if not apart or _NOT_CACHED in attributes or OPERATION not in attributes:
         return False
-    usage, _ = objects.counts_of(_under(anthropic, "usage"), _METADATA)
     counts.cache_read = _number(anthropic, "cacheReadInputTokens") or usage.cache_read or counts.cache_read
     counts.cache_write = _number(anthropic, "cacheCreationInputTokens") or usage.cache_write
-    counts.cache_write_5m, counts.cache_write_1h = usage.cache_write_5m, usage.cache_write_1h
     counts.total = None
     return True
 
 
-def _under(of: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = of.get(name)
+def _google(counts: Counts, usage: Mapping[str, Any]) -> None:
+    """Google's own words: before version 6 the output is without thoughts; until 7 the input is without what its
+    tools have read, which is in the sum."""
+    asked, answered = _number(usage, "promptTokenCount"), _number(usage, "candidatesTokenCount")
+    if asked is None:
+        return
+    for name, kinds in _DETAILS.items():
+        parts = usage.get(name)
+        for part in cast("list[Any]", parts) if isinstance(parts, list) else ():
+            told = cast("dict[str, Any]", part) if isinstance(part, dict) else {}
+            if column := kinds.get(str(told.get("modality"))):
+                setattr(counts, column, _number(told, "tokenCount"))
+    counts.cache_read = _number(usage, "cachedContentTokenCount")
+    if answered is not None:
+        counts.reasoning = _number(usage, "thoughtsTokenCount") or 0
+        counts.output = answered + counts.reasoning
+        counts.total = _number(usage, "totalTokenCount") or 0
+        counts.input = max(counts.total - counts.output, asked)
+
+
+def _under(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    found = foreign.first(of, names)
     return cast("Mapping[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _number(of: Mapping[str, Any], name: str) -> int | None:
-    counts, _ = objects.counts_of({"input": of.get(name)}, _METADATA)
+def _number(of: Mapping[str, Any], *names: str) -> int | None:
+    counts, _ = objects.counts_of({"input": foreign.first(of, names)}, _METADATA)
     return counts.input
