@@ -239,7 +239,8 @@ async def ask(application: OtlpHttp, path: str, headers: Sequence[tuple[bytes, b
         receive,
         send,
     )
-    start, body = sent
+    start, body, *end = sent
+    assert end in ([], [{"type": "http.response.body"}])
     assert dict(start["headers"])[b"content-length"] == str(len(body["body"])).encode()
     return start["status"]
 

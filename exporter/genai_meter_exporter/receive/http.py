@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from genai_meter_exporter.access.gate import Caller, Closed, Forbidden, Gate, TooMany, Unauthenticated
@@ -24,6 +25,15 @@ _PATHS: Final[Mapping[str, Signal]] = {"/v1/logs": "logs", "/v1/traces": "traces
 _PROTOBUF: Final = b"application/x-protobuf"
 _JSON: Final = b"application/json"
 _WINDOW_BITS: Final = {b"gzip": 31, b"deflate": 15}
+
+_AWAITED_BYTES: Final = 65_536
+"""Of a body that nobody wants: the answer waits for so much, then the connection lives on."""
+
+_LENGTH_DIGITS: Final = 18
+"""Of a content length that is looked at."""
+
+_DISCARDED_BODIES: Final = 16
+"""Times `limits.body_bytes`: so much of a body is read after its refusal."""
 
 # Codes of google.rpc.Status.
 _INVALID: Final = 3
@@ -47,6 +57,39 @@ class Refused(Exception):
         self.message = message
         self.retry = retry
         """Seconds to wait before it is sent again; 0: it would be refused again."""
+
+
+class Body:
+    """What a client sends after the head of its request, until the time for it is up."""
+
+    def __init__(self, headers: Headers, receive: Receive, seconds: float) -> None:
+        self._receive = receive
+        self._deadline = asyncio.get_running_loop().time() + seconds
+        self.declared = headers.get(b"content-length", b"0")
+        self.expects = b"expect" in headers
+        """The client waits for a word before it sends it."""
+        self.ended = b"transfer-encoding" not in headers and self.declared == b"0"
+
+    async def chunk(self) -> bytes | None:
+        """What has come, None after its end; raises `TimeoutError`, and `ConnectionError` when the client has gone."""
+        if self.ended:
+            return None
+        async with asyncio.timeout_at(self._deadline):
+            message = await self._receive()
+        self.ended = not message.get("more_body")
+        if message["type"] == "http.disconnect":
+            raise ConnectionAbortedError
+        return message.get("body", b"")
+
+    def declares(self, size: int) -> bool:
+        """So much at most, or nothing."""
+        return len(self.declared) <= _LENGTH_DIGITS and self.declared.isdigit() and int(self.declared) <= size
+
+    async def discard(self, size: int) -> None:
+        """Read its rest, so much of it at most: a client that still sends when the connection ends sees no answer."""
+        with suppress(TimeoutError, ConnectionError):
+            while size > 0 and (chunk := await self.chunk()) is not None:
+                size -= len(chunk)
 
 
 def admit(gate: Gate, scope: Scope, headers: Headers, wanted: TokenScope | None) -> Caller:
@@ -79,16 +122,29 @@ class OtlpHttp:
         """Answer one request."""
         headers: Headers = dict(scope["headers"])
         as_json = _content_type(headers) == _JSON
-        status, retry = 200, 0
+        content_type = _JSON if as_json else _PROTOBUF
+        body = Body(headers, receive, self._seconds)
         try:
-            body = await self._export(scope, headers, receive)
+            await answer(send, 200, content_type, await self._export(scope, headers, body))
         except Refused as refused:
             self._pipeline.reject(refused.message)
-            status, retry = refused.status, refused.retry
-            body = _error(as_json, refused.code, refused.message, retry)
-        await answer(send, status, _JSON if as_json else _PROTOBUF, body, error_headers(status, retry))
+            told = _error(as_json, refused.code, refused.message, refused.retry)
+            await self._refuse(send, refused, content_type, told, body)
 
-    async def _export(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
+    async def _refuse(self, send: Send, refused: Refused, content_type: bytes, told: bytes, body: Body) -> None:
+        """Answer at once, then let the client finish: one that sends before it reads would see a reset."""
+        headers = error_headers(refused.status, refused.retry)
+        if body.declares(_AWAITED_BYTES) and not body.expects:
+            await body.discard(_AWAITED_BYTES)
+        if body.ended:
+            await answer(send, refused.status, content_type, told, headers)
+            return
+        headers = (*headers, (b"connection", b"close"))
+        await answer(send, refused.status, content_type, told, headers, last=False)
+        await body.discard(_DISCARDED_BODIES * self._max_body)
+        await send({"type": "http.response.body"})
+
+    async def _export(self, scope: Scope, headers: Headers, received: Body) -> bytes:
         signal = _PATHS.get(scope["path"])
         if signal is None:
             raise Refused(404, _NOT_FOUND, f"OTLP is received at {', '.join(_PATHS)}")
@@ -103,7 +159,7 @@ class OtlpHttp:
             raise Refused(415, _INVALID, "the content encoding must be gzip, deflate or identity")
         is_json = content_type == _JSON
         try:
-            body = await self._body(headers, receive)
+            body = await self._body(received)
             if encoding in _WINDOW_BITS:
                 body = self._inflate(body, _WINDOW_BITS[encoding])
             result = await self._pipeline.accept(
@@ -117,34 +173,29 @@ class OtlpHttp:
             raise Refused(503, _UNAVAILABLE, str(error), answers.RETRY_SECONDS) from None
         return answers.accepted_json(signal, result) if is_json else answers.accepted(signal, result)
 
-    async def _body(self, headers: Headers, receive: Receive) -> bytes:
+    async def _body(self, body: Body) -> bytes:
         """All of it. What is being received has its room in the queue, so that slow senders cannot fill the memory."""
-        declared = headers.get(b"content-length", b"0")
-        if not declared.isdigit():
+        if not body.declared.isdigit():
             raise Refused(400, _INVALID, "the content length is no number")
-        if len(declared) > 18 or int(declared) > self._max_body:
+        if not body.declares(self._max_body):
             raise self._too_large()
         size = 0
         with self._pipeline.room() as room:
-            room.take(int(declared))
+            room.take(int(body.declared))
             chunks: list[bytes] = []
             try:
-                async with asyncio.timeout(self._seconds):
-                    while True:
-                        message = await receive()
-                        if message["type"] == "http.disconnect":
-                            raise Refused(400, _INVALID, "the client has gone")
-                        chunk: bytes = message.get("body", b"")
-                        size += len(chunk)
-                        if size > self._max_body:
-                            raise self._too_large()
-                        room.take(size)
-                        chunks.append(chunk)
-                        if not message.get("more_body"):
-                            return b"".join(chunks)
+                while (chunk := await body.chunk()) is not None:
+                    size += len(chunk)
+                    if size > self._max_body:
+                        raise self._too_large()
+                    room.take(size)
+                    chunks.append(chunk)
             except TimeoutError:
                 reason = f"the body took longer than {self._seconds} s (limits.request_seconds)"
                 raise Refused(408, _DEADLINE, reason) from None
+            except ConnectionError:
+                raise Refused(400, _INVALID, "the client has gone") from None
+        return b"".join(chunks)
 
     def _too_large(self) -> Refused:
         return Refused(
@@ -185,9 +236,15 @@ def error_headers(status: int, retry: int) -> Sequence[tuple[bytes, bytes]]:
 
 
 async def answer(
-    send: Send, status: int, content_type: bytes, body: bytes, headers: Sequence[tuple[bytes, bytes]] = ()
+    send: Send,
+    status: int,
+    content_type: bytes,
+    body: bytes,
+    headers: Sequence[tuple[bytes, bytes]] = (),
+    *,
+    last: bool = True,
 ) -> None:
-    """Send one whole answer."""
+    """Send one whole answer; unless it is the last of it, the connection is still the caller's."""
     told = [(b"content-type", content_type), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": told})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": body, "more_body": not last})
