@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from exporter_kit import NOW, Served, usage_event
+from exporter_kit import NOW, PRICED, Served, usage_event
 from fuzz_kit import resident
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import OTHER, Bounds
+from genai_meter_exporter.bounds import shown as label_of
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
 from genai_meter_exporter.store import Query
 from genai_meter_exporter.store.reader import SqliteReader
 from genai_meter_exporter.store.sqlite import SqliteStore
+from hypothesis import given
+from hypothesis import strategies as st
 from ledger_kit import batch_of
 
 MIB = 1024 * 1024
@@ -142,3 +146,49 @@ def test_what_lost_its_place_stays_hidden_over_a_restart(tmp_path: Path) -> None
     bounds.review("tenant", store.top("tenant", 2))
     assert [bounds.hidden(("tenant",), (name,)) for name in "abc"] == [True, False, False]
     store.close()
+
+
+def test_who_is_called_like_the_rest_shares_no_series_with_it(tmp_path: Path) -> None:
+    contract = {"tenant": "other", "team": "sales", "usd_per_hour": 2, "revenue_usd_30d": 100}
+    config = {"labels": {"limits": {"tenant": 3}}, "budgets": {"contracts": [contract]}}
+    served = Served(tmp_path / "data", config)
+    names = ("other", "_other", "others", "d", "e")
+    with served:
+        for number, name in enumerate(names):
+            served.send(usage_event(tenant=name, feature=name, input_tokens=1000 << number, output_tokens=0))
+        before = shown(served)
+        assert before == {"_other": 0.0025, "__other": 0.005, "others": 0.01, OTHER: 0.06}
+        features = {"_other": 0.0025, "__other": 0.005, "others": 0.01, "d": 0.02, "e": 0.04}
+        where = {"team": "", "environment": "prod", "service": "shop", "provider": "openai", "model": PRICED}
+        for feature, cost in features.items():
+            served.settled("cost_usd_total", cost, **where, feature=feature)
+        # What is folded has no contract: the rule compares by tenant.
+        assert served.value("tenant_contract_usd_per_hour", tenant="_other", team="sales") == 2
+        assert served.value("tenant_contract_usd_per_hour", tenant=OTHER, team="sales") is None
+        served.settled("tenant_cost_30d_usd", 0.0025, tenant="_other")
+        assert served.value("tenant_revenue_30d_usd", tenant="_other", team="sales") == 100
+    with served:
+        served.send(usage_event(tenant="other", input_tokens=1000, output_tokens=0))
+        served.settled("tenant_cost_usd_total", 0.005, tenant="_other")
+        assert shown(served) == {**before, "_other": 0.005}
+        with closing(SqliteReader(served.ledger)) as reader:
+            assert {row["tenant"] for row in reader.report(Query(("tenant",)))} == set(names)
+
+
+def test_a_review_names_what_has_another_name_as_a_label() -> None:
+    bounds = Bounds({"tenant": 2}, 10, 100)
+    names, long = ("tenant",), "x" * 200
+    for name in ("a", "b", long, "other"):
+        bounds.fold("tenant_cost_usd", names, (name,))
+    bounds.review("tenant", ["other", long, "a"])
+    told = [bounds.fold("tenant_cost_usd", names, (name,)) for name in ("a", "other", long, "b")]
+    assert told == [(OTHER,), ("_other",), ("x" * 128,), (OTHER,)]
+    assert bounds.hidden(names, ("a",))
+    assert not bounds.hidden(names, ("_other",))
+
+
+@given(st.lists(st.one_of(st.sampled_from(["other", "_other", "__other", "another", "", "_"]), st.text(max_size=9))))
+def test_no_two_values_are_one_label_and_none_is_the_rest(values: list[str]) -> None:
+    labels = [label_of(value) for value in values]
+    assert OTHER not in labels
+    assert len(set(labels)) == len(set(values))

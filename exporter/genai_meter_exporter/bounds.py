@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from genai_meter_exporter.config import Labels
 
 OTHER: Final = "other"
-"""What everything beyond the bound is folded into."""
+"""What everything beyond the bound is folded into; a value of that name is told apart by `shown`."""
 
 MAX_LENGTH: Final = 128
 """Characters of a label value."""
@@ -21,6 +21,12 @@ _FOLDED_KEPT: Final = 100_000
 """Folded label sets that are told apart in one family; beyond that the count stands still."""
 
 _ANSWERS_KEPT: Final = 100_000
+
+
+def shown(value: str) -> str:
+    """A value as label: bounded, and never what is folded. `other` is `_other`, `_other` is `__other`, and so on."""
+    value = value[:MAX_LENGTH]
+    return f"_{value}" if value.endswith(OTHER) and not value.removesuffix(OTHER).strip("_") else value
 
 
 def bounds_of(labels: Labels) -> Bounds:
@@ -70,7 +76,7 @@ class Bounds:
         """Name the best of a label; values that lose their place stop being shown, and restart where they were."""
         limit = self.limit(name)
         named = self._named.setdefault(name, set())
-        chosen = set(best[:limit])
+        chosen = set(map(shown, best[:limit]))
         for value in sorted(named):
             if len(chosen) >= limit:
                 break
@@ -83,7 +89,7 @@ class Bounds:
         return self._limits.get(name, self._default)
 
     def fold(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
-        """The label values under which this is counted."""
+        """The label values under which this is counted; those given are of the ledger."""
         answer = self._answers.get((family, labels))
         if answer is None:
             if len(self._answers) >= _ANSWERS_KEPT:
@@ -93,6 +99,7 @@ class Bounds:
 
     def _fold(self, family: str, names: Sequence[str], labels: tuple[str, ...]) -> tuple[str, ...]:
         known = self._series.setdefault(family, set())
+        labels = tuple(map(shown, labels))
         if labels in known and not self.hidden(names, labels):
             return labels
         folded = tuple(self._value(name, value) for name, value in zip(names, labels, strict=True))
@@ -116,7 +123,6 @@ class Bounds:
         return {family: len(seen) for family, seen in list(self._folded.items())}
 
     def _value(self, name: str, value: str) -> str:
-        value = value[:MAX_LENGTH]
         named = self._named.setdefault(name, set())
         if value in named:
             return value

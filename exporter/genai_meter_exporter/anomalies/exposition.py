@@ -10,7 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from genai_meter_exporter.anomalies.model import KINDS, Anomalies
 from genai_meter_exporter.anomalies.services import SERVICE
 from genai_meter_exporter.anomalies.watch import Anomaly, Watch
-from genai_meter_exporter.bounds import MAX_LENGTH
+from genai_meter_exporter.bounds import shown
 from genai_meter_exporter.budgets.model import PICO
 
 PREFIX: Final = "genai_meter_"
@@ -50,7 +50,7 @@ def collect(watch: Watch) -> Iterator[Metric]:
         labels=("tenant", "feature", "model"),
     )
     for tenant, (feature, model, cost) in sorted(watch.dearest.items()):
-        dearest.add_metric((tenant, feature[:MAX_LENGTH], model[:MAX_LENGTH]), cost / PICO)
+        dearest.add_metric((shown(tenant), shown(feature), shown(model)), cost / PICO)
     yield dearest
 
 
@@ -63,7 +63,7 @@ def _anomalies(found: list[Anomaly]) -> Iterator[Metric]:
     )
     for anomaly in found:
         told = dict(anomaly.finding.labels)
-        labels = anomaly.finding.kind, *(told.get(name, "")[:MAX_LENGTH] for name in SUBJECT)
+        labels = anomaly.finding.kind, *(shown(told.get(name, "")) for name in SUBJECT)
         ratio.add_metric(labels, anomaly.finding.ratio)
         info.add_metric((*labels, anomaly.due_to), 1)
     yield from (ratio, info)
@@ -86,5 +86,5 @@ def _releases(watch: Watch) -> Metric:
         labels=(*SERVICE, "release"),
     )
     for key, release in watch.current_releases():
-        metric.add_metric((*key, release.name[:MAX_LENGTH]), release.since)
+        metric.add_metric((*map(shown, key), shown(release.name)), release.since)
     return metric

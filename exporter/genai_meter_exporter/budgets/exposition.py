@@ -8,6 +8,7 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 
+from genai_meter_exporter.bounds import shown
 from genai_meter_exporter.budgets.engine import Engine, Standing, cap_pico
 from genai_meter_exporter.budgets.model import PICO, Unit, money
 from genai_meter_exporter.budgets.periods import local_day
@@ -141,11 +142,13 @@ def _contracts(engine: Engine, now: float) -> Iterator[Metric]:
         PREFIX + "tenant_revenue_30d_usd", "What a tenant pays in 30 days.", labels=("tenant", "team")
     )
     for contract, spent in engine.contract_costs(now):
-        cost.add_metric((contract.tenant,), spent / PICO)
+        # As in the metrics that count: a contract is compared with what its tenant costs, never with what is folded.
+        tenant = shown(contract.tenant)
+        cost.add_metric((tenant,), spent / PICO)
         if contract.usd_per_hour is not None:
-            hourly.add_metric((contract.tenant, contract.team), float(money(contract.usd_per_hour)))
+            hourly.add_metric((tenant, contract.team), float(money(contract.usd_per_hour)))
         if contract.revenue_usd_30d is not None:
-            revenue.add_metric((contract.tenant, contract.team), float(money(contract.revenue_usd_30d)))
+            revenue.add_metric((tenant, contract.team), float(money(contract.revenue_usd_30d)))
     yield from (hourly, cost, revenue)
 
 
