@@ -53,6 +53,7 @@ def test_the_public_names() -> None:
         "current_attribution",
         "current_conversation",
         "current_run",
+        "flush",
         "outcome",
         "record_cost",
     ]

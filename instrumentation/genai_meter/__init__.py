@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from genai_meter.attribution import current as current_attribution
     from genai_meter.caches import cache_hit
     from genai_meter.guard import Blocked
+    from genai_meter.leaving import flush
     from genai_meter.runs import Spend, current_conversation, current_run
 
 __version__ = "0.1.0"
@@ -23,6 +24,7 @@ __all__ = [
     "current_attribution",
     "current_conversation",
     "current_run",
+    "flush",
     "outcome",
     "record_cost",
 ]
@@ -34,6 +36,7 @@ _HOMES = {
     "cache_hit": ("genai_meter.caches", "cache_hit"),
     "current_conversation": ("genai_meter.runs", "current_conversation"),
     "current_run": ("genai_meter.runs", "current_run"),
+    "flush": ("genai_meter.leaving", "flush"),
     "outcome": ("genai_meter.api", "outcome"),
     "current_attribution": ("genai_meter.attribution", "current"),
     "record_cost": ("genai_meter.api", "record_cost"),

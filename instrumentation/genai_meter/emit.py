@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import os
 import queue
-import sys
 import threading
 import time
 from contextvars import Token
@@ -24,7 +23,18 @@ from opentelemetry.instrumentation.utils import is_instrumentation_enabled
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider
 
-from genai_meter import __version__, attribution, environment, estimator, interop, records, runs, semconv, settle
+from genai_meter import (
+    __version__,
+    attribution,
+    environment,
+    estimator,
+    interop,
+    leaving,
+    records,
+    runs,
+    semconv,
+    settle,
+)
 from genai_meter.metrics import Instruments, Measured
 from genai_meter.safety import guarded, internal_errors, swallow
 
@@ -120,7 +130,7 @@ def _build() -> _Pipeline:
                 Instruments(_providers.meter, environment.settings().semconv, __version__, scope),
                 spool,
             )
-            guarded(_expect_worker_end)
+            guarded(leaving.arm, _drain_all, forked=_forked)
         return _pipeline
 
 
@@ -407,11 +417,6 @@ class _Reaper:
             del item
 
 
-_LAST: Final = -100
-"""Priority among the finalizers of `multiprocessing`, whose own have 15 to -100: after what may still make calls."""
-_WORKER_SECONDS: Final = 2.0
-"""At most; a receiver that answers takes a fraction of it."""
-
 _exiting = False
 _reaper = _Reaper()
 
@@ -431,22 +436,6 @@ def expect_drops() -> None:
 def flush(seconds: float = 5.0) -> bool:
     """Wait until calls whose streams were dropped have been emitted; False when that takes too long."""
     return _reaper.flush(seconds)
-
-
-def _expect_worker_end() -> None:
-    """Workers of `multiprocessing` leave by `os._exit`, past the exit handlers of the SDK, but not past its own."""
-    process = sys.modules.get("multiprocessing.process")
-    if process is not None and process.parent_process() is not None:
-        from multiprocessing import util  # only where it is in use
-
-        util.Finalize(None, _worker_ends, exitpriority=_LAST)
-
-
-def _worker_ends() -> None:
-    # With a receiver that is away the worker would wait for every retry of the SDK's exporters.
-    sending = threading.Thread(target=_drain_all, name="genai_meter-drain", daemon=True)
-    sending.start()
-    sending.join(_WORKER_SECONDS)
 
 
 def _drain_all() -> None:
@@ -475,6 +464,7 @@ def _after_fork() -> None:
         if _pipeline.spool is not None:
             _pipeline.spool.after_fork()
         _pipeline = None
+    leaving.after_fork()
     internal_errors.clear()
 
 

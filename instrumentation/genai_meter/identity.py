@@ -31,13 +31,13 @@ class Mint:
     processes sort by time to a quarter of a microsecond, as far as their clocks agree.
     """
 
-    __slots__ = ("_last", "_lock", "_random")
+    __slots__ = ("_lock", "_random", "last")
 
     def __init__(self) -> None:
         # Re-entrant: a signal handler may make a call of its own.
         self._lock = threading.RLock()
         self._random = random.Random(os.urandom(16))
-        self._last = 0
+        self.last = 0
 
     def __call__(self) -> bytes:
         """16 bytes."""
@@ -45,9 +45,9 @@ class Mint:
             # Milliseconds in 48 bits, their fraction in 12.
             milliseconds, rest = divmod(time.time_ns(), 1_000_000)
             instant = milliseconds << 12 | (rest << 12) // 1_000_000
-            if instant <= self._last:
-                instant = self._last + 1
-            self._last = instant
+            if instant <= self.last:
+                instant = self.last + 1
+            self.last = instant
             tail = self._random.getrandbits(62)
         return _halves((instant >> 12) << 16 | 0x7000 | (instant & 0xFFF), 0b10 << 62 | tail)
 
@@ -58,6 +58,11 @@ _mint = Mint()
 def new_call_id() -> bytes:
     """A new, time-ordered 128-bit id."""
     return _mint()
+
+
+def latest() -> int:
+    """Another number after every new id."""
+    return _mint.last
 
 
 def derived_call_id(time_ns: int, *parts: str) -> bytes:

@@ -287,6 +287,12 @@ class MCPInstrumentor(LibraryInstrumentor):
     library = Library("mcp", ("mcp.client.session", "mcp.server.lowlevel.server"), "genai_meter.frameworks.mcp")
 
 
+class ProcessesInstrumentor(LibraryInstrumentor):
+    """Sends what was metered before `uvicorn` lets a signal kill it, and before a worker of `Pool` may be killed."""
+
+    library = Library("processes", ("uvicorn.server", "multiprocessing.pool"), "genai_meter.frameworks.processes")
+
+
 class OllamaInstrumentor(LibraryInstrumentor):
     """Meters `ollama`."""
 
@@ -328,6 +334,7 @@ LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
     "genai_meter_pydantic_ai": PydanticAIInstrumentor,
     "genai_meter_crewai": CrewAIInstrumentor,
     "genai_meter_mcp": MCPInstrumentor,
+    "genai_meter_processes": ProcessesInstrumentor,
 }
 """What `genai_meter_libraries` switches on, by the names that `OTEL_PYTHON_DISABLED_INSTRUMENTATIONS` knows."""
 

@@ -22,7 +22,7 @@ import time
 import weakref
 from typing import Any, Final
 
-from genai_meter import emit
+from genai_meter import emit, leaving
 from genai_meter.call import Call, Status
 from genai_meter.clients import lifecycle
 from genai_meter.safety import guarded, guarded_in_collector
@@ -167,6 +167,7 @@ def _at_exit() -> None:
     if not _registered:
         _registered = True
         atexit.register(settle_open)
+        leaving.settle_before(settle_open)
 
 
 if hasattr(os, "register_at_fork"):
