@@ -12,6 +12,7 @@ import textwrap
 from ast import literal_eval
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 from genai_meter import attribute, current_attribution, environment, schema
@@ -150,6 +151,62 @@ async def test_as_decorator_of_an_async_generator_the_consumer_sees_nothing() ->
 
 
 # --- concurrency ------------------------------------------------------------------------------------
+class Owned:
+    """Methods of every kind, decorated above and below."""
+
+    @classmethod
+    @attribute(tenant="acme")
+    def below(cls) -> tuple[object, object]:
+        return cls, dict(current_attribution())
+
+    # The type checkers want the decorators the other way round; the interpreter does not care.
+    above: Any = attribute(tenant="acme")(cast("Any", classmethod(lambda cls: (cls, dict(current_attribution())))))
+    still: Any = attribute(tenant="acme")(staticmethod(lambda: dict(current_attribution())))
+
+    async def __call__(self) -> object:
+        return dict(current_attribution())
+
+
+def test_as_decorator_of_methods_of_the_class() -> None:
+    acme = {"tenant": "acme"}
+    assert (Owned.below(), Owned().below()) == ((Owned, acme), (Owned, acme))
+    assert (Owned.above(), Owned().above()) == ((Owned, acme), (Owned, acme))
+    assert (Owned.still(), Owned().still()) == (acme, acme)
+
+
+def test_a_class_is_not_decorated() -> None:
+    with pytest.raises(TypeError, match=r"decorates functions; decorate the methods of class .*Fresh"):
+
+        @attribute(tenant="acme")
+        class Fresh:  # pyright: ignore[reportUnusedClass]
+            pass
+
+
+async def test_what_a_plain_function_returns_to_be_run_later_is_charged_too() -> None:
+    acme = {"tenant": "acme"}
+
+    def steps() -> Generator[object, object, str]:
+        yield dict(current_attribution())
+        yield current_attribution
+        return "end"
+
+    async def pieces() -> AsyncGenerator[object]:
+        yield dict(current_attribution())
+
+    def plainly(function: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda: function()
+
+    owned = attribute(tenant="acme")
+    assert await owned(Owned())() == acme
+    assert await owned(plainly(Owned().__call__))() == acme
+    assert [piece async for piece in owned(plainly(pieces))()] == [acme]
+    running = owned(plainly(steps))()
+    assert (inspect.isgenerator(running), next(running), current_attribution()) == (True, acme, {})
+    assert next(running)() == {}
+    with pytest.raises(StopIteration, match="end"):
+        next(running)
+
+
 async def test_one_object_entered_by_many_tasks_at_once() -> None:
     owner = attribute(team="core")
     seen: list[dict[str, str]] = []

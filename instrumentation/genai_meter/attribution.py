@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
@@ -234,6 +235,13 @@ class attribute:
 
     def __call__(self, function: F) -> F:
         """Decorate `function`: what it calls is charged to the owner."""
+        if isinstance(function, type):
+            raise TypeError(
+                f"attribute(...) decorates functions; decorate the methods of class {function.__qualname__}"
+            )
+        if isinstance(function, classmethod | staticmethod):
+            method = cast("classmethod[Any, Any, Any] | staticmethod[Any, Any]", function)
+            return cast("F", type(method)(self(method.__func__)))
         if inspect.isasyncgenfunction(function):
             wrapper: Callable[..., Any] = self._async_generator(function)
         elif inspect.iscoroutinefunction(function):
@@ -245,14 +253,30 @@ class attribute:
         return cast("F", functools.wraps(function)(wrapper))
 
     def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        called = self._step(function)
+
         def wrapper(*args: Any, **kwargs: Any) -> Any:
+            result = called(*args, **kwargs)
+            # What another decorator, or an object with an asynchronous `__call__`, has yet to run.
+            if isinstance(result, types.CoroutineType):
+                return self._coroutine(lambda: cast("Any", result))()
+            if isinstance(result, types.GeneratorType):
+                return self._generator(lambda: cast("Any", result))()
+            if isinstance(result, types.AsyncGeneratorType):
+                return self._async_generator(lambda: cast("Any", result))()
+            return result
+
+        return wrapper
+
+    def _step(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
             token = self._attach()
             try:
                 return function(*args, **kwargs)
             finally:
                 leave(token)
 
-        return wrapper
+        return step
 
     def _coroutine(self, function: Callable[..., Any]) -> Callable[..., Any]:
         async def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -271,13 +295,13 @@ class attribute:
             step: Callable[[], Any] = functools.partial(next, generator)
             while True:
                 try:
-                    item = self._function(step)()
+                    item = self._step(step)()
                 except StopIteration as stop:
                     return stop.value
                 try:
                     step = functools.partial(generator.send, (yield item))
                 except GeneratorExit:
-                    self._function(generator.close)()
+                    self._step(generator.close)()
                     raise
                 except BaseException as error:  # noqa: BLE001 - handed on to the generator
                     step = functools.partial(generator.throw, error)
