@@ -212,6 +212,48 @@ def test_what_is_no_number_was_not_told() -> None:
     assert (record.usages, record.values["usage_source"]) == ([], "unknown")
 
 
+# --- what Anthropic bills beside the counts -----------------------------------------------------------
+WHOLE: dict[str, Any] = {
+    "input_tokens": 10,
+    "output_tokens": 5,
+    "iterations": [
+        {"type": "compaction", "input_tokens": 3, "output_tokens": 4, "cache_creation_input_tokens": 7},
+        {"type": "message", "input_tokens": 10, "output_tokens": 5},
+        {"type": "advisor_message", "model": "claude-fable-5", "input_tokens": 20, "output_tokens": 6},
+        "no iteration",
+    ],
+}
+SUMS = {**WHOLE, "input_tokens": 40, "output_tokens": 15, "cache_creation_input_tokens": 7}
+
+
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        ("logfire.anthropic", {"gen_ai.usage.raw": json.dumps(WHOLE)}),
+        # It adds up all of them, cached tokens included.
+        ("litellm", {"metadata.usage_object": str({**SUMS, "prompt_tokens_details": {"cached_tokens": 0}})}),
+        ("gen_ai", {"ai.response.providerMetadata": json.dumps({"anthropic": {"usage": WHOLE}})}),
+        (
+            "ai",
+            {
+                "ai.operationId": "ai.generateText.doGenerate",
+                "ai.model.provider": "anthropic.messages",
+                "ai.usage.inputTokens": 13,
+                "ai.response.providerMetadata": json.dumps({"anthropic": {"usage": WHOLE}}),
+            },
+        ),
+    ],
+)
+def test_advisors_and_compactions_are_billed_too(scope: str, told: dict[str, Any]) -> None:
+    (record,) = records(scope, {**CHAT, **told})
+    assert [(usage.model, usage.buckets) for usage in record.usages] == [
+        (None, {"input": 10, "output": 5}),
+        (None, {"input": 3, "cache_write": 7, "output": 4}),
+        ("claude-fable-5", {"input": 20, "output": 6}),
+    ]
+    assert (record.values["input_tokens"], record.values["output_tokens"]) == (40, 15)
+
+
 # --- all ----------------------------------------------------------------------------------------------
 def test_a_total_alone_is_the_input_of_embeddings() -> None:
     told = {"gen_ai.operation.name": "embeddings", "gen_ai.usage.total_tokens": 3}

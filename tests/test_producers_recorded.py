@@ -15,7 +15,6 @@ from exporter_kit import Served
 from tests.producers import judging, replaying, running, vercel
 from tests.producers.replaying import Run
 from tests.producers.sample import Recorded
-from tests.producers.untold import UNTOLD
 from tests.traffic.server import Replay
 
 MISSING: Final = (FileNotFoundError, subprocess.CalledProcessError)
@@ -58,5 +57,4 @@ def test_recorded_calls(
     record_property("table", f"{judging.HEAD}\n{verdict.line()}")
     assert verdict.wrong == []
     assert verdict.seen["equal"] + verdict.seen["differs"] >= 10
-    stale = [fact.why for fact in UNTOLD if name in fact.producers.split() and fact not in verdict.needed]
-    assert stale == []
+    assert judging.stale(verdict, told) == []

@@ -41,6 +41,7 @@ NOT_TOLD: Final = {
     "audio": ("audio_in", "audio_out"),
     "images": ("image_in", "image_out", "video_in"),
     "searches": ("web_search_requests",),
+    "iterations": ("iterations",),
     "tier": ("service_tier",),
     "billed": ("billed_input", "billed_output"),
 }
@@ -95,7 +96,7 @@ def bill(
     left_out = {name for fact in untold for name in NOT_TOLD.get(fact, ())}
     truth = {name: value for name, value in _counts(exchange, untold).items() if name not in left_out}
     total = truth.get("input_tokens") or 0
-    if not (total or truth.get("output_tokens")):
+    if not (total or truth.get("output_tokens") or truth.get("audio_seconds")):
         return None
     # Some servers say more than can be: the total holds.
     read = min(truth.get("cache_read") or 0, total)
@@ -108,9 +109,26 @@ def bill(
     if "asked" in untold and served:
         asked = None
     model = billed_model(paid, asked, None if "served" in untold else served)
-    cost = resolver().price(paid, model, [Usage(buckets(truth))], at_ns, {"service_tier": tier} if tier else {})
+    parts = [Usage(buckets(truth))]
     output, reasoning = truth.get("output_tokens") or 0, truth.get("reasoning") or 0
+    for entry in truth.get("iterations") or ():
+        if entry["type"] in ("advisor_message", "compaction"):  # beside the sums
+            more = _iteration(entry)
+            parts.append(Usage(buckets(more), model=entry.get("model")))
+            total, output = total + more["input_tokens"], output + more["output_tokens"]
+            read, write = read + more["cache_read"], write + more["cache_write"]
+    cost = resolver().price(paid, model, parts, at_ns, {"service_tier": tier} if tier else {})
     return Bill(paid or None, model, total, read, write, output, reasoning, cost.effective_pico)
+
+
+def _iteration(entry: Mapping[str, Any]) -> dict[str, int]:
+    read, write = entry["cache_read_input_tokens"], entry["cache_creation_input_tokens"]
+    return {
+        "input_tokens": entry["input_tokens"] + read + write,
+        "cache_read": read,
+        "cache_write": write,
+        "output_tokens": entry["output_tokens"],
+    }
 
 
 def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:
@@ -119,7 +137,12 @@ def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:
     if "billed" not in untold and "billed_input" in truth:
         # Cohere bills less than what it has read; of that it does not say what was cached.
         billed = {"input_tokens": truth["billed_input"], "output_tokens": truth.get("billed_output", 0)}
+        billed["reasoning"] = min(truth.get("reasoning", 0), billed["output_tokens"])
         return billed | {name: truth[name] for name in ("service_tier", "search_units") if name in truth}
+    seconds = truth.pop("audio_seconds", None)
+    if exchange.provider == "mistral_ai" and exchange.operation == "audio" and "seconds" not in untold:
+        return {"audio_seconds": seconds}  # tokens are told, and not billed
+    truth.setdefault("web_search_requests", _searches(exchange))
     gross = truth.get("input_tokens", 0)
     if "audio_beside" in untold:
         truth["input_tokens"] = gross - truth.pop("audio_in", 0)
@@ -136,6 +159,20 @@ def _counts(exchange: Exchange, untold: frozenset[str]) -> dict[str, Any]:
         cached = truth.pop("cache_read", 0) + truth.pop("cache_write", 0)
         truth = {**truth, "input_tokens": gross - cached, "cache_write_5m": 0, "cache_write_1h": 0}
     return truth
+
+
+def _searches(exchange: Exchange) -> int:
+    """Of OpenAI's Responses and of Gemini, which the files do not count: the provider's own prices say how it does."""
+    events = exchange.events() if exchange.streaming else [exchange.json()] if exchange.body.startswith(b"{") else []
+    if exchange.bare_path.endswith("/responses"):
+        answers = [event.get("response", event) for event in events]
+        outputs: list[list[Any]] = [answer["output"] for answer in answers if answer.get("output")]
+        calls = [item for item in (outputs[-1] if outputs else ()) if item["type"] == "web_search_call"]
+        return sum(call.get("action", {}).get("type", "search") == "search" for call in calls)
+    candidates = [found for event in events for found in event.get("candidates") or ()]
+    told = [found.get("groundingMetadata", {}).get("webSearchQueries") or () for found in candidates]
+    queries = {query for queries in told for query in queries}
+    return len(queries) if "gemini-3" in exchange.path else min(len(queries), 1)
 
 
 def buckets(truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,6 +197,7 @@ def buckets(truth: Mapping[str, Any]) -> dict[str, Any]:
         "output": answer,
         "output_reasoning": count("reasoning"),
         "web_search": count("web_search_requests"),
+        "audio_seconds_in": count("audio_seconds"),
     }
     return {name: quantity for name, quantity in found.items() if quantity > 0}
 

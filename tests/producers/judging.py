@@ -12,7 +12,7 @@ from typing import Any
 from tests.producers import bills
 from tests.producers.bills import Bill
 from tests.producers.sample import Recorded, is_metered
-from tests.producers.untold import ODD, UNTOLD, Untold
+from tests.producers.untold import ODD, UNTOLD, Odd, Untold
 from tests.traffic.recordings import Exchange
 
 Row = Mapping[str, Any]
@@ -31,6 +31,8 @@ class Verdict:
     """What nothing explains."""
     needed: set[Untold] = field(default_factory=set[Untold])
     """Facts that explained something."""
+    odd: set[str] = field(default_factory=set[str])
+    """Recordings that came out otherwise, as was said."""
 
     def line(self) -> str:
         """For the table."""
@@ -104,13 +106,13 @@ def _one(
         if used is not None:
             _count(verdict, reasons, "guess")
         return "refused" if exchange.status >= 400 else "untold"
-    group = next((name for name in ("ours", "vercel") if name in producer), "")
-    odd = any((whose, exchange.id) in ODD for whose in (producer, "*", group))
+    odd = _odd(producer, exchange.id)
     if used is not None:
         return _used(bills.of_row(used), truth, price, odd, where, reasons, verdict)
     missing = "usage" if rows else "call"
-    if odd:
+    if odd and odd.what == missing:
         verdict.untold["odd"] += 1
+        verdict.odd.add(exchange.id)
     elif "raised" in call:
         return "raised"
     elif missing not in facts:
@@ -124,7 +126,7 @@ def _used(
     row: Bill,
     truth: Bill,
     price: Callable[..., Bill | None],
-    odd: bool,
+    odd: Odd | None,
     where: str,
     reasons: Sequence[Untold],
     verdict: Verdict,
@@ -137,8 +139,9 @@ def _used(
     if facts & {"call", "usage"}:
         return verdict.wrong.append(f"{where}: told, though it is said not to tell: {facts}")
     expected = price(untold=facts)
-    if expected != row and odd:
+    if expected != row and odd and _differing(expected, row) <= set(odd.what.split()):
         verdict.untold["odd"] += 1
+        verdict.odd.add(where.partition(" ")[0])
         return "differs"
     if expected != row:
         return verdict.wrong.append(f"{where}: {_difference(expected, row)}")
@@ -150,9 +153,26 @@ def _used(
     return "differs"
 
 
+def _odd(producer: str, recording: str) -> Odd | None:
+    group = next((name for name in ("ours", "vercel") if name in producer), "")
+    return next((ODD[whose, recording] for whose in (producer, group, "*") if (whose, recording) in ODD), None)
+
+
+def stale(verdict: Verdict, told: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Facts and single recordings that explain nothing: the producer tells more than is said."""
+    name, driven = verdict.producer, {call["id"] for call in told if "skipped" not in call}
+    odd = [recording for whose, recording in ODD if whose == name and recording in driven - verdict.odd]
+    return [*odd, *(fact.why for fact in UNTOLD if name in fact.producers.split() and fact not in verdict.needed)]
+
+
 def _count(verdict: Verdict, reasons: Sequence[Untold], what: str) -> None:
     verdict.untold[what] += 1
     verdict.needed |= {reason for reason in reasons if reason.what == what}
+
+
+def _differing(expected: Bill | None, row: Bill) -> set[str]:
+    pairs = zip(Bill._fields, expected or (), row, strict=False)
+    return {name for name, was, now in pairs if was != now} if expected else {"usage"}
 
 
 def _difference(expected: Bill | None, row: Bill) -> str:

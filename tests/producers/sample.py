@@ -17,7 +17,7 @@ EACH: Final = 3
 
 _FEATURES: Final = (
     *("cache_read", "cache_write", "cache_write_5m", "cache_write_1h", "reasoning", "audio_in", "audio_out"),
-    *("image_in", "image_out", "tool_use_input", "web_search_requests", "search_units", "audio_seconds"),
+    *("image_in", "image_out", "tool_use_input", "web_search_requests", "search_units", "audio_seconds", "iterations"),
 )
 """Fields of the truth that make a kind of their own when they are more than nothing."""
 _ALSO: Final = ("/interactions", "/rerank", "/ocr")

@@ -111,7 +111,8 @@ UNTOLD: Final = (
         "a stream's own usage: our estimate, marked as one",
     ),
     Untold("together", "route", _always, "no path: whom Hugging Face's router calls is in it"),
-    Untold("together", "searches", _MESSAGES, "searches that the provider makes and bills"),
+    Untold("together", "searches", _either(_MESSAGES, _RESPONSES), "searches that the provider makes and bills"),
+    Untold("together", "iterations", _MESSAGES, "what Anthropic bills beside the counts of an answer"),
     Untold("together", "host", _MEDIA, "the host, of what only Logfire sees"),
     Untold("together", "call", _images, "images are not instrumented"),
     Untold("together", "audio", _MEDIA, "which tokens are audio"),
@@ -197,6 +198,24 @@ UNTOLD: Final = (
     ),
     Untold("logfire", "searches", _both(_MESSAGES, _stream), "searches that the provider makes and bills"),
     Untold(
+        _LIBRARY.replace("otel_old ", "") + " litellm pydantic_ai " + _VERCEL,
+        "searches",
+        _RESPONSES,
+        "searches that OpenAI makes and bills",
+    ),
+    Untold(
+        "otel_google openllmetry_google openinference_google",
+        "searches",
+        _GOOGLE,
+        "searches that Google makes and bills",
+    ),
+    Untold(
+        "otel openllmetry traceloop openinference anthropic_sdk pydantic_ai",
+        "iterations",
+        _MESSAGES,
+        "advisors and compactions, which Anthropic bills beside the counts of an answer",
+    ),
+    Untold(
         "otel_old openllmetry traceloop openllmetry_old openlit pydantic_ai", "audio", _always, "which tokens are audio"
     ),
     Untold("openlit openllmetry traceloop", "tier", _both(_RESPONSES, _stream), "the tier of a stream"),
@@ -220,6 +239,13 @@ UNTOLD: Final = (
     Untold("openllmetry_groq", "reasoning", _always, "reasoning tokens"),
     Untold("openinference_groq", "usage", _stream, "the usage of streams"),
     Untold("openllmetry_cohere openinference_rest", "usage", _ends("/embed"), "the usage of embeddings"),
+    Untold("openllmetry_cohere", "reasoning", _always, "reasoning tokens"),
+    Untold(
+        "logfire together together_and_ours",
+        "seconds",
+        _from("mistral_ai", ends=("/transcriptions",)),
+        "seconds, which are billed",
+    ),
     Untold("openllmetry_bedrock", "profile", _always, "the inference profile"),
     # --- Vercel AI SDK
     Untold("vercel_7", "host", _both(vercel.through_openai, _not(_CHAT)), "the host of what is no chat"),
@@ -250,68 +276,79 @@ UNTOLD: Final = (
 )
 """All that was found."""
 
-_BEGINNING: Final = "of a stream, the input that its beginning tells, and its searches add to"
-_THOUGHTS: Final = "counts the words of the thoughts itself"
-_SEARCHES: Final = "bills searches that the files do not count"
-_PROCESSED: Final = "tells the thoughts among the tokens that were read; the files, those that are billed"
-_CACHED_IMAGES: Final = "tells which cached tokens are images; the files do not"
-_UNREAD: Final = "an answer that it cannot read"
-ODD: Final[Mapping[tuple[str, str], str]] = {
-    ("ours", "anthropic-messages-609a3e730aeb"): "bills the advisor's model, too",
-    (
-        "ours",
-        "mistralai-chat-563331879fbe",
-    ): "another instrumentation raises in the middle: an estimate of what was read",
-    ("ours", "openrouter-chat-678566e127d0"): "error and usage in one chunk, at which the client raises: an estimate",
-    ("ours", "openai-responses-afe11c2c769f"): _SEARCHES,
-    ("ours", "openai-responses-bf035a67ac06"): _SEARCHES,
-    ("ours", "openai-responses-74daa6336823"): _SEARCHES,
-    ("ours", "openai-responses-cb10ac010d19"): _SEARCHES,
-    ("ours", "openai-responses-7455530df79e"): _SEARCHES,
-    ("ours", "gemini-generate_content-9aa4be592fb9"): _SEARCHES,
-    ("ours", "gemini-generate_content-d3b30fcf7bb5"): _SEARCHES,
-    ("ours", "gemini-generate_content-c33b8e0ea2c8"): _SEARCHES,
+
+class Odd(NamedTuple):
+    """A single recording that comes out otherwise."""
+
+    what: str
+    """Fields of the bill that differ, no others may; `usage` or `call` where that is missing."""
+    why: str
+
+
+_THOUGHTS: Final = Odd("reasoning", "counts the words of the thoughts itself; the charge is the same")
+_CACHED_IMAGES: Final = Odd("cost", "tells which cached tokens are images; the files do not")
+_NO_MESSAGE: Final = Odd(
+    "usage", "raises inside at an answer without what it looks for, and ends its span without usage"
+)
+_REFUSED: Final = Odd("call", "its own model of a Response refuses this one, and it ends no span")
+_BEGINNING: Final = Odd("input cost", "of a stream, the input that its beginning tells, and its searches add to")
+_CHUNK: Final = Odd("usage", "of a stream, reads usage only where the last chunk is as OpenAI sends it")
+_INCOMPLETE: Final = Odd("usage", "of a stream, reads the end only of a complete Response; this one ends incomplete")
+ODD: Final[Mapping[tuple[str, str], Odd]] = {
+    ("*", "openai-chat-c3be12a1bb2d"): Odd("cost", "a hand-made answer whose parts are more than its sum"),
+    ("ours", "mistralai-chat-563331879fbe"): Odd(
+        "input cache_read output cost", "Langfuse's wrapper raises in the middle: an estimate of what was read"
+    ),
+    ("ours", "openrouter-chat-678566e127d0"): Odd(
+        "input output reasoning", "error and usage in one chunk, at which the client raises: an estimate"
+    ),
     ("ours", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
-    ("ours", "cohere-chat-560521f1f6aa"): _PROCESSED,
-    ("ours", "cohere-chat-1545ce87be3e"): _PROCESSED,
-    ("ours", "cohere-chat-7baaf0c73f97"): _PROCESSED,
-    ("ours", "mistralai-audio-5609438e9f03"): "seconds of audio are billed, not tokens",
-    ("ours", "mistralai-audio-c5c5f56409e5"): "seconds of audio are billed, not tokens",
-    ("together", "azure-chat-ba5a489b8b27"): _UNREAD,
-    ("together", "openai-audio-673ea4c582f8"): _UNREAD,
-    ("openinference_rest", "cohere-chat-1951425c1d10"): "a call without a model: no span",
-    (
-        "openllmetry_groq",
-        "groq-chat-0223166e7ad2",
-    ): "the model that was asked for, not the one that served",
-    ("*", "openai-chat-c3be12a1bb2d"): "a hand-made answer whose parts are more than its sum",
     ("otel_google", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
-    ("traceloop", "openai-responses-d4aca4dff135"): _UNREAD,
-    ("traceloop", "openai-responses-9e214967e6fd"): _UNREAD,
-    ("traceloop", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
-    ("openllmetry", "openai-responses-d4aca4dff135"): _UNREAD,
-    ("openllmetry", "openai-responses-9e214967e6fd"): _UNREAD,
-    ("openllmetry", "bedrock-responses-966fb2fcd6bb"): _UNREAD,
-    ("openinference", "openai-responses-d208919595c5"): _UNREAD,
-    ("openlit", "openai-responses-d208919595c5"): _UNREAD,
-    ("logfire", "openai-responses-d208919595c5"): _UNREAD,
-    ("logfire", "mistralai-chat-31019008e96b"): _UNREAD,
-    ("logfire", "mistralai-chat-a971720ec1b2"): _UNREAD,
-    ("logfire", "other-chat-0cde8d8cdef1"): _UNREAD,
-    ("logfire", "openai-audio-673ea4c582f8"): _UNREAD,
-    ("langfuse", "mistralai-chat-563331879fbe"): _UNREAD,
-    ("litellm", "mistralai-chat-563331879fbe"): _THOUGHTS,
     ("vercel", "gemini-generate_content-b7ceeeea30fa"): _CACHED_IMAGES,
-    ("vercel", "openrouter-chat-678566e127d0"): "more thoughts than output: the output holds",
+    ("vercel", "openrouter-chat-678566e127d0"): Odd("reasoning", "more thoughts than output: the output holds"),
+    ("vercel_4", "anthropic-messages-e60e399d5b24"): Odd(
+        "input output cost", "of a stream, the input that its beginning tells, and no compaction"
+    ),
+    ("together", "azure-chat-ba5a489b8b27"): Odd("provider", "only Logfire reads a filtered answer, and tells no host"),
+    ("together", "openai-audio-673ea4c582f8"): Odd(
+        "call", "a transcription that is streamed, without usage or operation"
+    ),
+    ("logfire", "openai-audio-673ea4c582f8"): Odd(
+        "call", "a transcription that is streamed, without usage or operation"
+    ),
+    ("openinference_rest", "cohere-chat-1951425c1d10"): Odd("call", "a call without a model: no span"),
+    ("openllmetry_groq", "groq-chat-0223166e7ad2"): Odd(
+        "model", "the model that was asked for, not the one that served"
+    ),
+    **{
+        (whose, f"{recording}"): _REFUSED
+        for whose in ("openllmetry", "traceloop")
+        for recording in (
+            "openai-responses-d4aca4dff135",
+            "openai-responses-9e214967e6fd",
+            "bedrock-responses-966fb2fcd6bb",
+        )
+    },
+    ("openinference", "openai-responses-d208919595c5"): _INCOMPLETE,
+    ("logfire", "openai-responses-d208919595c5"): _INCOMPLETE,
+    ("openlit", "openai-responses-d208919595c5"): Odd(
+        "model input cost", "of a Response that ends incomplete, counts the words of the question"
+    ),
+    ("logfire", "mistralai-chat-31019008e96b"): _CHUNK,
+    ("logfire", "mistralai-chat-a971720ec1b2"): _CHUNK,
+    ("logfire", "other-chat-0cde8d8cdef1"): _CHUNK,
+    ("langfuse", "mistralai-chat-563331879fbe"): _NO_MESSAGE,
+    ("openlit", "openai-chat-492070be123c"): _NO_MESSAGE,
+    ("openlit", "azure-chat-ba5a489b8b27"): _NO_MESSAGE,
+    ("openlit", "mistralai-chat-2fd61b0f268d"): _NO_MESSAGE,
+    ("openlit", "anthropic-messages-620980ee7335"): _BEGINNING,
+    ("openlit", "anthropic-messages-de33ccefebdc"): _BEGINNING,
+    ("openlit", "anthropic-messages-77ad46a17dd6"): Odd(
+        "input cache_read cost", "of a stream, the cached tokens that its end tells: none"
+    ),
+    ("litellm", "mistralai-chat-563331879fbe"): _THOUGHTS,
     ("litellm", "anthropic-messages-43b2b82c466c"): _THOUGHTS,
     ("litellm", "anthropic-messages-58d5f8121dea"): _THOUGHTS,
     ("litellm", "anthropic-messages-ceab045b080d"): _THOUGHTS,
-    ("litellm", "anthropic-messages-609a3e730aeb"): "adds what another model used, at the price of this one",
-    ("openlit", "openai-chat-492070be123c"): _UNREAD,
-    ("openlit", "azure-chat-ba5a489b8b27"): _UNREAD,
-    ("openlit", "mistralai-chat-2fd61b0f268d"): _UNREAD,
-    ("openlit", "anthropic-messages-620980ee7335"): _BEGINNING,
-    ("openlit", "anthropic-messages-de33ccefebdc"): _BEGINNING,
-    ("openlit", "anthropic-messages-77ad46a17dd6"): "of a stream, the cached tokens that its end tells: none",
 }
-"""(producer, recording) → why it comes out otherwise."""
+"""(producer, or `ours`, `vercel` for all of them, or `*`; recording) → how it comes out, and why."""

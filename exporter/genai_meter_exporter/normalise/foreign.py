@@ -154,9 +154,10 @@ def record(
     counts: Counts | None = None,
     cached_beside: bool | None = None,
     conventions: bool = True,
+    beside: Sequence[Usage] = (),
 ) -> UsageRecord:
     """A record of another producer. `counts`, when they were not read from attributes; without `conventions`, the
-    attributes of the GenAI conventions on it are not its own."""
+    attributes of the GenAI conventions on it are not its own. `beside`: what is billed, and not among the counts."""
     attributes = raw.attributes
     values = read.fields(attributes if conventions else {}, raw.resource, lenient=True)
     for column, told in (
@@ -186,7 +187,7 @@ def record(
     if counts.input is None and values["operation"] == "embeddings":
         counts.input = counts.total  # all that there is, and some servers tell nothing else
     told_usage = usage(counts, cached_beside=cached_beside)
-    usages = [told_usage] if told_usage else []
+    usages = [told_usage, *beside] if told_usage else []
     values["usage_source"] = "provider" if told_usage else "unknown"
     if told_usage:
         fill_totals(values, usages)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from genai_meter import semconv
+from genai_meter.usage import Usage
 
 from genai_meter_exporter.normalise import objects, otel_genai
 from genai_meter_exporter.normalise.foreign import Counts
@@ -39,9 +40,12 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
             raw = replace(raw, attributes={**attributes, semconv.SYSTEM: provider})
     counts: Counts | None = None
     beside: bool | None = None
+    more: list[Usage] = []
     if whole := objects.printed(attributes.get(_USAGE)):
         counts, beside = objects.counts_of(whole, _USAGE)
-    found = otel_genai.read_span(raw, counts=counts, cached_beside=beside)
+        more = objects.beside_of(whole, _USAGE)
+        _take_out(counts, more)
+    found = otel_genai.read_span(raw, counts=counts, cached_beside=beside, beside=more)
     if isinstance(found, UsageRecord):
         if response_id := found.values.get("response_id"):
             found.values["response_id"] = _unpacked(response_id)
@@ -51,6 +55,20 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if isinstance(found, UsageRecord) and _MINTED.match(found.values.get("response_id") or ""):
         found.values["id_family"] = None
     return found
+
+
+def _take_out(counts: Counts, beside: list[Usage]) -> None:
+    """It adds up all iterations of an answer, whoever's they are."""
+    for part in beside:
+        for name, less in (
+            ("input", part.input_tokens),
+            ("output", part.output_tokens),
+            ("cache_read", part.cache_read_tokens),
+            ("cache_write", part.cache_write_tokens),
+        ):
+            if told := getattr(counts, name):
+                setattr(counts, name, max(told - less, 0))
+        counts.total = None
 
 
 def _unpacked(response_id: str) -> str:

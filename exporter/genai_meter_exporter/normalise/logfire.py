@@ -29,10 +29,12 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     attributes = raw.attributes
     counts: Counts | None = None
     beside: bool | None = None
-    if whole := objects.mapping(attributes.get(_RAW)):
+    whole = objects.mapping(attributes.get(_RAW))
+    if whole:
         counts, beside = objects.counts_of(whole, _RAW)
     rank = RANK_PARTIAL if raw.scope == _OPENAI else RANK_SPAN
-    found = otel_genai.read_span(raw, rank=rank, counts=counts, cached_beside=beside)
+    more = objects.beside_of(whole, _RAW)
+    found = otel_genai.read_span(raw, rank=rank, counts=counts, cached_beside=beside, beside=more)
     if isinstance(found, UsageRecord):
         if attributes.get(_KIND) == "log":
             found.values["start"] = max(raw.start_ns - _duration_ns(raw) - _LATE_NS, 0)

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 import orjson
+from genai_meter.usage import Usage
 
-from genai_meter_exporter.normalise import read
+from genai_meter_exporter.normalise import foreign, read
 from genai_meter_exporter.normalise.foreign import Counts, first
 from genai_meter_exporter.normalise.record import Unreadable
 
-MAX_OBJECT: Final = 16_384
-"""Characters; more no usage has."""
+MAX_OBJECT: Final = 65_536
+"""Characters; more has no usage, and what a provider says beside it seldom."""
 
 _INPUT: Final = ("prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "input")
 _OUTPUT: Final = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens", "output")
@@ -28,6 +29,8 @@ _TTL_IN: Final = ("cache_creation_token_details",)
 _READ_BESIDE: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "input_cached_tokens", "input_cache_read")
 """Beside the input, not part of it: Anthropic, Bedrock, and details that add up."""
 _WRITTEN_BESIDE: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens", "input_cache_creation")
+_ITERATIONS_BESIDE: Final = frozenset({"advisor_message", "compaction"})
+"""Kinds of Anthropic's iterations that its counts leave out; an advisor is billed as its own model."""
 _REASONING_BESIDE: Final = ("output_reasoning_tokens", "output_reasoning")
 
 
@@ -119,6 +122,20 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]
         web_search=count(_part(usage, _SERVER_TOOLS), "web_search_requests"),
     )
     return counts, beside
+
+
+def beside_of(usage: Mapping[str, Any], name: str) -> list[Usage]:
+    """What Anthropic bills beside the counts of an answer; `name` is the attribute."""
+    told = usage.get("iterations")
+    found: list[Usage] = []
+    for entry in cast("list[Any]", told) if isinstance(told, list) else ():
+        iteration = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        if iteration.get("type") in _ITERATIONS_BESIDE:
+            counts, _ = counts_of(iteration, name)
+            if part := foreign.usage(counts, cached_beside=True):
+                part.model = read.named_text(name, iteration.get("model"))
+                found.append(part)
+    return found
 
 
 def _part(of: Mapping[str, Any], names: tuple[str, ...]) -> Mapping[str, Any]:

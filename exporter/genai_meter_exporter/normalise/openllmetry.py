@@ -89,13 +89,14 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
             counts.output, counts.reasoning = (counts.output or 0) + thoughts, thoughts
         counts.total = None
     found = otel_genai.read_span(raw, rank=rank, counts=counts, cached_beside=beside)
-    if isinstance(found, UsageRecord):
-        _restore_models(found.values)
+    if isinstance(found, UsageRecord) and _restore_models(found.values):
+        found.rank = found.values["source_rank"] = max(found.rank, RANK_PARTIAL)
     return found
 
 
-def _restore_models(values: dict[str, Any]) -> None:
-    """It cuts `meta-llama/Llama-3.3-70B` down to what follows the slash; no price list has that."""
+def _restore_models(values: dict[str, Any]) -> bool:
+    """It cuts `meta-llama/Llama-3.3-70B` down to what follows the slash; no price list has that. True: by a guess."""
+    guessed = False
     served, asked = values.get("model"), values.get("request_model")
     if served and asked and asked.endswith(f"/{served}"):
         values["model"] = asked
@@ -107,3 +108,5 @@ def _restore_models(values: dict[str, Any]) -> None:
             if name and mark not in name.partition("-")[0]:
                 maker = next((maker for start, maker in makers if name.startswith(start)), "")
                 values[column] = maker + name
+                guessed = True
+    return guessed

@@ -6,11 +6,13 @@ tools and workflows repeat the tokens of the calls inside them: they are never c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any, Final
 
 import orjson
 from genai_meter import semconv
+from genai_meter.usage import Usage
 
 from genai_meter_exporter.normalise import foreign, read
 from genai_meter_exporter.normalise.foreign import CHARGED, Counts, Names
@@ -90,12 +92,22 @@ def read_span(
     rank: int = RANK_SPAN,
     counts: Counts | None = None,
     cached_beside: bool | None = None,
+    beside: Sequence[Usage] = (),
 ) -> UsageRecord | Wrapper | None:
     """The same for the flavours that speak the conventions."""
     operation = operation_of(raw.attributes)
     if operation is None or isinstance(operation, Wrapper):
         return operation
-    made = foreign.record(raw, operation, "/span", names=names, rank=rank, counts=counts, cached_beside=cached_beside)
+    made = foreign.record(
+        raw,
+        operation,
+        "/span",
+        names=names,
+        rank=rank,
+        counts=counts,
+        cached_beside=cached_beside,
+        beside=beside,
+    )
     return finish(raw, made)
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 from genai_meter import semconv
+from genai_meter.usage import Usage
 
 from genai_meter_exporter.normalise import foreign, objects, otel_genai
 from genai_meter_exporter.normalise.foreign import Counts, Names
@@ -77,7 +78,9 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     counts = foreign.read_counts(attributes, _NAMES)
     beside = _complete(counts, attributes)
     raw = replace(raw, attributes=attributes)
-    return foreign.record(raw, operation, "/span", names=_NAMES, counts=counts, cached_beside=beside)
+    return foreign.record(
+        raw, operation, "/span", names=_NAMES, counts=counts, cached_beside=beside, beside=_more(attributes)
+    )
 
 
 def _conventions(raw: Raw) -> UsageRecord | Wrapper | None:
@@ -88,10 +91,9 @@ def _conventions(raw: Raw) -> UsageRecord | Wrapper | None:
     if told := attributes.get(semconv.PROVIDER_NAME):
         attributes[semconv.PROVIDER_NAME] = _provider(str(told))
     counts = foreign.read_counts(attributes, _CONVENTIONS)
-    _complete(counts, attributes)
-    found = otel_genai.read_span(
-        replace(raw, attributes=attributes), names=_CONVENTIONS, counts=counts, cached_beside=False
-    )
+    beside = _complete(counts, attributes)
+    raw = replace(raw, attributes=attributes)
+    found = otel_genai.read_span(raw, names=_CONVENTIONS, counts=counts, cached_beside=beside, beside=_more(attributes))
     if isinstance(found, UsageRecord) and found.values["operation"] == "embeddings" and not found.usages:
         # The outer of two; the inner one tells the usage.
         return WRAPPER
@@ -106,9 +108,10 @@ def _provider(told: str) -> str:
 
 
 def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
-    """What only the provider's own words tell, in its metadata; whether cached tokens are beside the input.
+    """What the provider's own words tell, in its metadata; whether cached tokens are beside the input.
 
-    Anthropic's and Bedrock's input is without them before version 6, where the details of the input came.
+    Anthropic's words are whole since version 5. Bedrock's input, and Anthropic's before, is without cached tokens
+    before version 6, where the details of the input came.
     """
     metadata = objects.mapping(attributes.get(_METADATA))
     anthropic, openai = _under(metadata, "anthropic"), _under(metadata, "openai", "azure", "deepseek")
@@ -121,11 +124,16 @@ def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
         counts.cache_write = _number(_under(openai, "usage"), "cacheWriteTokens")
     if counts.reasoning is None:
         counts.reasoning = _number(openai, "reasoningTokens")
-    _google(counts, _under(_under(metadata, "google", "vertex"), "usageMetadata"))
+    google = _under(metadata, "google", "vertex")
+    _google(counts, _under(google, "usageMetadata"))
     usage, _ = objects.counts_of(_under(anthropic or _under(metadata, "bedrock"), "usage"), _METADATA)
     counts.cache_write_5m, counts.cache_write_1h = usage.cache_write_5m, usage.cache_write_1h
-    counts.web_search = usage.web_search
+    counts.web_search = usage.web_search or _searches(google, foreign.first(attributes, _NAMES.model))
     counts.reasoning = min(counts.reasoning or usage.reasoning or 0, counts.output or 0)  # is part of the output
+    if usage.input is not None:
+        counts.input, counts.output, counts.total = usage.input, usage.output, None
+        counts.cache_read, counts.cache_write = usage.cache_read, usage.cache_write
+        return True
     apart = bool(anthropic) or attributes.get(_PROVIDER) == "amazon-bedrock"
     if not apart or _NOT_CACHED in attributes or OPERATION not in attributes:
         return False
@@ -133,6 +141,11 @@ def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
     counts.cache_write = _number(anthropic, "cacheCreationInputTokens") or usage.cache_write
     counts.total = None
     return True
+
+
+def _more(attributes: Mapping[str, Any]) -> list[Usage]:
+    anthropic = _under(objects.mapping(attributes.get(_METADATA)), "anthropic")
+    return objects.beside_of(_under(anthropic, "usage"), _METADATA)
 
 
 def _google(counts: Counts, usage: Mapping[str, Any]) -> None:
@@ -153,6 +166,13 @@ def _google(counts: Counts, usage: Mapping[str, Any]) -> None:
         counts.output = answered + counts.reasoning
         counts.total = _number(usage, "totalTokenCount") or 0
         counts.input = max(counts.total - counts.output, asked)
+
+
+def _searches(google: Mapping[str, Any], model: Any) -> int:
+    """Gemini 3 bills each distinct query, the generations before it each grounded prompt."""
+    told = _under(google, "groundingMetadata").get("webSearchQueries")
+    queries = {str(query) for query in cast("list[Any]", told)} if isinstance(told, list) else ()
+    return min(len(queries), 1) if str(model).startswith(("gemini-1", "gemini-2")) else len(queries)
 
 
 def _under(of: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
