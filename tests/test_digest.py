@@ -407,4 +407,4 @@ def test_the_command_shows_what_would_be_sent(tmp_path: Path, capsys: pytest.Cap
         f"{yesterday.date()}",
     )
     assert main(["digest", "other", "--config", str(config), "--data-dir", str(tmp_path)]) == 2
-    assert "has no such digest" in capsys.readouterr().err
+    assert "has no other" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 COMMANDS: Final = {
@@ -37,6 +38,7 @@ COMMANDS: Final = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit code (2: bad usage or a missing extra)."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _have_streams()
     _write_utf8()
     parser = argparse.ArgumentParser(prog="genai-meter", description="The meter of LLM calls.")
     parser.add_argument("--version", action="version", version=_version())
@@ -65,6 +67,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _have_streams() -> None:
+    """Python has none where the caller has closed them (`>&-`): what is written goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - until the end
 
 
 def _write_utf8() -> None:

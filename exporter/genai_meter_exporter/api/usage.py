@@ -19,10 +19,10 @@ from genai_meter_exporter.api.parameters import Parameter, integer, one_of, seve
 from genai_meter_exporter.api.problems import Problem
 from genai_meter_exporter.api.times import iso
 from genai_meter_exporter.cells import DIMENSIONS, MEASURES
-from genai_meter_exporter.commands.reports import instant
 from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import Query, Reader, StoreError
 from genai_meter_exporter.store.reader import check_kept, rollup_can
+from genai_meter_exporter.times import instant
 
 GROUPS: Final = (*DIMENSIONS, *(field.name for field in schema.ATTRIBUTION if field.name not in DIMENSIONS))
 """What usage can be grouped by: dimensions of the roll-ups, and what else says who pays."""

@@ -38,8 +38,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         config = configuration.load(options.config)
         entries = [entry for entry in config.digest.entries if not options.name or entry.name in options.name]
-        if not entries:
-            print(f"genai-meter digest: {options.config} has no such digest (docs/budgets.md)", file=sys.stderr)
+        known = [entry.name for entry in config.digest.entries]
+        if not known or not set(options.name) <= set(known):
+            there = f"only {', '.join(known)}" if known else "none (docs/budgets.md)"
+            asked = ", ".join(name for name in options.name if name not in known) or "digests"
+            print(f"genai-meter digest: {options.config} has no {asked}: {there}", file=sys.stderr)
             return 2
         now = time.time()
         reader = open_readonly(configuration.store_path(config, options.data_dir))

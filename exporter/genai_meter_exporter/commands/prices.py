@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from genai_meter.pricing import RateCard, names
 from genai_meter.pricing.book import SHIPPED, Book, BookError, read_book
 from genai_meter.pricing.engine import Resolver
-from genai_meter.pricing.overlay import Overlay, OverlayError, instant, read_entries, read_overlay
+from genai_meter.pricing.overlay import Overlay, OverlayError, read_entries, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE
 
 from genai_meter_exporter.display import printable
+from genai_meter_exporter.times import at, day
 
 if TYPE_CHECKING:
     from genai_meter_exporter.prices.explain import Event
@@ -37,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser("show", parents=[shared], help="the rates of a model")
     show.add_argument("model", metavar="MODEL")
     show.add_argument("--provider", metavar="P", help="OpenTelemetry or book name (default: by the model's name)")
-    show.add_argument("--at", metavar="DATE", help="ISO date or instant, UTC (default: now)")
+    show.add_argument("--at", metavar="DATE", type=at, help="ISO date or instant, UTC (default: now)")
     show.add_argument("--context", metavar="K=V", action="append", default=[], help="e.g. service_tier=flex")
     explain = commands.add_parser("explain", parents=[shared], help="one event line by line to its price sources")
     explain.add_argument("event", metavar="EVENT", help="a call id in the ledger, a JSON file, or - for JSON on stdin")
@@ -49,7 +50,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("new", metavar="NEW", help="a book file, or `shipped`")
     update = commands.add_parser("update", help="compile newer prices, show the difference, activate with --yes")
     update.add_argument("--from", dest="data", metavar="FILE", type=Path, help="a genai-prices data.json (v2)")
-    update.add_argument("--data-date", metavar="DATE", help="when the data was right (default: known or file date)")
+    update.add_argument(
+        "--data-date", metavar="DATE", type=day, help="when the data was right (default: known or file date)"
+    )
     update.add_argument("--dir", metavar="DIR", type=Path, help="where books are kept")
     update.add_argument("--yes", action="store_true", help="activate without asking further")
     compile_ = commands.add_parser("compile", help="check overlay YAML and write the JSON that applications read")
@@ -107,11 +110,7 @@ def _show(options: argparse.Namespace) -> int:
     from genai_meter_exporter.prices.describe import card_text
 
     resolver = _resolver(options)
-    try:
-        at_ns = instant(options.at) if options.at else time.time_ns()
-    except ValueError:
-        print(f"--at: no ISO date: {options.at!r}", file=sys.stderr)
-        return 2
+    at_ns = time.time_ns() if options.at is None else options.at
     context = dict(pair.partition("=")[::2] for pair in options.context)
     providers = [options.provider] if options.provider else _providers_of(resolver.book, options.model)
     for provider in providers[:1]:
@@ -235,7 +234,7 @@ def _update(options: argparse.Namespace) -> int:
     in_use = os.environ.get(BOOK_VARIABLE)
     current = read_book(Path(in_use)) if in_use and Path(in_use).exists() else read_book()
     try:
-        content = update.compile_newer(options.data, options.data_date)
+        content = update.compile_newer(options.data, options.data_date.isoformat() if options.data_date else None)
     except (compiler.CompileError, OverlayInvalid, OSError, ValueError) as error:
         print(f"genai-meter prices update: {options.data or 'genai-prices'}: {error}", file=sys.stderr)
         return 1

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter.commands import reports
-from genai_meter_exporter.commands.reports import instant
 from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.display import console, printable
 from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import StoreError
 from genai_meter_exporter.store.quarantine import Kept, Wanted, open_quarantine
+from genai_meter_exporter.times import told_instant
 
 _COLUMNS: Final[tuple[str, ...]] = ("producer", "signal", "reason", "records", "times", "first_seen", "last_seen")
 
@@ -93,7 +93,9 @@ def _count(text: str) -> int:
 def _wanted(options: argparse.Namespace) -> Wanted:
     if not re.fullmatch(r"[0-9a-f]{0,32}", options.id):
         raise ValueError(f"{options.id!r} is no id: write the first hexadecimal digits that `show` prints")
-    return Wanted(options.id, options.producer, options.reason, instant(options.before, datetime.now(UTC)))
+    return Wanted(
+        options.id, options.producer, options.reason, told_instant("--before", options.before, datetime.now(UTC))
+    )
 
 
 def _list(location: str | Path, wanted: Wanted, form: str) -> int:

@@ -5,28 +5,24 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from genai_meter_exporter import config as configuration
 from genai_meter_exporter import display
-from genai_meter_exporter.cells import GRAIN_SECONDS, MEASURES
+from genai_meter_exporter.cells import MEASURES
 from genai_meter_exporter.config import ConfigError
 from genai_meter_exporter.display import printable
-from genai_meter_exporter.normalise.record import MAX_INT
 from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly
+from genai_meter_exporter.times import told_instant
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 Row = Mapping[str, Any]
-
-_UNITS: Final = {"m": 60, "h": 3600, "d": 86400, "w": 604800}
-_GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 
 
 def configure(parser: argparse.ArgumentParser, *, by: str, since: str = "7d") -> None:
@@ -76,33 +72,10 @@ def query_of(options: argparse.Namespace, now: datetime) -> Query:
         if not equals:
             raise ValueError(f"--where {condition}: write it as column=value")
         where.append((name.strip(), value))
-    return Query(by, instant(options.since, now), instant(options.until, now), tuple(where))
-
-
-def instant(text: str | None, now: datetime) -> int | None:
-    """Unix nanoseconds; a span back from now starts at the quarter of an hour it falls into."""
-    if text is None or text == "all":
-        return None
-    try:
-        found = _nanoseconds(text, now)
-    except OverflowError:
-        found = -1
-    if not 0 <= found <= MAX_INT:
-        raise ValueError(f"{text!r} is before 1970 or too late: write all for everything")
-    return found
-
-
-def _nanoseconds(text: str, now: datetime) -> int:
-    if match := re.fullmatch(r"(\d+)([mhdw])", text):
-        moment = now - timedelta(seconds=int(match[1]) * _UNITS[match[2]])
-        return int(moment.timestamp()) * 1_000_000_000 // _GRAIN_NS * _GRAIN_NS
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is no time: write 7d, 12h, 30m, 2w, an ISO time, or all") from None
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    delta = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (delta.days * 86400 + delta.seconds) * 1_000_000_000 + delta.microseconds * 1000
+    since, until = told_instant("--since", options.since, now), told_instant("--until", options.until, now)
+    if since is not None and until is not None and since >= until:
+        raise ValueError(f"--since {options.since} is not before --until {options.until}")
+    return Query(by, since, until, tuple(where))
 
 
 def span_of(query: Query) -> str:

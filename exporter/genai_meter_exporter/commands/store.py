@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from genai_meter_exporter import config as configuration
@@ -18,6 +18,8 @@ from genai_meter_exporter.config import Config, ConfigError, is_clickhouse
 from genai_meter_exporter.prices.calc import usd_text
 from genai_meter_exporter.store import Query, Reader, StoreError, open_readonly, open_store, shown
 from genai_meter_exporter.store.base import Tally
+from genai_meter_exporter.store.reader import existing
+from genai_meter_exporter.times import day
 
 _Totals = tuple[int, int]
 
@@ -34,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     export = actions.add_parser("export", parents=[shared], help="write closed days to files; those that have changed")
     export.add_argument("--to", required=True, metavar="DIR", type=Path, help="where they are, a file a day and table")
     export.add_argument("--format", choices=("parquet", "csv"), default="parquet")
-    export.add_argument("--until", metavar="DAY", type=_day, help="only days before (UTC; default: yesterday)")
+    export.add_argument("--until", metavar="DAY", type=day, help="only days before (UTC; default: yesterday)")
     take = actions.add_parser("import", parents=[shared], help="take over the calls of files that `export` wrote")
     take.add_argument("directory", metavar="DIR", type=Path)
 
@@ -55,13 +57,6 @@ def run(options: argparse.Namespace) -> int:
         return 2
 
 
-def _day(text: str) -> date:
-    try:
-        return date.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day: write 2026-11-21") from None
-
-
 def _export(reader: Reader, options: argparse.Namespace) -> int:
     from genai_meter_exporter.store.archive import Archive
     from genai_meter_exporter.store.transfer import export_days
@@ -70,8 +65,8 @@ def _export(reader: Reader, options: argparse.Namespace) -> int:
     until = options.until or datetime.now(UTC).date() - timedelta(days=1)
     count = 0
     with closing(reader), closing(Archive(options.to)) as archive:
-        for day, sums in export_days(reader, archive, until, options.format):
-            print(f"{day}  {sums.calls:>14,} calls  {usd_text(sums.cost)} USD", flush=True)
+        for written, sums in export_days(reader, archive, until, options.format):
+            print(f"{written}  {sums.calls:>14,} calls  {usd_text(sums.cost)} USD", flush=True)
             count += 1
     print(f"{count} days written to {options.to}")
     return 0
@@ -91,8 +86,8 @@ def _import(config: Config, options: argparse.Namespace) -> int:
     with closing(open_archive(options.directory)) as archive:
         store.open()
         with closing(store):
-            for day, tally in import_days(archive, store, time.time_ns()):
-                print(f"{day}  {tally.accepted:>14,} calls taken over, {tally.duplicate:,} were there", flush=True)
+            for taken, tally in import_days(archive, store, time.time_ns()):
+                print(f"{taken}  {tally.accepted:>14,} calls taken over, {tally.duplicate:,} were there", flush=True)
                 total.accepted += tally.accepted
                 total.duplicate += tally.duplicate
     print(f"{total.accepted:,} calls taken over into {shown(location)}, {total.duplicate:,} were there")
@@ -125,8 +120,7 @@ def _sources(reader: Reader) -> Iterator[tuple[str, _Totals]]:
 def _migrate(location: str | Path, *, rehearse: bool) -> int:
     if not isinstance(location, Path):
         return _migrate_database(location, rehearse=rehearse)
-    if not location.is_file():
-        raise StoreError(f"there is no store at {location}")
+    existing(location)
     if not rehearse:
         _print(location, _migrate_file(location), done="is")
         return 0
@@ -134,7 +128,10 @@ def _migrate(location: str | Path, *, rehearse: bool) -> int:
         copy = Path(directory) / location.name
         read_only = f"{location.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(read_only, uri=True)) as source, closing(sqlite3.connect(copy)) as target:
-            source.backup(target)
+            try:
+                source.backup(target)
+            except sqlite3.Error as error:
+                raise StoreError(f"{location} cannot be copied: {error}") from None
         _print(location, _migrate_file(copy), done="would be")
         return _check(open_readonly(copy))
 
@@ -143,8 +140,11 @@ def _migrate_file(path: Path) -> list[int]:
     from genai_meter_exporter.store.migrations import migrate
     from genai_meter_exporter.store.sqlite import locked
 
-    with locked(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        return migrate(connection, str(path))
+    try:
+        with locked(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            return migrate(connection, str(path))
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be migrated: {error}") from None
 
 
 def _migrate_database(url: str, *, rehearse: bool) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from genai_meter_exporter.store.base import Kept, StoreError
+from genai_meter_exporter.store.reader import existing
 
 Execute = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 """Runs one statement with `?` for its arguments; the rows it returns, as tuples."""
@@ -157,11 +158,11 @@ def postgres_execute(db: Any) -> Execute:
 def open_quarantine(location: str | Path) -> Generator[Quarantine]:
     """The quarantine of a store, in a transaction that is committed at the end; raises `StoreError`."""
     if isinstance(location, Path):
-        if not location.is_file():
-            raise StoreError(f"there is no store at {location}")
         try:
-            with contextlib.closing(sqlite3.connect(location, timeout=30, isolation_level=None)) as db:
+            with contextlib.closing(sqlite3.connect(existing(location), timeout=30, isolation_level=None)) as db:
                 db.execute("BEGIN IMMEDIATE")
+                if not db.execute("PRAGMA table_info(quarantine)").fetchone():
+                    raise StoreError(f"{location} is no genai-meter store, or of an older version")
                 yield Quarantine(sqlite_execute(db))
                 db.execute("COMMIT")
         except sqlite3.Error as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -55,15 +56,20 @@ OTHERS: Final = {
 """Table → its rows of a span of time."""
 
 
+def existing(path: Path) -> Path:
+    """A store's file that is there and may be read; raises `StoreError`."""
+    if not path.is_file():
+        raise StoreError(f"there is no store at {path}: start `genai-meter serve`, or name another with --data-dir")
+    if not os.access(path, os.R_OK):
+        raise StoreError(f"{path} cannot be read: permission denied")
+    return path
+
+
 class SqliteReader:
     """A read-only connection."""
 
     def __init__(self, path: str | Path) -> None:
-        self._path = Path(path)
-        if not self._path.is_file():
-            raise StoreError(
-                f"there is no store at {self._path}: start `genai-meter serve`, or name another with --data-dir"
-            )
+        self._path = existing(Path(path))
         try:
             self._connection = sqlite3.connect(
                 f"{self._path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None
