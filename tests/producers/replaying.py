@@ -96,6 +96,7 @@ TOGETHER: Final = {
     "together": _run(EVERY_PRODUCER, _OTHERS, "openai,anthropic"),
     "together_and_ours": _run(EVERY_PRODUCER, f"genai_meter,{_OTHERS},langfuse", "openai,anthropic"),
     "bedrock_and_ours": _run(BEDROCK_INSTRUMENTATIONS["botocore-openinference"], "genai_meter,installed", "bedrock"),
+    "openllmetry_bedrock_and_ours": _run(BEDROCK_INSTRUMENTATIONS["openllmetry"], "genai_meter,installed", "bedrock"),
     "google_and_ours": _run(GOOGLE_INSTRUMENTATIONS["all"], "genai_meter,installed", "google"),
     "rest_and_ours": _run(REST_INSTRUMENTATIONS["openinference"], "genai_meter,installed", "mistral,cohere"),
 }

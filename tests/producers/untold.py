@@ -105,7 +105,7 @@ _BEFORE_7: Final = _VERCEL.replace("vercel_7 ", "")
 
 UNTOLD: Final = (
     Untold(
-        "together_and_ours rest_and_ours bedrock_and_ours",
+        "together_and_ours rest_and_ours bedrock_and_ours openllmetry_bedrock_and_ours",
         "guess",
         _always,
         "a stream's own usage: our estimate, marked as one",
@@ -148,7 +148,7 @@ UNTOLD: Final = (
     Untold("logfire", "usage", _both(_COMPLETIONS, _stream), "the usage of streams of completions"),
     Untold("logfire", "audio", _MEDIA, "which tokens are audio"),
     Untold("openlit openllmetry_old", "call", _beta, "`beta.messages` is not instrumented"),
-    Untold("together together_and_ours bedrock_and_ours", "twice", _always, "usage, where another tells it"),
+    Untold("together together_and_ours", "twice", _always, "usage, where another tells it"),
     Untold(
         "openllmetry traceloop", "twice", _refused, "that its span of a failed call is the one that the SDK tells of"
     ),

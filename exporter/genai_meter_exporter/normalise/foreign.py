@@ -342,10 +342,10 @@ def _take(values: dict[str, Any], column: str, attributes: Attributes, names: Se
 
 
 def _operation(told: str, values: Mapping[str, Any]) -> str:
-    """What a call was: nobody who instruments Bedrock tells embeddings from chat."""
+    """What a call was: nobody who instruments Bedrock tells embeddings or ranking from chat."""
     if told in INFERENCE_OPERATIONS and values.get("provider") == "aws.bedrock":
         model = values.get("model") or values.get("request_model") or ""
-        return "embeddings" if "embed" in model else told
+        return "embeddings" if "embed" in model else "rerank" if "rerank" in model else told
     return told
 
 
