@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 from importlib.metadata import version
+from pathlib import Path
+from zipfile import ZipFile
 
 import genai_meter
 import pytest
@@ -41,6 +43,24 @@ def test_importing_the_package_imports_neither_sdk_nor_client_libraries() -> Non
         print([name for name in ("opentelemetry.sdk", "openai", "anthropic", "hmac", "difflib") if name in sys.modules])
     """
     assert subprocess.check_output([sys.executable, "-c", textwrap.dedent(code)], text=True).strip() == "[]"
+
+
+def test_a_package_in_a_zip_archive_knows_the_prices(tmp_path: Path) -> None:
+    source, archive = Path(genai_meter.__file__).parent, tmp_path / "packed.zip"
+    with ZipFile(archive, "w") as packed:
+        for file in source.rglob("*"):
+            if file.suffix in {".py", ".gz"}:
+                packed.write(file, file.relative_to(source.parent))
+    code = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        from genai_meter import pricing
+        from genai_meter.usage import Usage
+        cost = pricing.price("openai", "gpt-4.1", [Usage({"input": 1000})], 1_795_338_000_000_000_000, {})
+        print(pricing.__file__.startswith(sys.argv[1]), cost.status, cost.effective_pico)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(code), str(archive)]
+    assert subprocess.check_output(command, text=True).split() == ["True", "exact", "2000000000"]
 
 
 def test_the_public_names() -> None:

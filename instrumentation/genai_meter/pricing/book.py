@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -180,11 +180,17 @@ def read_book(path: Path = SHIPPED) -> Book:
     import zlib
 
     try:
-        data = path.read_bytes()
+        data = _shipped() if path is SHIPPED else path.read_bytes()
         content = zlib.decompress(data, wbits=31) if data[:2] == b"\x1f\x8b" else data
     except (OSError, zlib.error) as error:
         raise BookError(f"cannot read {path}: {error}") from error
     return Book(content)
+
+
+def _shipped() -> bytes:
+    # Whoever has loaded this module: the package may be in a zip archive or a frozen program.
+    get_data: Callable[[str], bytes] | None = getattr(__spec__ and __spec__.loader, "get_data", None)
+    return SHIPPED.read_bytes() if get_data is None else get_data(str(SHIPPED))
 
 
 def locate(book: Book, provider: str, model: str) -> tuple[Row, str | None] | None:
