@@ -37,6 +37,9 @@ COMMITTED = {
 }
 
 
+_TIER = '{above_input_tokens: 9, rates: {input: {usd: "2", per: 1}}}'
+
+
 @pytest.mark.parametrize(
     ("text", "line", "field", "message"),
     [
@@ -67,6 +70,15 @@ COMMITTED = {
         (_yaml(match='{provider: a, window: "09:00"}'), 6, "entries[0].match.window", "must be like 01:00-04:00"),
         (_yaml(match="{provider: a, weekday: sat, tz: Mars/X}"), 6, "entries[0].match.tz", "unknown time zone"),
         (_yaml(match="{provider: a, tz: UTC}"), 6, "entries[0].match.tz", "needs `weekday` or `window`"),
+        (
+            _yaml(match="{provider: a, geo: eu, inference_geo: us}"),
+            6,
+            "entries[0].match.inference_geo",
+            "already there",
+        ),
+        (_yaml(effective_from="7", effective_to="2025-01-01"), 7, "entries[0].effective_from", "must be text, not 7"),
+        (_yaml(effective_from="0001-01-01T00:00:00+14:00"), 7, "entries[0].effective_from", "out of range"),
+        (_yaml(effective_to="9999-12-31T23:59:59-14:00"), 9, "entries[0].effective_to", "out of range"),
         (_yaml(effective_from=None), 4, "entries[0].effective_from", "missing"),
         (_yaml(effective_from="soon"), 7, "entries[0].effective_from", "must be an ISO date"),
         (_yaml(effective_to="2025-01-01"), 9, "entries[0].effective_to", "not after effective_from"),
@@ -99,6 +111,7 @@ COMMITTED = {
             "entries[0].tiers[0].rates.output",
             "no base rate",
         ),
+        (_yaml(tiers=f"[{_TIER}, {_TIER}]"), 9, "entries[0].tiers[1].above_input_tokens", "already is a tier above 9"),
         (_yaml(**{**DISCOUNTED, "multiplier": "0.9"}), 8, "entries[0].multiplier", "floating-point"),
         (_yaml(**{**DISCOUNTED, "multiplier": '"1.1"'}), 8, "entries[0].multiplier", "use kind multiplier"),
         (_yaml(**DISCOUNTED, applies_to="[toknes]"), 9, "entries[0].applies_to", "'toknes' is none of"),
@@ -115,7 +128,14 @@ COMMITTED = {
         (_yaml(**{**COMMITTED, "unit_usd": "1"}), 10, "entries[0].unit_usd", "decimal number as text"),
         (_yaml(**{**COMMITTED, "unit": None}), 4, "entries[0].unit", "missing"),
         (_yaml(**{**COMMITTED, "allocate_by": "luck"}), 11, "entries[0].allocate_by", "'luck' is none of"),
+        (_yaml(**COMMITTED, currency="EUR"), 12, "entries[0].currency", "a commitment is in USD: `unit_usd`"),
         (_yaml(kind="alias", rates=None), 4, "entries[0].model", "missing"),
+        (
+            _yaml(kind="alias", rates=None, model="m", set="{sku: a, azure_sku: b}"),
+            9,
+            "entries[0].set.azure_sku",
+            "is 'sku', which is already there",
+        ),
         (
             _yaml(kind="alias", rates=None, model="m", set="{colour: x}"),
             9,
@@ -231,3 +251,13 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe")
     with pytest.raises(OverlayInvalid, match=r"overlay.yaml:1: \(document\): no UTF-8 text"):
         compile_files([file])
+
+
+def test_mistakes_are_told_in_the_order_of_the_file() -> None:
+    """The same order each time, whatever the hashes of this run."""
+    text = _yaml(zebra="1", apple="2", match="{provider: a, red: x, blue: y}") + "colour: green\nabove: all\n"
+    with pytest.raises(OverlayInvalid) as caught:
+        compile_texts([(text, "o.yaml")])
+    told = [problem.field for problem in caught.value.problems]
+    entry = ["entries[0].zebra", "entries[0].apple", "entries[0].match.red", "entries[0].match.blue"]
+    assert told == ["colour", "above", *entry]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from genai_meter.pricing import Cost, Line, RateCard, add_costs
+from genai_meter.pricing import Cost, Line, RateCard, add_costs, overlay
 from genai_meter.pricing.book import Book, BookError, read_book
 from genai_meter.pricing.cost import usd
 from genai_meter.pricing.engine import MAX_CARDS, Resolver
@@ -393,7 +393,16 @@ PROGRAM = (
 )
 
 
-@pytest.mark.parametrize("content", ["", "{", '{"schema":"genai-meter-overlay/1","sha256":"0","entries":[{}]}', None])
+def _hashed(entries: Any) -> str:
+    """An overlay whose hash is right and whose entries are none."""
+    return json.dumps({"schema": overlay.SCHEMA, "sha256": overlay.digest(entries), "entries": entries})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", '{"schema":"genai-meter-overlay/1","sha256":"0","entries":[{}]}', _hashed([5]), _hashed(5), None],
+    ids=["empty", "broken", "another hash", "entries of numbers", "a number", "absent"],
+)
 def test_an_overlay_that_cannot_be_read_is_logged_once_and_seen_on_every_price(
     tmp_path: Path, content: str | None
 ) -> None:

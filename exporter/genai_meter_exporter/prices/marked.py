@@ -114,8 +114,8 @@ def _scalar(loader: yaml.SafeLoader, node: yaml.Node, path: Path, marked: Marked
             return int(loader.construct_yaml_int(node))  # pyright: ignore[reportArgumentType]
         if kind == "timestamp":
             return _instant(loader.construct_yaml_timestamp(node))  # pyright: ignore[reportArgumentType]
-    except ValueError as error:
-        # A day that there is not, an integer of thousands of digits.
+    except (ValueError, OverflowError) as error:
+        # A day that there is not, an instant beyond the year 9999 in UTC, an integer of thousands of digits.
         marked.problem(path, f"{node.value[:40]}: {error}")
         return None
     if kind == "float":

@@ -44,7 +44,7 @@ _BY_KIND: Final[dict[str, tuple[set[str], set[str]]]] = {
 }
 """Kind → fields it must have, fields it may have, besides the common ones."""
 
-_DECIMAL: Final = re.compile(r"^\d+(\.\d+)?$")
+_DECIMAL: Final = re.compile(r"[0-9]+(\.[0-9]+)?")
 _TEXT_FIELDS: Final = ("source", "recorded_by", "note", "unit", "model")
 
 
@@ -95,8 +95,9 @@ def check(marked: Marked, also_allowed: frozenset[str] = frozenset()) -> list[di
         if not marked.problems:
             marked.problem((), "an overlay is a mapping with `schema`, `book` and `entries`")
         return []
-    for key in document.keys() - {"schema", "book", "entries"} - also_allowed:
-        marked.problem((key,), "unknown field")
+    for key in document:
+        if key not in {"schema", "book", "entries"} | also_allowed:
+            marked.problem((key,), "unknown field")
     if document.get("schema") != SCHEMA:
         marked.problem(("schema",), f"must be {SCHEMA!r}")
     if not isinstance(document.get("book"), str):
@@ -160,8 +161,9 @@ class _Entry:
         for name in sorted({"id", "match", "effective_from", *required}):
             if self.item.get(name) is None:
                 self._wrong((name,), f"missing: an entry of kind {kind} needs it")
-        for name in self.item.keys() - _COMMON - required - optional:
-            self._wrong((name,), f"unknown field for an entry of kind {kind}")
+        for name in self.item:
+            if name not in _COMMON | required | optional:
+                self._wrong((name,), f"unknown field for an entry of kind {kind}")
 
     def _text(self, name: str, *, required: bool = False) -> str | None:
         value = self.item.get(name)
@@ -181,7 +183,7 @@ class _Entry:
             return
         match: dict[str, Any] = {}
         for key, value in given.items():
-            name = overlay.SYNONYMS.get(key, key)
+            name = self._dimension("match", key, match)
             if name in ("provider", "model", *overlay.GLOB_KEYS):
                 match[name] = self._patterns(("match", key), value)
             elif name == "weekday":
@@ -195,6 +197,13 @@ class _Entry:
         if "tz" in match and not {"weekday", "window"} & match.keys():
             self._wrong(("match", "tz"), "needs `weekday` or `window` beside it")
         self.out["match"] = match
+
+    def _dimension(self, field: str, key: str, known: Mapping[str, Any]) -> str:
+        """The name of a dimension that may have another spelling."""
+        name = overlay.SYNONYMS.get(key, key)
+        if name in known:
+            self._wrong((field, key), f"is {name!r}, which is already there")
+        return name
 
     def _patterns(self, path: Path, value: Any) -> list[str]:
         values = sequence(value) or [value]
@@ -213,12 +222,14 @@ class _Entry:
         return days
 
     def _parsed(self, path: Path, value: Any, parse: Callable[[str], Any]) -> Any:
+        """The value as it is; None when it cannot be parsed."""
         try:
             if not isinstance(value, str):
                 raise ValueError(f"must be text, not {value!r}")
             parse(value)
         except ValueError as error:
             self._wrong(path, str(error))
+            return None
         return value
 
     def _times(self) -> None:
@@ -227,11 +238,8 @@ class _Entry:
             if value is not None:
                 self.out[name] = self._parsed((name,), value, _instant)
         start, end = self.out.get("effective_from"), self.out.get("effective_to")
-        try:
-            if start and end and overlay.instant(end) <= overlay.instant(start):
-                self._wrong(("effective_to",), "is not after effective_from")
-        except ValueError:
-            return
+        if start and end and overlay.instant(end) <= overlay.instant(start):
+            self._wrong(("effective_to",), "is not after effective_from")
 
     def _scalars(self) -> None:
         for name in _TEXT_FIELDS:
@@ -270,12 +278,14 @@ class _Entry:
                 self.out[name] = self._decimal((name,), self.item[name])
         if self.item["kind"] == "discount" and Decimal(self.out.get("multiplier") or 0) > 1:
             self._wrong(("multiplier",), "a discount above 1 would be a surcharge: use kind multiplier")
+        if self.item["kind"] == "commitment" and self.item.get("currency") not in (None, "USD"):
+            self._wrong(("currency",), "a commitment is in USD: `unit_usd`")
         quantity = self.item.get("quantity")
         if quantity is not None:
             self.out["quantity"] = self._decimal(("quantity",), str(quantity) if type(quantity) is int else quantity)
 
     def _decimal(self, path: Path, value: Any) -> str:
-        if isinstance(value, str) and _DECIMAL.match(value):
+        if isinstance(value, str) and _DECIMAL.fullmatch(value):
             return value
         if value is not None:
             self._wrong(path, f'must be a decimal number as text, like "1.25", not {value!r}')
@@ -313,7 +323,7 @@ class _Entry:
             return {}
         values: dict[str, str] = {}
         for key, value in chosen.items():
-            name = overlay.SYNONYMS.get(key, key)
+            name = self._dimension("set", key, values)
             if name not in overlay.GLOB_KEYS:
                 self._wrong(("set", key), "unknown dimension")
             if not isinstance(value, str):
@@ -336,8 +346,9 @@ class _Entry:
         if not Decimal(exchange):
             self._wrong(("fx", "rate"), "must be above 0: everything would be free")
         self._parsed(("fx", "as_of"), rate["as_of"], _instant)
-        for key in rate.keys() - {"rate", "as_of", "source"}:
-            self._wrong(("fx", key), "unknown field")
+        for key in rate:
+            if key not in ("rate", "as_of", "source"):
+                self._wrong(("fx", key), "unknown field")
         self.out["currency"], self.out["fx"] = currency, {**{k: str(v) for k, v in rate.items()}, "rate": exchange}
 
     def _rates(self, path: Path, value: Any) -> dict[str, dict[str, Any]]:
@@ -362,8 +373,9 @@ class _Entry:
             return {"usd": "0", "per": 1}
         fx: dict[str, str] | None = self.out.get("fx")
         amount_key = "amount" if fx else "usd"
-        for key in rate.keys() - {amount_key, "per"}:
-            self._wrong((*path, key), "unknown field")
+        for key in rate:
+            if key not in (amount_key, "per"):
+                self._wrong((*path, key), "unknown field")
         for key in (amount_key, "per"):
             if rate.get(key) is None:
                 self._wrong((*path, key), "missing")
@@ -386,14 +398,18 @@ class _Entry:
             if step is None:
                 self._wrong(path, "must be {above_input_tokens, rates}")
                 continue
-            for key in step.keys() - {"above_input_tokens", "rates"}:
-                self._wrong((*path, key), "unknown field")
+            for key in step:
+                if key not in ("above_input_tokens", "rates"):
+                    self._wrong((*path, key), "unknown field")
             above = step.get("above_input_tokens")
             if type(above) is not int or above < 0:
                 self._wrong((*path, "above_input_tokens"), f"must be a whole number, not {above!r}")
+            elif any(above == other["above_input_tokens"] for other in tiers):
+                self._wrong((*path, "above_input_tokens"), f"there already is a tier above {above}: which one holds?")
             rates = self._rates((*path, "rates"), step.get("rates"))
-            for bucket in rates.keys() - self.out["rates"].keys():
-                self._wrong((*path, "rates", bucket), "has no base rate under `rates`")
+            for bucket in rates:
+                if bucket not in self.out["rates"]:
+                    self._wrong((*path, "rates", bucket), "has no base rate under `rates`")
             tiers.append({"above_input_tokens": above, "rates": rates})
         return tiers
 

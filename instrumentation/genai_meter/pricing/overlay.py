@@ -168,6 +168,8 @@ def read_overlay(path: Path) -> Overlay:
         document = json.loads(path.read_bytes())
         entries, stated = document["entries"], document["sha256"]
         schema = document["schema"]
+        if not all(type(entry) is dict for entry in entries):
+            raise ValueError("entries are mappings")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OverlayError(f"cannot read {path}: {type(error).__name__} {error}") from error
     if schema != SCHEMA:
