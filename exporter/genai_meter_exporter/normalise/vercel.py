@@ -76,11 +76,9 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     attributes = dict(raw.attributes)
     attributes[_PROVIDER] = _provider(str(foreign.first(attributes, _NAMES.provider) or ""))
     counts = foreign.read_counts(attributes, _NAMES)
-    beside = _complete(counts, attributes)
+    apart, more = _complete(counts, attributes)
     raw = replace(raw, attributes=attributes)
-    return foreign.record(
-        raw, operation, "/span", names=_NAMES, counts=counts, cached_beside=beside, beside=_more(attributes)
-    )
+    return foreign.record(raw, operation, "/span", names=_NAMES, counts=counts, cached_beside=apart, beside=more)
 
 
 def _conventions(raw: Raw) -> UsageRecord | Wrapper | None:
@@ -91,9 +89,9 @@ def _conventions(raw: Raw) -> UsageRecord | Wrapper | None:
     if told := attributes.get(semconv.PROVIDER_NAME):
         attributes[semconv.PROVIDER_NAME] = _provider(str(told))
     counts = foreign.read_counts(attributes, _CONVENTIONS)
-    beside = _complete(counts, attributes)
+    apart, more = _complete(counts, attributes)
     raw = replace(raw, attributes=attributes)
-    found = otel_genai.read_span(raw, names=_CONVENTIONS, counts=counts, cached_beside=beside, beside=_more(attributes))
+    found = otel_genai.read_span(raw, names=_CONVENTIONS, counts=counts, cached_beside=apart, beside=more)
     if isinstance(found, UsageRecord) and found.values["operation"] == "embeddings" and not found.usages:
         # The outer of two; the inner one tells the usage.
         return WRAPPER
@@ -107,14 +105,16 @@ def _provider(told: str) -> str:
     return next((name for name in _DOTTED if told.startswith(name)), told.partition(".")[0])
 
 
-def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
-    """What the provider's own words tell, in its metadata; whether cached tokens are beside the input.
+def _complete(counts: Counts, attributes: dict[str, Any]) -> tuple[bool, list[Usage]]:
+    """What the provider's own words tell, in its metadata: whether cached tokens are beside the input, and what is
+    billed beside the counts.
 
     Anthropic's words are whole since version 5. Bedrock's input, and Anthropic's before, is without cached tokens
     before version 6, where the details of the input came.
     """
     metadata = objects.mapping(attributes.get(_METADATA))
-    anthropic, openai = _under(metadata, "anthropic"), _under(metadata, "openai", "azure", "deepseek")
+    openai, google = _under(metadata, "openai", "azure", "deepseek"), _under(metadata, "google", "vertex")
+    anthropic = _under(metadata, "anthropic")
     tier = openai.get(_TIER) or anthropic.get(_TIER)
     if isinstance(tier, str):
         attributes[_TIER] = tier
@@ -124,28 +124,23 @@ def _complete(counts: Counts, attributes: dict[str, Any]) -> bool:
         counts.cache_write = _number(_under(openai, "usage"), "cacheWriteTokens")
     if counts.reasoning is None:
         counts.reasoning = _number(openai, "reasoningTokens")
-    google = _under(metadata, "google", "vertex")
     _google(counts, _under(google, "usageMetadata"))
-    usage, _ = objects.counts_of(_under(anthropic or _under(metadata, "bedrock"), "usage"), _METADATA)
+    told = _under(anthropic or _under(metadata, "bedrock"), "usage")
+    usage, _ = objects.counts_of(told, _METADATA)
     counts.cache_write_5m, counts.cache_write_1h = usage.cache_write_5m, usage.cache_write_1h
     counts.web_search = usage.web_search or _searches(google, foreign.first(attributes, _NAMES.model))
     counts.reasoning = min(counts.reasoning or usage.reasoning or 0, counts.output or 0)  # is part of the output
     if usage.input is not None:
         counts.input, counts.output, counts.total = usage.input, usage.output, None
         counts.cache_read, counts.cache_write = usage.cache_read, usage.cache_write
-        return True
+        return True, objects.beside_of(told, _METADATA)
     apart = bool(anthropic) or attributes.get(_PROVIDER) == "amazon-bedrock"
     if not apart or _NOT_CACHED in attributes or OPERATION not in attributes:
-        return False
+        return False, []
     counts.cache_read = _number(anthropic, "cacheReadInputTokens") or usage.cache_read or counts.cache_read
     counts.cache_write = _number(anthropic, "cacheCreationInputTokens") or usage.cache_write
     counts.total = None
-    return True
-
-
-def _more(attributes: Mapping[str, Any]) -> list[Usage]:
-    anthropic = _under(objects.mapping(attributes.get(_METADATA)), "anthropic")
-    return objects.beside_of(_under(anthropic, "usage"), _METADATA)
+    return True, []
 
 
 def _google(counts: Counts, usage: Mapping[str, Any]) -> None:
