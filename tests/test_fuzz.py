@@ -297,7 +297,7 @@ def frames(told: bytes) -> Iterator[int]:
 @pytest.mark.parametrize("count", [150, pytest.param(20_000, marks=[pytest.mark.slow, pytest.mark.timeout(3600)])])
 def test_random_bytes_on_all_listeners(served: Served, count: int) -> None:
     random = Random(f"sockets {count}")
-    before = process_memory(served)
+    before = served.memory()
     for number in range(count):
         address = (served.http, served.grpc, served.status_url)[number % 3]
         start = random.choice((b"", HEAD, PREFACE, HEAD + b"content-length: 5\r\n\r\n"))
@@ -309,7 +309,7 @@ def test_random_bytes_on_all_listeners(served: Served, count: int) -> None:
             is_ready(served)
     is_ready(served)
     assert served.post("logs", GOOD).status == 200
-    assert process_memory(served) - before < 64 * MIB
+    assert served.memory() - before < 64 * MIB
 
 
 def is_ready(served: Served) -> None:
@@ -317,9 +317,3 @@ def is_ready(served: Served) -> None:
     deadline = time.monotonic() + 60
     while fetch(f"{served.status_url}/readyz").status != 200:
         assert time.monotonic() < deadline
-
-
-def process_memory(served: Served) -> int:
-    """Bytes of memory of the exporter."""
-    status = Path(f"/proc/{served.process.pid}/status").read_text(encoding="ascii")
-    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) * 1024

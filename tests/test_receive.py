@@ -240,6 +240,21 @@ def test_refusals_over_grpc(served: Served, body: bytes, options: dict[str, Any]
     assert export(served, logs([usage_event()]).SerializeToString()) == b""
 
 
+def test_refusals_over_grpc_leave_nothing_in_memory(served: Served) -> None:
+    def refuse(times: int) -> int:
+        """Bytes resident after so many refusals, of 90 kB each."""
+        untyped: Any = grpc
+        with untyped.insecure_channel(served.grpc) as channel:
+            call = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
+            for _ in range(times):
+                with pytest.raises(grpc.RpcError):
+                    call(b"\xff" * 90_000, timeout=30)
+        return served.memory()
+
+    before = refuse(20)
+    assert refuse(300) - before < 10_000_000
+
+
 def test_partial_success_over_grpc(served: Served) -> None:
     response = ExportLogsServiceResponse.FromString(
         export(served, logs([usage_event(), usage_event(output_tokens=-5)]).SerializeToString())

@@ -66,8 +66,10 @@ def _handler(pipeline: Pipeline, gate: Gate, signal: Signal) -> Any:
         if code is grpc.StatusCode.UNAVAILABLE:
             number: int = code.value[0]
             context.set_trailing_metadata(((_DETAILS, answers.status(number, message, retry=seconds)),))
-        await context.abort(code, message)
-        raise AssertionError("abort raises")
+        # `abort` would raise, and the traceback would hold the body until garbage is collected.
+        context.set_code(code)
+        context.set_details(message)
+        return b""
 
     return _grpc.unary_unary_rpc_method_handler(export)
 
