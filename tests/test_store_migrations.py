@@ -155,6 +155,23 @@ def test_a_migration_is_rehearsed_then_done(tmp_path: Path) -> None:
     Ledger(path).check()
 
 
+def test_the_latest_calls_are_linked_after_an_upgrade_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.send(usage_event(response_id="chatcmpl-1"))
+    ledger.store.close()
+    with sqlite3.connect(ledger.path) as database:
+        # As version 5 had it.
+        database.executescript(
+            "DROP TABLE recent; CREATE INDEX call_recorded ON call (recorded_at); "
+            "DELETE FROM schema_version WHERE version > 5"
+        )
+    database.close()
+    ledger.open()
+    assert ledger.send(foreign_span(response_id="chatcmpl-1", trace_id=b"\x09" * 16)) == Tally(linked=1)
+    ledger.check()
+    ledger.store.close()
+
+
 def test_a_ledger_whose_sums_differ_is_told(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     ledger.send(usage_event())

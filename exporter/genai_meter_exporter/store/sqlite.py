@@ -136,6 +136,7 @@ class SqliteStore:
             deltas = gains(placing, self._bounds)
             beside.write(self._db, events, deltas, self._bounds, now_ns)
             self._rows.add_sums(deltas.cells, deltas)
+            self._rows.keep_recent(now_ns, now_ns - self._window_ns)
             return Written([tally], deltas)
 
     def learn(self, parents: Iterable[tuple[bytes, bytes]]) -> None:
@@ -248,6 +249,7 @@ class SqliteStore:
             "UPDATE counter SET shown = 1 WHERE family = ? AND labels = ?",
             [(family, labels_json(labels)) for family, labels in shown],
         )
+        self._rows.keep_recent(now_ns, now_ns - self._window_ns)
         self._keep_parents(now_ns)
         return Written(tallies, deltas)
 
@@ -279,17 +281,19 @@ class SqliteStore:
 
     def _build_index(self, now_ns: int) -> None:
         horizon = now_ns - self._window_ns
+        self._db.execute("CREATE TEMP TABLE newest (call_id BLOB PRIMARY KEY) WITHOUT ROWID")
+        self._db.executemany("INSERT OR IGNORE INTO newest VALUES (?)", ((key,) for key in self._rows.recent(horizon)))
         linked: dict[bytes, list[linking.UsageRecord]] = {}
         for row in self._db.execute(
-            "SELECT linked.charge, linked.record FROM linked JOIN usage ON usage.call_id = linked.charge "
-            "WHERE usage.recorded_at >= ?",
-            (horizon,),
+            "SELECT linked.charge, linked.record FROM newest CROSS JOIN linked ON linked.charge = newest.call_id"
         ):
             values = orjson.loads(row["record"])
             linked.setdefault(row["charge"], []).append(rows.record_of(values, bytes.fromhex(values["call_id"])))
-        columns = ", ".join(f'"{name}"' for name in linking.COLUMNS)
+        columns = ", ".join(f'usage."{name}"' for name in linking.COLUMNS)
         charges = self._db.execute(
-            f"SELECT {columns} FROM usage WHERE recorded_at >= ? ORDER BY recorded_at", (horizon,)
+            f"SELECT {columns} FROM newest CROSS JOIN usage ON usage.call_id = newest.call_id "
+            "WHERE usage.recorded_at >= ? ORDER BY usage.recorded_at",
+            (horizon,),
         )
         linking.restore(
             self._index,
@@ -298,6 +302,7 @@ class SqliteStore:
                 for row in charges
             ),
         )
+        self._db.execute("DROP TABLE newest")
         for row in self._db.execute("SELECT spans FROM span_parent WHERE seen >= ? ORDER BY seen", (horizon,)):
             spans: bytes = row["spans"]
             self._index.learn_parents(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import orjson
@@ -21,6 +21,8 @@ _CHUNK: Final = 500
 """Parameters of one lookup; SQLite's limit has been 999."""
 
 _CELLS_KEPT: Final = 200_000
+
+_KEY_BYTES: Final = 16
 
 
 def _upsert_rollup(table: str) -> str:
@@ -59,11 +61,14 @@ class SqliteRows:
         self._db = db
         self._cells: dict[tuple[str, ...], int] = {}
         """Dimensions that the file has."""
+        self.fresh: list[bytes] = []
+        """Keys of the calls that the open transaction has put in."""
         self._any_linked = db.execute("SELECT 1 FROM linked LIMIT 1").fetchone() is not None
 
     def forget(self) -> None:
         """After a rollback the file may lack what this transaction put in."""
         self._cells.clear()
+        self.fresh.clear()
 
     def known(self, keys: Sequence[bytes]) -> tuple[dict[bytes, int], set[tuple[bytes, str]]]:
         """Of these keys: those of calls with their source ranks, and those of linked records with their sources."""
@@ -81,6 +86,18 @@ class SqliteRows:
                 linked.update((row[0], row[1]) for row in found)
         return ranks, linked
 
+    def recent(self, since_ns: int) -> Iterator[bytes]:
+        """Keys of calls that have come since, or a little before, in the order in which they came."""
+        for (keys,) in self._db.execute("SELECT keys FROM recent WHERE seen >= ? ORDER BY seen", (since_ns,)):
+            yield from (keys[start : start + _KEY_BYTES] for start in range(0, len(keys), _KEY_BYTES))
+
+    def keep_recent(self, now_ns: int, since_ns: int) -> None:
+        """Remember what the open transaction has put in; forget what came before `since_ns`."""
+        if self.fresh:
+            self._db.execute("DELETE FROM recent WHERE seen < ?", (since_ns,))
+            self._db.execute("INSERT INTO recent VALUES (?, ?)", (now_ns, b"".join(self.fresh)))
+            self.fresh.clear()
+
     def get(self, call_id: bytes) -> dict[str, Any] | None:
         """All columns of a call."""
         row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (call_id,)).fetchone()
@@ -90,6 +107,7 @@ class SqliteRows:
         """New calls: their columns and their dimensions."""
         cells = self._ids({dimensions for _, dimensions in calls})
         self._db.executemany(_INSERT_CALL, [pack(values, cells[dimensions]) for values, dimensions in calls])
+        self.fresh += [values["call_id"] for values, _ in calls]
 
     def delete(self, call_id: bytes) -> None:
         """A call that another record has replaced."""
