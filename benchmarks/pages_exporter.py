@@ -25,7 +25,8 @@ from genai_meter_exporter.cells import DIMENSIONS, GRAIN_SECONDS, MEASURES, Cell
 from genai_meter_exporter.config import Config
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
-from genai_meter_exporter.series import Deltas, Observations, Run
+from genai_meter_exporter.observations import observe
+from genai_meter_exporter.series import Deltas, Run
 from genai_meter_exporter.store.base import Query
 from prometheus_client.core import Metric
 
@@ -178,26 +179,24 @@ class Exporter:
         self.now = at
         deltas = Deltas()
         placed: dict[Cell, list[int]] = {}
-        observations = Observations(deltas, self._bounds)
-        count = 0
+        observed: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
         for told in calls:
             values = {**told, "recorded_at": told["end"]}
             where = cells.cell(values)
             cells.gain(placed, where, values)
-            observations.observe(values, where[1])
+            observed.append((values, where[1]))
             self.rollups.release(values)
-            count += 1
             if run_id := values.get("run_id"):
                 deltas.runs.append(
                     Run(values["team"], values["workflow"], run_id, values.get("cost") or 0, values["end"])
                 )
-        observations.close()
+        observe(deltas, self._bounds, observed)
         deltas.cells = {where: tuple(what) for where, what in placed.items()}
         gained: dict[tuple[str, ...], Measures] = {}
         for (_, dimensions), what in deltas.cells.items():
             _add(gained, dimensions, what)
         series.add_cells(deltas, self._bounds, gained)
-        series.count_ingest(deltas, [("accepted", count)])
+        series.count_ingest(deltas, [("accepted", len(observed))])
         shown = self._counters.shown()
         with self._counters.lock:
             self._counters.mark_recorded(shown)

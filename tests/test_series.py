@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS, MEASURES, Cell, Measures
-from genai_meter_exporter.series import Deltas, Observations, replace_cell
+from genai_meter_exporter.observations import observe
+from genai_meter_exporter.series import Deltas, replace_cell
 
 WHO = {
     "team": "search",
@@ -72,10 +73,12 @@ def test_between_labels_the_whole_amount_moves() -> None:
 
 def test_the_latest_event_is_bounded_and_never_ahead_of_its_arrival() -> None:
     deltas = Deltas()
-    observations = Observations(deltas, Bounds({"service": 2}, 100, 1000))
-    for number, service in enumerate(("shop", "s" * 300, "mail", "blog"), 1):
-        (_, dimensions) = cell(service=service)
-        observations.observe({"start": 0, "end": number * 10, "recorded_at": 35}, dimensions)
+    services = ("shop", "s" * 300, "mail", "blog")
+    calls = [
+        ({"start": 0, "end": number * 10, "recorded_at": 35}, cell(service=service)[1])
+        for number, service in enumerate(services, 1)
+    ]
+    observe(deltas, Bounds({"service": 2}, 100, 1000), calls)
     assert deltas.last_events == {
         ("search", "prod", "shop"): 10,
         ("search", "prod", "s" * 128): 20,

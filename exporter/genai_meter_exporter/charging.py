@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from genai_meter import pricing
 from genai_meter.pricing import Line
 from genai_meter.pricing.book import BookError, read_book
-from genai_meter.pricing.cost import Unread
+from genai_meter.pricing.cost import Cost, Unread
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import OverlayError, read_overlay
 from genai_meter.pricing.resolver import BOOK_VARIABLE, OVERLAY_VARIABLE, use
@@ -106,10 +106,11 @@ def price_record(record: UsageRecord) -> None:
         raise Unreadable("the cost exceeds what one event may cost")
     estimated = values.get("usage_source") == "estimated"
     values["cost_status"] = "estimated" if estimated and cost.status == "exact" else cost.status
-    reasons = (*cost.reasons, *_usage_reasons(values))
+    reasons = cost.reasons
+    if told := values.get("cost_reasons"):
+        reasons = (*reasons, *_usage_reasons(told))
     values["cost_reasons"] = _json(reasons) if reasons else None
-    lines = cost.lines
-    values["cost_lines"] = cost_lines(lines) if lines else None
+    values["cost_lines"] = _lines_of(cost)
     values["list_cost"] = cost.list_pico
     values["cost"] = cost.effective_pico
     values["book_id"] = cost.book_id or None
@@ -127,31 +128,65 @@ def _billable(values: dict[str, Any]) -> bool:
     return values.get("status") == "ok" or (http_status is not None and 200 <= http_status < 300)
 
 
-def _usage_reasons(values: dict[str, Any]) -> list[str]:
+def _usage_reasons(told: str) -> list[str]:
     """What the application said of an estimate: only it saw the answer."""
-    told = values.get("cost_reasons")
-    return [reason for reason in orjson.loads(told) if reason in ESTIMATE_REASONS] if told else []
+    return [reason for reason in orjson.loads(told) if reason in ESTIMATE_REASONS]
 
 
+_KEPT: Final = 1_000
 _line_heads: dict[tuple[Any, ...], str] = {}
+"""What the lines of one rate have in common → JSON."""
+_plain_lines: dict[tuple[Any, ...], str] = {}
+"""A plain rate card and buckets → their lines, but for the numbers."""
+
+
+def _lines_of(cost: Cost) -> str | None:
+    """The lines of a cost, as `cost_lines` writes them; of a plain card without making them."""
+    rates = cost.card.plain if isinstance(cost, Unread) else None
+    if rates is None or not isinstance(cost, Unread):
+        return cost_lines(cost.lines) or None
+    buckets = cost.buckets
+    key = (cost.card, *buckets)
+    form = _plain_lines.get(key)
+    if form is None:
+        if len(_plain_lines) >= _KEPT:
+            _plain_lines.clear()
+        heads = (_line_head(line).replace("%", "%%") for line in cost.card.lines(tuple((name, 1) for name in buckets)))
+        form = _plain_lines[key] = _written(f"{head}{_NUMBERS}" for head in heads)
+    numbers: list[int] = []
+    for bucket, quantity in buckets.items():
+        if type(quantity) is not int or quantity <= 0:
+            return cost_lines(cost.lines) or None
+        price = quantity * rates[bucket]
+        numbers += (quantity, price, price)
+    return form % tuple(numbers)
 
 
 def cost_lines(lines: Iterable[Line]) -> str:
-    """Cost lines as JSON, one object a line, keys as in `Line`."""
+    """Cost lines as JSON, one object a line, keys as in `Line`; empty when there are none."""
     parts: list[str] = []
     for line in lines:
-        key = (line.model, line.bucket, line.rate, line.per, line.entries)
-        head = _line_heads.get(key)
-        if head is None:
-            if len(_line_heads) >= 1000:
-                _line_heads.clear()
-            told = dict(zip(("model", "bucket", "rate", "per", "entries"), key, strict=True))
-            head = _line_heads[key] = orjson.dumps(told).decode()[:-1]
         quantity = line.quantity if type(line.quantity) is int else f'"{line.quantity:f}"'
-        parts.append(
-            f'{head},"quantity":{quantity},"list_pico":{line.list_pico},"effective_pico":{line.effective_pico}}}'
-        )
-    return f"[{','.join(parts)}]"
+        parts.append(_line_head(line) + _NUMBERS % (quantity, line.list_pico, line.effective_pico))
+    return _written(parts) if parts else ""
+
+
+_NUMBERS: Final = ',"quantity":%s,"list_pico":%d,"effective_pico":%d}'
+
+
+def _written(lines: Iterable[str]) -> str:
+    return f"[{','.join(lines)}]"
+
+
+def _line_head(line: Line) -> str:
+    key = (line.model, line.bucket, line.rate, line.per, line.entries)
+    head = _line_heads.get(key)
+    if head is None:
+        if len(_line_heads) >= _KEPT:
+            _line_heads.clear()
+        told = dict(zip(("model", "bucket", "rate", "per", "entries"), key, strict=True))
+        head = _line_heads[key] = orjson.dumps(told).decode()[:-1]
+    return head
 
 
 def _json(value: Iterable[Any]) -> str:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
 
@@ -146,13 +145,6 @@ _UNPRICED, _GROSS_INPUT, _GROSS_OUTPUT = (
 )
 _SERIES_OF: Final = itemgetter(*(_AT[name] for name in REQUESTS.labels))
 """Dimensions → labels of `requests`; without the last two, of all families by who asked whom."""
-_AHEAD_NS: Final = 5_000_000_000
-"""Less is the usual difference between two clocks."""
-
-_LATE_NS: Final = 7 * 86_400_000_000_000
-"""Less is what batches take, or a spool that waited for the exporter."""
-_DURATION_EDGES: Final = tuple(round(edge * DURATION.scale) for edge in DURATION_BOUNDARIES)
-_NUMBERS: Final = tuple(str(index) for index in range(len(TOKEN_BOUNDARIES) + 2))
 
 
 @dataclass(slots=True)
@@ -294,113 +286,6 @@ def _credit(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], amount:
         who = tuple(dimensions[_AT[name]] for name in _WHO)
         deltas.add(CREDIT.name, bounds.fold(CREDIT.name, CREDIT.labels, who), amount)
         deltas.add(LEDGER_CREDIT.name, (), amount)
-
-
-class _Shape:
-    """One histogram of the calls of a transaction, under one set of labels."""
-
-    __slots__ = ("counts", "labels", "latest", "total")
-
-    def __init__(self, histogram: Histogram, labels: tuple[str, ...]) -> None:
-        self.labels = labels
-        self.counts = [0] * (len(histogram.boundaries) + 1)
-        self.latest: list[tuple[Mapping[str, Any], int] | None] = [None] * len(self.counts)
-        """Call and amount that fell into each bucket last."""
-        self.total = 0
-
-
-def _fall(shape: _Shape, edges: Sequence[int], amount: int, values: Mapping[str, Any], traced: bool) -> None:
-    """Into the bucket."""
-    index = bisect_left(edges, amount)
-    shape.counts[index] += 1
-    shape.total += amount
-    if traced:
-        shape.latest[index] = values, amount
-
-
-class Observations:
-    """Histograms and the latest event, of new calls as the ledger has them."""
-
-    def __init__(self, deltas: Deltas, bounds: Bounds) -> None:
-        self._deltas = deltas
-        self._bounds = bounds
-        self._shapes: dict[tuple[Histogram, tuple[str, ...]], _Shape] = {}
-        self._targets: dict[tuple[str, ...], tuple[_Shape, _Shape, _Shape, _Shape, tuple[str, str, str]]] = {}
-        """Dimensions → where a call's duration, input, output, first chunk and end go."""
-
-    def observe(self, values: Mapping[str, Any], dimensions: tuple[str, ...]) -> None:
-        """One new call."""
-        target = self._targets.get(dimensions)
-        if target is None:
-            target = self._targets[dimensions] = self._target(dimensions)
-        duration, gross_input, gross_output, first_chunk, where = target
-        end = values["end"]
-        traced = "trace_id" in values
-        took = end - values["start"]
-        _fall(duration, _DURATION_EDGES, took if took > 0 else 0, values, traced)
-        tokens = values.get("input_tokens")
-        if tokens is not None:
-            _fall(gross_input, TOKEN_BOUNDARIES, tokens, values, traced)
-        tokens = values.get("output_tokens")
-        if tokens is not None:
-            _fall(gross_output, TOKEN_BOUNDARIES, tokens, values, traced)
-        waited = values.get("time_to_first_chunk")
-        if waited is not None:
-            _fall(first_chunk, _DURATION_EDGES, round(waited * FIRST_CHUNK.scale), values, traced)
-        # A clock that is ahead must not stop the gauge from moving.
-        at = values["recorded_at"]
-        if end <= at:
-            if at - end >= _LATE_NS:
-                self._deltas.add(LATE.name, self._bounds.fold(LATE.name, LATE.labels, where), 1)
-            at = end
-        elif end - at >= _AHEAD_NS:
-            bounds, deltas = self._bounds, self._deltas
-            deltas.add(CLOCK_AHEAD.name, bounds.fold(CLOCK_AHEAD.name, CLOCK_AHEAD.labels, where), 1)
-        last_events = self._deltas.last_events
-        if at > last_events.get(where, 0):
-            last_events[where] = at
-
-    def close(self) -> None:
-        """Put the histograms into the deltas."""
-        deltas = self._deltas
-        for (histogram, _), shape in self._shapes.items():
-            if not any(shape.counts):
-                continue
-            deltas.add(histogram.name + SUM, shape.labels, shape.total)
-            for index, count in enumerate(shape.counts):
-                if not count:
-                    continue
-                bucket = f"{histogram.name}:{_NUMBERS[index]}"
-                deltas.add(bucket, shape.labels, count)
-                if latest := shape.latest[index]:
-                    values, amount = latest
-                    deltas.exemplars[bucket, shape.labels] = Exemplar(
-                        values["trace_id"] or "",
-                        values.get("span_id") or "",
-                        amount / histogram.scale,
-                        values["end"] / 1_000_000_000,
-                    )
-
-    def _target(self, dimensions: tuple[str, ...]) -> tuple[_Shape, _Shape, _Shape, _Shape, tuple[str, str, str]]:
-        service, provider, model = (dimensions[_AT[name]] for name in DURATION.labels)
-        team, environment, shown = self._bounds.fold(
-            LAST_EVENT, LAST_EVENT_LABELS, (dimensions[_AT["team"]], dimensions[_AT["environment"]], service)
-        )
-        return (
-            self._shape(DURATION, (service, provider, model)),
-            self._shape(REQUEST_TOKENS, (service, provider, model, "input")),
-            self._shape(REQUEST_TOKENS, (service, provider, model, "output")),
-            self._shape(FIRST_CHUNK, (provider, model)),
-            (team, environment, shown),
-        )
-
-    def _shape(self, histogram: Histogram, labels: tuple[str, ...]) -> _Shape:
-        labels = self._bounds.fold(histogram.name, histogram.labels, labels)
-        key = histogram, labels
-        shape = self._shapes.get(key)
-        if shape is None:
-            shape = self._shapes[key] = _Shape(histogram, labels)
-        return shape
 
 
 def count_ingest(deltas: Deltas, counts: Iterable[tuple[str, int]]) -> None:

@@ -12,7 +12,8 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import Measures
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Quarantined, usage_json
-from genai_meter_exporter.series import Deltas, Observations, Run
+from genai_meter_exporter.observations import observe
+from genai_meter_exporter.series import Deltas, Run
 from genai_meter_exporter.store.base import Tally
 from genai_meter_exporter.store.placing import Placing
 
@@ -29,10 +30,7 @@ def gains(placing: Placing, bounds: Bounds) -> Deltas:
         series.replace_cell(deltas, bounds, old, new)
     for (_, dimensions), what in placing.withdrawn:
         series.withdraw_cell(deltas, bounds, dimensions, what)
-    observations = Observations(deltas, bounds)
-    for values, dimensions in placing.observed:
-        observations.observe(values, dimensions)
-    observations.close()
+    observe(deltas, bounds, placing.observed)
     deltas.cells = placing.rollup()
     deltas.runs = [run for values, _ in placing.observed if (run := _run(values)) is not None]
     return deltas

@@ -126,6 +126,7 @@ class RateCard:
         "deprecated",
         "max_output_tokens",
         "model",
+        "plain",
         "price",
         "provider",
         "reasons",
@@ -164,19 +165,21 @@ class RateCard:
         self._status: CostStatus = "estimated" if reasons else "exact"
         self._tables: tuple[_Table, ...] = tuple(_table(rates, above) for above in (-1, *rates.thresholds()))
         self._fees = (("request", 1),) if "request" in self._tables[0].rates else ()
+        table = self._tables[0]
+        self.plain = None if len(self._tables) > 1 or self._fees or table.effective is not None else table.listed
+        """Bucket → pico-USD a unit, when that is all there is to a price: one tier, no discount and no fee."""
         self.price = self._pricer()
         """The cost of the usage of one model; that usage must not change afterwards."""
 
     def _pricer(self) -> Callable[[Usage], Cost]:
         """The price of a usage by this card.
 
-        Nearly every card has one tier, no discount, no fee, and whole numbers. Its prices are made by a closure:
-        a method would look up in the card, call by call, what never changes.
+        Nearly every card is plain. Its prices are made by a closure: a method would look up in the card, call by call,
+        what never changes.
         """
-        table = self._tables[0]
-        if len(self._tables) > 1 or self._fees or table.effective is not None:
-            return self._price
-        rates, status, book_id, reasons, otherwise = table.listed, self._status, self.book_id, self.reasons, self._price
+        rates, status, book_id, reasons, otherwise = self.plain, self._status, self.book_id, self.reasons, self._price
+        if rates is None:
+            return otherwise
 
         def price(usage: Usage) -> Cost:
             buckets, total = usage.buckets, 0
