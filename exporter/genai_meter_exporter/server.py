@@ -46,7 +46,7 @@ from genai_meter_exporter.store import open_readonly, open_store
 logger: Final = logging.getLogger("genai_meter_exporter")
 
 
-GC_THRESHOLDS: Final = (50_000, 20, 50)
+GC_THRESHOLDS: Final = (500_000, 20, 50)
 
 _WATCH_SECONDS: Final = 5.0
 """How often certificates, and tokens that nobody uses, are looked at."""

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 from genai_meter import semconv
+from genai_meter.schema import FIELDS
 from genai_meter.usage import BUCKETS, Usage
 from google.protobuf.message import DecodeError
 
@@ -17,6 +18,7 @@ from genai_meter_exporter.normalise.record import (
     OWN_PRODUCER,
     RANK_OWN_EVENT,
     RANK_OWN_SPAN,
+    WORKED_OUT,
     Beside,
     Unreadable,
     UsageRecord,
@@ -30,6 +32,7 @@ from genai_meter_exporter.receive.values import attributes_of
 CALL_ID: Final = "genai_meter.call.id"
 CACHE_HIT: Final = "genai_meter.cache_hit"
 _BUCKET_OF: Final = {semconv.USAGE_PREFIX + bucket: bucket for bucket in BUCKETS}
+_WORKED_OUT: Final = frozenset(f.attribute for f in FIELDS if f.name in WORKED_OUT)
 _BUCKET_SET: Final = frozenset(BUCKETS)
 _ID_LENGTHS: Final = {"trace_id": 16, "span_id": 8}
 
@@ -139,7 +142,7 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
     if CALL_ID not in attributes:
         raise Unreadable(f"{CALL_ID} is missing")
     key = call_key(attributes[CALL_ID])
-    values = read.fields(attributes, raw.resource)
+    values = read.fields(_told(attributes), raw.resource)
     usages = _usages(attributes, values)
     _settle_times(raw, key, values)
     values["source"] = source
@@ -161,6 +164,13 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
         parent_span_id=raw.parent_span_id,
         context=price_context(values),
     )
+
+
+def _told(attributes: Attributes) -> Attributes:
+    """Without what follows from the buckets, when they are told."""
+    if _BUCKET_OF.keys().isdisjoint(attributes):
+        return attributes
+    return {attribute: value for attribute, value in attributes.items() if attribute not in _WORKED_OUT}
 
 
 def _usages(attributes: Attributes, values: dict[str, Any]) -> list[Usage]:

@@ -25,12 +25,28 @@ MAX_INT: Final = 2**63 - 1
 MAX_COUNT: Final = 10**12
 """More tokens, attempts or the like no call has; sums of millions of calls still fit 64 bits."""
 
-_PARTS: Final = {
-    **{bucket: ("input", "read" if bucket.startswith("cache_read") else "") for bucket in INPUT_BUCKETS},
-    **{bucket: ("input", "write") for bucket in INPUT_BUCKETS if bucket.startswith("cache_write")},
-    **{bucket: ("output", "reasoning" if bucket == "output_reasoning" else "") for bucket in OUTPUT_BUCKETS},
+DERIVED: Final = frozenset(
+    {"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"}
+)
+"""Columns that follow from the buckets."""
+
+_DERIVED_FROM: Final = {
+    **dict.fromkeys(INPUT_BUCKETS, ("input_tokens",)),
+    **{
+        bucket: ("input_tokens", f"{part}_tokens")
+        for part in ("cache_read", "cache_write")
+        for bucket in INPUT_BUCKETS
+        if bucket.startswith(part)
+    },
+    **dict.fromkeys(OUTPUT_BUCKETS, ("output_tokens",)),
+    "output_reasoning": ("output_tokens", "reasoning_tokens"),
 }
-"""Bucket → the total it counts into, and which part of that."""
+"""Bucket → the columns that it counts into."""
+
+_NO_TOKENS: Final = dict.fromkeys(sorted(DERIVED), 0)
+
+WORKED_OUT: Final = DERIVED | {"list_cost"}
+"""Columns that the ledger works out itself when it knows the buckets: what is sent of them is not read."""
 
 REFUSED: Final = "refused"
 """Key of a record in the quarantine that must not be read again, whoever asks; its value says why."""
@@ -121,27 +137,13 @@ class Batch:
 
 def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
     """Set the inclusive token columns from the exclusive buckets of all billed models."""
-    total_input = total_output = cache_read = cache_write = reasoning = 0
+    values.update(_NO_TOKENS)
     for usage in usages:
         for bucket, quantity in usage.buckets.items():
-            total, part = _PARTS.get(bucket, ("", ""))
-            if total == "input":
-                total_input += int(quantity)
-                if part == "read":
-                    cache_read += int(quantity)
-                elif part == "write":
-                    cache_write += int(quantity)
-            elif total == "output":
-                total_output += int(quantity)
-                if part == "reasoning":
-                    reasoning += int(quantity)
-    if total_input > MAX_COUNT or total_output > MAX_COUNT:
+            for column in _DERIVED_FROM.get(bucket, ()):
+                values[column] += int(quantity)
+    if values["input_tokens"] > MAX_COUNT or values["output_tokens"] > MAX_COUNT:
         raise Unreadable(f"the token counts exceed {MAX_COUNT}")
-    values["input_tokens"] = total_input
-    values["output_tokens"] = total_output
-    values["cache_read_tokens"] = cache_read
-    values["cache_write_tokens"] = cache_write
-    values["reasoning_tokens"] = reasoning
 
 
 def price_context(values: dict[str, Any]) -> dict[str, str]:
@@ -163,4 +165,6 @@ def usage_json(usages: Sequence[Usage]) -> str | None:
     """The `usage` column: buckets of every billed model, in one shape."""
     if not usages:
         return None
+    if len(usages) == 1 and usages[0].model is None:
+        return f'[{{"model":null,"buckets":{orjson.dumps(usages[0].buckets, default=str).decode()}}}]'
     return orjson.dumps([{"model": u.model, "buckets": u.buckets} for u in usages], default=str).decode()

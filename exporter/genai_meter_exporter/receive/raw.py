@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -37,7 +37,7 @@ class Raw:
     end_ns: int = 0
     failed: bool = False
     """The span's status is an error."""
-    encoded: Iterable[bytes] | None = None
+    encoded: Sequence[bytes] | None = None
     """Attributes of our own usage event as they came in protobuf; `attributes` is filled when they are needed."""
 
 

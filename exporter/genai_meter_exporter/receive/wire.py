@@ -6,8 +6,8 @@ The same few attributes come again with nearly every usage event. Left as they w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -27,7 +27,9 @@ _FILES: Final = (COMMON, RESOURCE, LOGS, LOGS_SERVICE)
 
 _KEY, _VALUE = 0x0A, 0x12
 """Tags of the fields of a `KeyValue`."""
-_SHORT: Final = 0x80
+TEXT, INTEGER = 0x0A, 0x18
+"""Tags of an `AnyValue`'s text and whole number."""
+SHORT: Final = 0x80
 """Lengths below it are one byte."""
 
 
@@ -46,12 +48,24 @@ def _logs_request() -> type[ExportLogsServiceRequest]:
     return cast("type[ExportLogsServiceRequest]", GetMessageClass(pool.FindMessageTypeByName(name)))
 
 
+def _integers() -> Any:
+    """A message of many integers, each written as in an `AnyValue`: their encodings, joined, are one of this."""
+    file = FileDescriptorProto(name="genai_meter/integers.proto", syntax="proto3")
+    field = file.message_type.add(name="Integers").field.add(name="value", number=INTEGER >> 3)
+    field.type, field.label = FieldDescriptorProto.TYPE_INT64, FieldDescriptorProto.LABEL_REPEATED
+    field.options.packed = False
+    pool = DescriptorPool()
+    pool.AddSerializedFile(file.SerializeToString())
+    return GetMessageClass(pool.FindMessageTypeByName("Integers"))
+
+
 LogsRequest: Final = _logs_request()
+_Integers: Final = _integers()
 
 
-def attributes(record: LogRecord) -> Iterable[bytes]:
+def attributes(record: LogRecord) -> Sequence[bytes]:
     """A record's attributes, each an encoded `KeyValue`."""
-    return cast("Iterable[bytes]", record.attributes)
+    return cast("Sequence[bytes]", record.attributes)
 
 
 def decoded(pairs: Iterable[bytes]) -> list[KeyValue]:
@@ -59,9 +73,19 @@ def decoded(pairs: Iterable[bytes]) -> list[KeyValue]:
     return [KeyValue.FromString(pair) for pair in pairs]
 
 
+def integers(values: Sequence[bytes]) -> Sequence[int]:
+    """Encoded `AnyValue`s of whole numbers, read at once; raises `DecodeError`."""
+    return _Integers.FromString(b"".join(values)).value
+
+
+def head(name: str) -> bytes:
+    """How an encoded attribute of this (short) name begins, up to the length of its value."""
+    return bytes((_KEY, len(name))) + name.encode() + bytes((_VALUE,))
+
+
 def key(encoded: bytes) -> str:
     """The name of an encoded attribute; raises `DecodeError` or `UnicodeDecodeError`."""
-    if len(encoded) > 2 and encoded[0] == _KEY and encoded[1] < _SHORT:
+    if len(encoded) > 2 and encoded[0] == _KEY and encoded[1] < SHORT:
         end = encoded[1] + 2
         if end < len(encoded) and encoded[end] == _VALUE:
             return encoded[2:end].decode()

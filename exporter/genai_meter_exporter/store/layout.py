@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import orjson
 from genai_meter.schema import FIELDS
@@ -84,21 +84,31 @@ def unpack(row: Any, first: Mapping[str, Any]) -> bytes:
     return orjson.dumps(values)[:-1] + (b"," + more[1:].encode() if len(more) > 2 else b"}")
 
 
+_Values: TypeAlias = Mapping[str, Any]
 _SHAPES_KEPT: Final = 1_000
-_shapes: dict[tuple[str, ...], tuple[tuple[str, ...], Callable[[Mapping[str, Any]], Any]]] = {}
-"""Columns that a call has → those that go into `more`, and what takes their values."""
+_shapes: dict[tuple[str, ...], tuple[tuple[str, ...], Callable[[_Values], Any], Callable[[_Values], Any]]] = {}
+"""Columns that a call has → those that go into `more`, what takes their values, what takes the others'."""
 
 
-def pack(values: Mapping[str, Any], cell: int) -> tuple[Any, ...]:
+def pack(values: _Values, cell: int) -> tuple[Any, ...]:
     """A row of the table `call`."""
-    shape = tuple(values)
-    known = _shapes.get(shape)
-    if known is None:
+    columns = tuple(values)
+    shape = _shapes.get(columns)
+    if shape is None:
         if len(_shapes) >= _SHAPES_KEPT:
             _shapes.clear()
-        names = tuple(name for name in shape if name in MORE)
-        known = _shapes[shape] = names, itemgetter(*names, "call_id", "call_id")
-    names, take = known
+        names = tuple(name for name in columns if name in MORE)
+        whole = set(OWN) <= set(columns)
+        # Names twice over: of one name, `itemgetter` would give its value alone.
+        shape = _shapes[columns] = names, itemgetter(*names, "call_id", "call_id"), _own if whole else _own_known
+    names, more_of, own_of = shape
     # What is unknown may be null in it: the view makes no difference.
-    rest = dict(zip(names, take(values), strict=False))
-    return (*map(values.get, OWN), cell, orjson.dumps(rest).decode())
+    more = dict(zip(names, more_of(values), strict=False))
+    return (*own_of(values), cell, orjson.dumps(more).decode())
+
+
+_own: Final[Callable[[_Values], tuple[Any, ...]]] = itemgetter(*OWN)
+
+
+def _own_known(values: _Values) -> tuple[Any, ...]:
+    return tuple(map(values.get, OWN))

@@ -128,6 +128,7 @@ class Placing:
         values["parent_span_id"] = record.parent_span_id.hex() or None
         values["recorded_at"] = self._now
         values.setdefault("revision", 0)
+        values.setdefault("links", None)
         self._ranks[record.key] = record.rank
         self._pending.append((values, dimensions))
 
