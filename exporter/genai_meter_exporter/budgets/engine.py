@@ -35,6 +35,7 @@ _KEPT_SECONDS: Final = 86_400
 """Calls of a run may arrive late: its cost is kept so long after the last one."""
 _MOST_RUNS: Final = 100_000
 _SAVE_SECONDS: Final = 900
+_READ_SECONDS: Final = 86_400
 _CONTRACT_PERIOD: Final = "rolling 30d"
 
 
@@ -149,6 +150,7 @@ class Engine:
         self.evaluated: float | None = None
         """When it last looked, Unix seconds; None before the ledger was read."""
         self._saved = 0.0
+        self._read = 0.0
         self._take(budgets, _trackers(budgets), _contracts(budgets))
 
     def _take(
@@ -193,6 +195,8 @@ class Engine:
                 tracker.inherit(known)
             _recall(fresh, entries)
             self._take(budgets, trackers, contracts)
+            names = {tracker.budget.name for tracker in trackers}
+            self.accuracy = [judged for judged in self.accuracy if judged.budget in names]
             for key in [key for key in self._runs if key[1] not in self._capped]:
                 del self._runs[key]
 
@@ -204,9 +208,7 @@ class Engine:
                 tracker.sums, charged = found[id(tracker)]
                 tracker.charged = max(tracker.charged, charged + tracker.offset)
             if self.evaluated is None:
-                entries = self._history.read(now)
-                self.accuracy = accuracy(entries)
-                _recall(self.trackers, entries)
+                _recall(self.trackers, self._judge(now))
 
     def apply(self, cells: Mapping[Cell, Measures]) -> None:
         """The cells that a commit has changed."""
@@ -247,7 +249,10 @@ class Engine:
     def contract_costs(self, now: float) -> list[tuple[Contract, int]]:
         """What each tenant with a contract has cost in 30 days, in pico-USD."""
         with self._lock:
-            return [(contract, tracker.standing(now).spent) for contract, tracker in self.contracts]
+            return [
+                (contract, tracker.sums.within(period_at(tracker.budget, tracker.zone, now)))
+                for contract, tracker in self.contracts
+            ]
 
     def evaluate(self, now: float) -> list[Standing]:
         """Step every state; what changed and each day's forecast go to the history."""
@@ -255,15 +260,16 @@ class Engine:
             self._forget_runs(now)
             found: list[Standing] = []
             closed = False
-            for tracker in self.trackers:
+            for tracker in self._all():
                 tracker.sums.forget(now)
+            for tracker in self.trackers:
                 standing = tracker.standing(now)
                 self._step(tracker, standing, now)
                 closed |= self._remember(tracker, standing, now)
                 found.append(replace(standing, state=tracker.machine.state, since=tracker.machine.since))
             self.evaluated = now
-            if closed:
-                self.accuracy = accuracy(self._history.read(now))
+            if closed or now - self._read >= _READ_SECONDS:
+                self._judge(now)
             if now - self._saved >= _SAVE_SECONDS:
                 self._save(now)
             return found
@@ -280,6 +286,14 @@ class Engine:
         with self._lock:
             if self.evaluated is not None:
                 self._save(now)
+
+    def _judge(self, now: float) -> list[dict[str, Any]]:
+        """What the forecasts were worth; returns the history."""
+        self._read = now
+        entries = self._history.read(now)
+        names = {tracker.budget.name for tracker in self.trackers}
+        self.accuracy = accuracy(entry for entry in entries if entry["budget"] in names)
+        return entries
 
     def _forget_runs(self, now: float) -> None:
         """Those that ended long ago: a scrape looks at all that are kept."""

@@ -39,10 +39,10 @@ class Accuracy:
 
 
 class History:
-    """Appends; reads once, at the start."""
+    """Appends; reads at the start and once a day, which shortens the file."""
 
     def __init__(self, directory: Path | None, *, read_only: bool = False) -> None:
-        self._lines = Lines(directory, FILE, {"budget": str}, read_only=read_only)
+        self._lines = Lines(directory, FILE, {"budget": str}, replaces=_counter, read_only=read_only)
 
     def read(self, now: float) -> list[dict[str, Any]]:
         """What is kept, oldest first; lines that lack what their kind tells are left out."""
@@ -53,6 +53,11 @@ class History:
         entry = {"at": int(at), "kind": kind, "budget": budget, **facts}
         self._lines.write(entry)
         return entry
+
+
+def _counter(entry: Mapping[str, Any]) -> str | None:
+    """A counter's later value takes the place of the one before, or they would crowd out all else."""
+    return entry["budget"] if entry["kind"] == "spend" else None
 
 
 def _is_whole(entry: Mapping[str, Any]) -> bool:
