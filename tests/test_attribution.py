@@ -59,7 +59,7 @@ def test_every_field_of_the_schema_is_accepted_and_nothing_else() -> None:
 
 def test_an_unknown_field_is_a_type_error_that_names_the_closest() -> None:
     with pytest.raises(TypeError, match=r"unknown field of attribution 'tenent'; did you mean 'tenant'\?"):
-        attribute(tenent="acme")
+        attribute(tenent="acme")  # pyright: ignore[reportCallIssue] - type checkers know it, too
 
 
 def test_values_are_bounded_and_cleaned() -> None:

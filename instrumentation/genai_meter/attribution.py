@@ -8,7 +8,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
@@ -16,6 +16,7 @@ from opentelemetry.context import Context, attach, create_key, get_current, set_
 from genai_meter import environment, identity, schema
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
 
 _KEY: Final = create_key("genai_meter.attribution")
 _FIELDS: Final = {f.name: f for f in schema.ATTRIBUTION}
@@ -164,6 +165,19 @@ def leave(token: Token[Context]) -> None:
         return
 
 
+def _named(init: Callable[P, None]) -> Callable[P, None]:
+    """A TypeError that helps, at an `__init__` whose parameters type checkers know."""
+
+    @functools.wraps(init)
+    def checked(*args: P.args, **fields: P.kwargs) -> None:
+        for name in fields:
+            if name not in _FIELDS:
+                raise TypeError(_unknown(name))
+        init(*args, **fields)
+
+    return checked
+
+
 class attribute:
     """Charge every call made inside to the given owner: `with attribute(tenant="acme", feature="search"):`.
 
@@ -175,6 +189,7 @@ class attribute:
 
     __slots__ = ("_fields",)
 
+    @_named
     def __init__(
         self,
         *,
@@ -202,10 +217,8 @@ class attribute:
         prompt_name: object = None,
         prompt_version: object = None,
         release: object = None,
-        **unknown: object,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in _FIELDS}
-        self._fields = cleaned({**given, **unknown})
+        self._fields = cleaned({name: value for name, value in locals().items() if name in _FIELDS})
 
     def __enter__(self) -> attribute:
         _entered.set((*_entered.get(), (self, self._attach())))
