@@ -91,10 +91,20 @@ def test_whatever_may_be_another_call_is_one(ledger: Ledger, second: SpanOf) -> 
     assert charges(ledger, told(SDK, 1, response_id="msg_1"), second) == 2
 
 
-def test_ours_sees_every_call_of_the_libraries_it_meters(ledger: Ledger) -> None:
+@pytest.mark.parametrize(
+    "scope",
+    [
+        COHERE,
+        "opentelemetry.instrumentation.genai.openai",
+        "opentelemetry.instrumentation.openai.v1",
+        "opentelemetry.instrumentation.openai_v2",
+        "opentelemetry.instrumentation.ollama",
+    ],
+)
+def test_ours_sees_every_call_of_the_libraries_it_meters(ledger: Ledger, scope: str) -> None:
     event = usage_event(trace_id=TRACE, span_id=b"\x0a" * 8, provider="cohere")
     ours = SpanOf({"x": "y"}, trace_id=TRACE, span_id=b"\x0a" * 8, parent=PARENT)
-    beside = foreign_span(number=1, scope="openinference.instrumentation.cohere", parent=PARENT)
+    beside = foreign_span(number=1, scope=scope, parent=PARENT)
     stranger = foreign_span(number=2, scope="openinference.instrumentation.portkey", parent=PARENT)
     assert charges(ledger, ours, event, beside, stranger) == 2
 

@@ -19,7 +19,8 @@ RULE: Final = "sibling"
 
 _ANTHROPIC: Final = "com.anthropic.sdk."
 _OURS: Final = frozenset(
-    {"anthropic", "bedrock", "botocore", "cohere", "google_genai", "google_generativeai", "groq", "mistralai", "openai"}
+    {"anthropic", "bedrock", "botocore", "cohere", "google_genai", "google_generativeai", "groq", "mistralai", "ollama"}
+    | {"openai", "openai_v2"}
 )
 """Libraries that we see every call of, as instrumentations name them in their scopes."""
 
