@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import emission_kit
+import pytest
 from emission_kit import Telemetry
-from genai_meter import emit
+from genai_meter import emit, guard
+from genai_meter.call import Prepared
 from genai_meter.instrumentor import BotocoreInstrumentor
 
 from examples.provider import Provider
@@ -25,6 +27,11 @@ CLAUDE: Any = {
     "messages": [{"role": "user", "content": "Where to?"}],
 }
 INVOKE: Any = {"modelId": HAIKU, "body": json.dumps(CLAUDE)}
+
+
+def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:
+    """What the guard says of each call."""
+    monkeypatch.setattr(guard, "decide", decide)
 
 
 def metered() -> AbstractContextManager[Telemetry]:

@@ -29,3 +29,10 @@ def buckets(name: str, payload: Any) -> dict[str, Any]:
 def parsed(cls: Any, value: dict[str, Any]) -> Any:
     """As the client libraries parse: leniently, unknown fields kept."""
     return cls.construct(**value)
+
+
+def check_apply(name: str, body: dict[str, Any], change: dict[str, Any], expected: dict[str, Any]) -> None:
+    """A dialect changes a copy."""
+    before = repr(body)
+    assert by_name(name).apply(body, **change) == expected
+    assert repr(body) == before

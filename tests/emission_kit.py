@@ -71,6 +71,14 @@ class Telemetry:
     def spans(self) -> list[ReadableSpan]:
         return list(self._spans.get_finished_spans())
 
+    def take(self, *, spans: bool = True) -> list[Mapping[str, Any]]:
+        """What was charged so far, each with a span or none with one; then nothing."""
+        assert emit.flush()
+        found: list[Mapping[str, Any]] = [event.attributes for event in self.events]
+        assert len(self.spans) == (len(found) if spans else 0)
+        self.clear()
+        return found
+
     @property
     def events(self) -> list[Event]:
         records = [log.log_record for log in self._logs.get_finished_logs()]

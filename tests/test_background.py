@@ -14,7 +14,7 @@ import httpx2
 import openai
 import pytest
 from emission_kit import Telemetry, metered
-from genai_meter import attribute, emit, guard
+from genai_meter import attribute, guard
 from genai_meter.clients import background
 from genai_meter.instrumentor import OpenAIInstrumentor
 
@@ -44,17 +44,8 @@ def forget() -> None:
     background.charged.clear()
 
 
-def events(telemetry: Telemetry) -> list[Mapping[str, Any]]:
-    """What was charged; then nothing."""
-    assert emit.flush()
-    found: list[Mapping[str, Any]] = [event.attributes for event in telemetry.events]
-    assert len(telemetry.spans) == len(found)
-    telemetry.clear()
-    return found
-
-
 def only(telemetry: Telemetry) -> Mapping[str, Any]:
-    (event,) = events(telemetry)
+    (event,) = telemetry.take()
     return event
 
 
@@ -75,7 +66,7 @@ def test_polling_charges_once_when_it_is_over(telemetry: Telemetry, client: Any,
     assert response.status == "queued"
     statuses = [client.responses.retrieve(response.id).status for _ in range(2)]
     assert statuses == ["in_progress", "in_progress"]
-    assert events(telemetry) == []
+    assert telemetry.take() == []
     assert client.responses.retrieve(response.id).status == "completed"
     event = only(telemetry)
     assert usage(event) == told(provider, response.id)
@@ -84,7 +75,7 @@ def test_polling_charges_once_when_it_is_over(telemetry: Telemetry, client: Any,
     assert (event["genai_meter.cost.status"], event["genai_meter.tenant"]) == ("exact", "acme")
     assert event["gen_ai.request.model"] == "gpt-5.2"
     assert client.responses.retrieve(response.id).status == "completed"
-    assert events(telemetry) == []
+    assert telemetry.take() == []
 
 
 def test_another_process_makes_the_same_call_of_it(telemetry: Telemetry, client: Any, provider: Provider) -> None:
@@ -105,11 +96,11 @@ def test_another_process_makes_the_same_call_of_it(telemetry: Telemetry, client:
 
 def test_a_stored_answer_was_charged_when_it_was_made(telemetry: Telemetry, client: Any) -> None:
     response = client.responses.create(model="gpt-5.2", input="Where to?")
-    assert len(events(telemetry)) == 1
+    assert len(telemetry.take()) == 1
     forget()
     assert client.responses.retrieve(response.id).status == "completed"
     assert list(client.responses.retrieve(response.id, stream=True))
-    assert events(telemetry) == []
+    assert telemetry.take() == []
 
 
 def test_the_stream_of_the_order(telemetry: Telemetry, client: Any, provider: Provider) -> None:
@@ -127,7 +118,7 @@ def test_the_stream_of_the_order(telemetry: Telemetry, client: Any, provider: Pr
 def test_a_stream_that_is_left_and_taken_up_again(telemetry: Telemetry, client: Any, provider: Provider) -> None:
     with attribute(tenant="acme"), client.responses.create(**ASK, stream=True) as stream:
         first: Any = next(iter(stream))
-    assert events(telemetry) == []
+    assert telemetry.take() == []
     again = client.responses.retrieve(first.response.id, stream=True)
     assert type(again) is openai.Stream
     assert list(cast(Any, again))[-1].type == "response.completed"
@@ -159,19 +150,19 @@ def test_cancelling_tells_the_end(telemetry: Telemetry, client: Any, provider: P
     assert usage(event) == told(provider, response.id)
     assert json.loads(event["gen_ai.response.finish_reasons"]) == ["cancelled"]
     client.responses.retrieve(response.id)
-    assert events(telemetry) == []
+    assert telemetry.take() == []
 
 
 def test_raw_responses(telemetry: Telemetry, client: Any, provider: Provider) -> None:
     order = client.responses.with_raw_response.create(**ASK)
     response_id = json.loads(order.text)["id"]
-    assert events(telemetry) == []
+    assert telemetry.take() == []
     raw = client.responses.with_raw_response.retrieve(response_id)
     assert usage(only(telemetry)) == told(provider, response_id)
     assert raw.parse() is raw.parse()
     forget()
     with client.responses.with_streaming_response.retrieve(response_id) as streamed:
-        assert events(telemetry) == []
+        assert telemetry.take() == []
         assert streamed.parse().status == "completed"
     assert usage(only(telemetry)) == told(provider, response_id)
 
@@ -181,7 +172,7 @@ async def test_in_a_coroutine(telemetry: Telemetry, provider: Provider) -> None:
         client: Any = opened
         response = await client.responses.create(**ASK, metadata={"polls": "1"})
         assert (await client.responses.retrieve(response.id)).status == "in_progress"
-        assert events(telemetry) == []
+        assert telemetry.take() == []
         assert (await client.responses.retrieve(response.id)).status == "completed"
         assert usage(only(telemetry)) == told(provider, response.id)
         forget()
@@ -196,7 +187,7 @@ def test_a_refused_order_is_a_call_and_a_failed_poll_is_none(
         client.responses.retrieve("resp_unknown")
     with pytest.raises(openai.NotFoundError):
         client.responses.cancel("resp_unknown")
-    assert events(telemetry) == []
+    assert telemetry.take() == []
     with pytest.raises(openai.BadRequestError):
         client.responses.create(**ASK, extra_headers={"x-scenario": "400"})
     event = only(telemetry)
@@ -248,7 +239,7 @@ def test_recorded_background_responses(telemetry: Telemetry, traffic: Path) -> N
             counts = queue[-1]["usage"]
             expected.append((response_id, "ok", counts["input_tokens"], counts["output_tokens"]))
     assert expected
-    assert [usage(event) for event in events(telemetry)] == expected
+    assert [usage(event) for event in telemetry.take()] == expected
 
 
 def test_nothing_is_remembered_without_end(telemetry: Telemetry, client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +248,7 @@ def test_nothing_is_remembered_without_end(telemetry: Telemetry, client: Any, mo
     assert list(background.orders) == ids[2:]
     for response_id in ids:
         client.responses.retrieve(response_id)
-    assert len(events(telemetry)) == 5
+    assert len(telemetry.take()) == 5
     assert list(background.charged) == ids[2:]
     assert background.orders == {}
 

@@ -43,14 +43,6 @@ def forget() -> None:
     batches.created_at.clear()
 
 
-def events(telemetry: Telemetry) -> list[Mapping[str, Any]]:
-    """What was charged, in the order of the file; then nothing."""
-    assert emit.flush()
-    found: list[Mapping[str, Any]] = [event.attributes for event in telemetry.events]
-    telemetry.clear()
-    return found
-
-
 def ordered(client: openai.OpenAI, *bodies: Mapping[str, Any], endpoint: str = "/v1/chat/completions") -> Any:
     """A batch of these requests, done."""
     lines = [
@@ -122,10 +114,10 @@ def test_each_line_is_one_call_at_batch_rates(
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test", organization="org-1") as client:
         batch = ordered(client, CHAT, CHAT, {**CHAT, "model": "gpt-4o-mini", "max_tokens": 3})
         content = provider.memory.files[batch.output_file_id]
-        assert events(telemetry) == []
+        assert telemetry.take(spans=False) == []
         with attribute(tenant="acme"):
             assert read(client, batch.output_file_id) == content
-        found = events(telemetry)
+        found = telemetry.take(spans=False)
         results = [json.loads(line) for line in content.splitlines()]
         usages = [result["response"]["body"]["usage"] for result in results]
         # 2 and 8 USD a million tokens, 0.15 and 0.60: half of it in a batch.
@@ -152,10 +144,10 @@ def test_each_line_is_one_call_at_batch_rates(
         assert telemetry.spans == []
         # Again, in this process: nothing more. In another one: the same calls.
         assert read(client, batch.output_file_id) == content
-        assert events(telemetry) == []
+        assert telemetry.take(spans=False) == []
         forget()
         read(client, batch.output_file_id)
-        assert charged(events(telemetry)) == charged(found)
+        assert charged(telemetry.take(spans=False)) == charged(found)
 
 
 async def test_reading_in_a_coroutine(telemetry: Telemetry, provider: Provider) -> None:
@@ -164,18 +156,18 @@ async def test_reading_in_a_coroutine(telemetry: Telemetry, provider: Provider) 
     async with openai.AsyncOpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         content = await client.files.content(batch.output_file_id)
         assert content.content == provider.memory.files[batch.output_file_id]
-        whole = charged(events(telemetry))
+        whole = charged(telemetry.take(spans=False))
         assert len(whole) == 2
         forget()
         async with client.files.with_streaming_response.content(batch.output_file_id) as response:
             assert len([line async for line in response.iter_lines()]) == 2
-        assert charged(events(telemetry)) == whole
+        assert charged(telemetry.take(spans=False)) == whole
 
 
 def test_ids_are_ordered_by_the_time_of_the_call(telemetry: Telemetry, provider: Provider) -> None:
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         by_text(client, ordered(client, CHAT).output_file_id)
-    (event,) = events(telemetry)
+    (event,) = telemetry.take(spans=False)
     call_id = uuid.UUID(event["genai_meter.call.id"])
     assert (call_id.version, call_id.variant) == (7, uuid.RFC_4122)
     assert call_id.int >> 80 == event["genai_meter.start"] // 10**6
@@ -185,7 +177,7 @@ def test_refused_lines_are_errors_without_usage(telemetry: Telemetry, provider: 
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         batch = ordered(client, {**CHAT, "model": ""}, CHAT)
         by_text(client, batch.error_file_id)
-    (event,) = events(telemetry)
+    (event,) = telemetry.take(spans=False)
     assert (event["genai_meter.status"], event["error.type"]) == ("error", "model_not_found")
     assert event["genai_meter.usage.source"] == "unknown"
     assert "genai_meter.cost.status" not in event
@@ -197,7 +189,7 @@ def test_responses_and_embeddings(telemetry: Telemetry, provider: Provider) -> N
         by_text(client, ordered(client, asked, endpoint="/v1/responses").output_file_id)
         vectors = {"model": "text-embedding-3-small", "input": "Where to?"}
         by_text(client, ordered(client, vectors, endpoint="/v1/embeddings").output_file_id)
-    response, embedding = events(telemetry)
+    response, embedding = telemetry.take(spans=False)
     assert (response["gen_ai.operation.name"], response["genai_meter.id_family"]) == ("chat", "openai.response")
     assert response["genai_meter.usage.output_reasoning"] == 64
     assert (embedding["gen_ai.operation.name"], embedding["gen_ai.usage.input_tokens"]) == ("embeddings", 3)
@@ -209,10 +201,10 @@ def test_a_reader_that_stops_is_charged_what_it_read(telemetry: Telemetry, provi
         batch = ordered(client, *[CHAT] * 400)
         with client.files.with_streaming_response.content(batch.output_file_id) as response:
             next(iter(response.iter_bytes()))
-        some = charged(events(telemetry))
+        some = charged(telemetry.take(spans=False))
         assert 0 < len(some) < 400
         by_text(client, batch.output_file_id)
-        rest = charged(events(telemetry))
+        rest = charged(telemetry.take(spans=False))
     assert len(some) + len(rest) == len({event[0] for event in some + rest}) == 400
 
 
@@ -236,7 +228,7 @@ def test_other_files_are_no_calls(
     provider.memory.files["file-1"] = content
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         read(client, "file-1")
-    assert events(telemetry) == []
+    assert telemetry.take(spans=False) == []
     safety.internal_errors.pop("take", None)
 
 
@@ -251,7 +243,7 @@ def test_a_compressed_file(telemetry: Telemetry, provider: Provider) -> None:
     http = httpx2.Client(transport=httpx2.MockTransport(handle))
     with openai.OpenAI(base_url="https://gateway.example/v1", api_key="sk-test", http_client=http) as client:
         assert by_streamed_bytes(client, "file-1") == content
-    assert len(events(telemetry)) == 2
+    assert len(telemetry.take(spans=False)) == 2
 
 
 def test_lines_without_a_time_need_the_batch(telemetry: Telemetry, provider: Provider, caplog: Any) -> None:
@@ -263,11 +255,11 @@ def test_lines_without_a_time_need_the_batch(telemetry: Telemetry, provider: Pro
     provider.memory.batches["batch_1"] = {"id": "batch_1", "created_at": 1_795_000_000, "output_file_id": "file-1"}
     with openai.OpenAI(base_url=f"{provider.url}/v1", api_key="sk-test") as client:
         by_text(client, "file-1")
-        assert events(telemetry) == []
+        assert telemetry.take(spans=False) == []
         assert [record.message.partition(":")[0] for record in caplog.records] == ["genai_meter"]
         assert client.batches.with_raw_response.retrieve("batch_1").status_code == 200
         by_text(client, "file-1")
-    (event,) = events(telemetry)
+    (event,) = telemetry.take(spans=False)
     assert event["genai_meter.start"] == 1_795_000_000 * 10**9
 
 
@@ -290,7 +282,7 @@ def test_recorded_results(telemetry: Telemetry, provider: Provider, traffic: Pat
                 counts = body["usage"]
                 expected.append((body["model"], counts["input_tokens"], counts["output_tokens"], "batch"))
     assert expected
-    found = events(telemetry)
+    found = telemetry.take(spans=False)
     assert [event[1:5] for event in charged(found)] == expected
     # Of August 2026: the batch rates of the book begin in October.
     assert {event["genai_meter.cost.status"] for event in found} == {"estimated"}
@@ -333,9 +325,9 @@ def test_message_batches(telemetry: Telemetry, provider: Provider) -> None:
         made = batches.created_at[batch_id]
         results = client.messages.batches.results(batch_id)
         assert type(results).__name__ == "JSONLDecoder"
-        assert events(telemetry) == []
+        assert telemetry.take(spans=False) == []
         assert [result.result.type for result in results] == ["succeeded", "errored"]
-        done, refused = found = events(telemetry)
+        done, refused = found = telemetry.take(spans=False)
         # Haiku 4.5: 1 and 5 USD a million tokens, half of it in a batch; three tokens in, seven out.
         assert charged([done])[0][1:] == (
             "claude-haiku-4-5-20251001",
@@ -350,14 +342,14 @@ def test_message_batches(telemetry: Telemetry, provider: Provider) -> None:
         assert {event["genai_meter.start"] for event in found} == {made * 10**9}
         assert "secret" not in repr(found)
         assert list(client.beta.messages.batches.results(batch_id))
-        assert events(telemetry) == []
+        assert telemetry.take(spans=False) == []
         forget()
         assert list(client.beta.messages.batches.results(batch_id))
-        assert charged(events(telemetry)) == charged(found)
+        assert charged(telemetry.take(spans=False)) == charged(found)
         forget()
         with client.messages.batches.with_streaming_response.results(batch_id) as response:
             assert len(list(response.iter_lines())) == 2
-        assert charged(events(telemetry)) == charged(found)
+        assert charged(telemetry.take(spans=False)) == charged(found)
 
 
 async def test_message_batches_in_a_coroutine(telemetry: Telemetry, provider: Provider) -> None:
@@ -366,7 +358,7 @@ async def test_message_batches_in_a_coroutine(telemetry: Telemetry, provider: Pr
         batch = await client.messages.batches.create(requests=requests)
         results = await client.messages.batches.results(batch.id)
         assert [result.custom_id async for result in results] == ["a"]
-    (event,) = events(telemetry)
+    (event,) = telemetry.take(spans=False)
     assert event["genai_meter.usage.output"] == 7
 
 
@@ -429,7 +421,7 @@ def test_the_job_and_a_reader_give_message_batches_the_same_ids(
     with anthropic.Anthropic(base_url=provider.url, api_key="sk-test") as client:
         batch_id = message_batch(client, ASK, {**ASK, "messages": []})
         assert len(list(client.messages.batches.results(batch_id))) == 2
-    read = charged(events(telemetry))
+    read = charged(telemetry.take(spans=False))
     forget()
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.url)

@@ -9,12 +9,12 @@ import io
 import json
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import wrapt
-from bedrock_kit import ARN, ASK, CLAUDE, HAIKU, INVOKE, TURNS, client, metered, only_event
+from bedrock_kit import ARN, ASK, CLAUDE, HAIKU, INVOKE, TURNS, client, decide_by, metered, only_event
 from emission_kit import Telemetry
 from emission_kit import telemetry as pipeline
 from genai_meter import emit, guard, safety
@@ -31,10 +31,6 @@ from tests import aws_kit
 def telemetry() -> Iterator[Telemetry]:
     with metered() as kept:
         yield kept
-
-
-def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:
-    monkeypatch.setattr(guard, "decide", decide)
 
 
 # --- one call

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from bedrock_kit import HAIKU, TURNS, client, metered, only_event
 from emission_kit import Telemetry
-from genai_meter import guard
-from genai_meter.call import Prepared
 from genai_meter.clients.botocore import NOT_METERED
 
 from examples.provider import Provider
@@ -22,10 +20,6 @@ from tests import aws_kit
 def telemetry() -> Iterator[Telemetry]:
     with metered() as kept:
         yield kept
-
-
-def decide_by(monkeypatch: pytest.MonkeyPatch, decide: Callable[[Prepared], guard.Decision]) -> None:
-    monkeypatch.setattr(guard, "decide", decide)
 
 
 # --- what is no chat

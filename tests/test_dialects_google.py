@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from dialect_kit import answered, buckets, streamed
+from dialect_kit import answered, buckets, check_apply, streamed
 from genai_meter.dialects import by_name, for_path, not_metered
 
 LITE = "gemini-2.5-flash-lite"
@@ -95,9 +95,7 @@ CHANGES: list[tuple[str, dict[str, Any], dict[str, Any], dict[str, Any]]] = [
 def test_apply_changes_a_copy_and_never_raises_a_bound(
     name: str, body: dict[str, Any], change: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    before = repr(body)
-    assert by_name(name).apply(body, **change) == expected
-    assert repr(body) == before
+    check_apply(name, body, change, expected)
 
 
 # --- generateContent

@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import openai
 import pytest
 from emission_kit import Telemetry, metered
-from genai_meter import attribute, emit, safety
+from genai_meter import attribute, safety
 from genai_meter.clients import websockets
 from genai_meter.instrumentor import OpenAIInstrumentor
 from openai.resources.realtime.realtime import AsyncRealtimeConnection, RealtimeConnection
@@ -117,15 +117,6 @@ def client(sessions: Sessions) -> Iterator[openai.OpenAI]:
         yield made
 
 
-def events(telemetry: Telemetry) -> list[Mapping[str, Any]]:
-    """What was charged so far; then nothing."""
-    assert emit.flush()
-    found: list[Mapping[str, Any]] = [event.attributes for event in telemetry.events]
-    assert len(telemetry.spans) == len(found)
-    telemetry.clear()
-    return found
-
-
 def buckets(event: Mapping[str, Any]) -> dict[str, Any]:
     prefix = "genai_meter.usage."
     return {k.removeprefix(prefix): v for k, v in event.items() if k.startswith(prefix) and not k.endswith("source")}
@@ -177,13 +168,13 @@ def test_an_answer_and_a_transcription_are_a_call_each(
     ):
         assert type(connection) is RealtimeConnection
         assert vars(connection).keys() & {"genai_meter"} == set()
-        assert events(telemetry) == []
+        assert telemetry.take() == []
         assert receive(connection) == len(SESSION)
-        found = events(telemetry)
+        found = telemetry.take()
         is_plain(found)
         assert {event["genai_meter.tenant"] for event in found} == {"acme"}
         assert {event["server.address"] for event in found} == {"127.0.0.1"}
-    assert events(telemetry) == []
+    assert telemetry.take() == []
 
 
 async def test_in_coroutines(telemetry: Telemetry, sessions: Sessions) -> None:
@@ -194,12 +185,12 @@ async def test_in_coroutines(telemetry: Telemetry, sessions: Sessions) -> None:
         async with connecting as connection:
             assert type(connection) is AsyncRealtimeConnection
             assert [event.type async for event in connection] == [event["type"] for event in SESSION]
-        is_plain(events(telemetry))
+        is_plain(telemetry.take())
         connection = await client.realtime.connect(model="gpt-realtime", extra_query={"session": "plain"}).enter()
         received: list[RealtimeServerEvent] = [await connection.recv() for _ in SESSION]
         assert received[-1].type == "response.done"
         await connection.close()
-        is_plain(events(telemetry))
+        is_plain(telemetry.take())
 
 
 async def test_a_cancelled_receiver(telemetry: Telemetry, sessions: Sessions) -> None:
@@ -213,14 +204,14 @@ async def test_a_cancelled_receiver(telemetry: Telemetry, sessions: Sessions) ->
                     received.append(await connection.recv())
             received += [event async for event in connection]
             assert [event.type for event in received] == [event["type"] for event in SESSION]
-        is_plain(events(telemetry))
+        is_plain(telemetry.take())
 
 
 def test_the_older_entry(telemetry: Telemetry, client: openai.OpenAI) -> None:
     beta: Any = client.beta
     with beta.realtime.connect(model="gpt-realtime", extra_query={"session": "plain"}) as connection:
         assert sum(1 for _ in connection) == len(SESSION)
-    is_plain(events(telemetry))
+    is_plain(telemetry.take())
 
 
 def test_azure_names_its_deployment(telemetry: Telemetry, sessions: Sessions) -> None:
@@ -237,7 +228,7 @@ def test_azure_names_its_deployment(telemetry: Telemetry, sessions: Sessions) ->
     )
     with client, client.realtime.connect(model="voice", extra_query={"session": "azure"}) as connection:
         assert sum(1 for _ in connection) == 3
-    (event,) = events(telemetry)
+    (event,) = telemetry.take()
     assert (event["gen_ai.provider.name"], event["gen_ai.request.model"]) == ("azure.ai.openai", "voice")
     assert (event["gen_ai.response.model"], event["genai_meter.cost.status"]) == ("gpt-realtime", "exact")
 
@@ -250,7 +241,7 @@ def test_a_session_that_is_left_in_an_answer(telemetry: Telemetry, client: opena
         assert sum(1 for _ in connection) == 3
     del connection
     gc.collect()
-    (event,) = events(telemetry)
+    (event,) = telemetry.take()
     assert (event["genai_meter.status"], event["genai_meter.usage.source"]) == ("abandoned", "unknown")
     assert (event["gen_ai.response.id"], event["gen_ai.response.model"]) == ("resp_1", "gpt-realtime")
 
@@ -261,7 +252,7 @@ def test_an_answer_that_was_refused(telemetry: Telemetry, client: openai.OpenAI,
     sessions.known["failed"] = (CREATED, BEGUN, {"type": "response.done", "response": failed})
     with client.realtime.connect(model="gpt-realtime", extra_query={"session": "failed"}) as connection:
         assert sum(1 for _ in connection) == 3
-    (event,) = events(telemetry)
+    (event,) = telemetry.take()
     assert (event["genai_meter.status"], event["error.type"]) == ("error", "inference_rate_limit_exceeded")
 
 
@@ -272,7 +263,7 @@ def test_the_time_of_an_answer_is_its_own(telemetry: Telemetry, client: openai.O
         time.sleep(0.3)
         after = time.time_ns()
         assert sum(1 for _ in connection) == len(SESSION)
-    _, answer = events(telemetry)
+    _, answer = telemetry.take()
     assert before < after <= answer["genai_meter.start"] <= answer["genai_meter.end"] <= time.time_ns()
 
 
@@ -280,7 +271,7 @@ def test_an_instrumentor_that_was_removed(telemetry: Telemetry, client: openai.O
     OpenAIInstrumentor().uninstrument()
     with client.realtime.connect(model="gpt-realtime", extra_query={"session": "plain"}) as connection:
         assert sum(1 for _ in connection) == len(SESSION)
-    assert events(telemetry) == []
+    assert telemetry.take() == []
     OpenAIInstrumentor().instrument()
 
 
@@ -308,7 +299,7 @@ def test_messages_that_make_no_sense(telemetry: Telemetry, client: openai.OpenAI
     )
     with client.realtime.connect(model="gpt-realtime", extra_query={"session": "odd"}) as connection:
         assert sum(1 for _ in connection) == 4
-    assert [event["genai_meter.usage.source"] for event in events(telemetry)] == ["unknown"]
+    assert [event["genai_meter.usage.source"] for event in telemetry.take()] == ["unknown"]
 
 
 # --- responses over a websocket
@@ -328,7 +319,7 @@ def test_responses_over_a_websocket(telemetry: Telemetry, client: openai.OpenAI,
     )
     with client.responses.connect(extra_query={"session": "responses"}) as connection:
         assert sum(1 for _ in connection) == 3
-    (event,) = events(telemetry)
+    (event,) = telemetry.take()
     assert (event["genai_meter.id_family"], event["gen_ai.response.id"]) == ("openai.response", "resp_2")
     assert buckets(event) == {"input": 7, "output": 11, "web_search": 1}
     # 1.75 and 14 USD a million tokens, 10 USD a thousand searches.
@@ -370,7 +361,7 @@ def test_recorded_sessions(
         sessions.known[recorded["id"]] = said
         with client.realtime.connect(model="gpt-realtime", extra_query={"session": recorded["id"]}) as connection:
             assert sum(1 for _ in connection) == len(said)
-        found = events(telemetry)
+        found = telemetry.take()
         # A truth that tells nothing is a mention of usage in an event that has none.
         truths = [truth for truth in recorded["usage_truth"] if any(truth.get(name) for name in TRUTH)]
         assert len(found) == len(truths), recorded["id"]
