@@ -254,6 +254,12 @@ def test_advisors_and_compactions_are_billed_too(scope: str, told: dict[str, Any
     assert (record.values["input_tokens"], record.values["output_tokens"]) == (40, 15)
 
 
+def test_logfires_record_of_a_stream_is_told_from_others_by_its_counts() -> None:
+    told = {"logfire.span_type": "log", "gen_ai.usage.raw": json.dumps(WHOLE)}
+    (record,) = records("logfire.anthropic", {**CHAT, **told})
+    assert [usage.buckets for usage in record.usages] == [{"input": 10, "output": 5}]
+
+
 # --- all ----------------------------------------------------------------------------------------------
 def test_a_total_alone_is_the_input_of_embeddings() -> None:
     told = {"gen_ai.operation.name": "embeddings", "gen_ai.usage.total_tokens": 3}

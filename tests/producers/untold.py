@@ -210,6 +210,12 @@ UNTOLD: Final = (
         "searches that Google makes and bills",
     ),
     Untold(
+        "logfire",
+        "iterations",
+        _both(_MESSAGES, _stream),
+        "of streams, advisors and compactions: left out, as the SDK does",
+    ),
+    Untold(
         "otel openllmetry traceloop openinference anthropic_sdk pydantic_ai",
         "iterations",
         _MESSAGES,

@@ -33,7 +33,8 @@ def span(raw: Raw) -> UsageRecord | Wrapper | None:
     if whole:
         counts, beside = objects.counts_of(whole, _RAW)
     rank = RANK_PARTIAL if raw.scope == _OPENAI else RANK_SPAN
-    more = objects.beside_of(whole, _RAW)
+    # The record of a stream has no id: its counts tell which call it is, and others tell them without these.
+    more = [] if attributes.get(_KIND) == "log" else objects.beside_of(whole, _RAW)
     found = otel_genai.read_span(raw, rank=rank, counts=counts, cached_beside=beside, beside=more)
     if isinstance(found, UsageRecord):
         if attributes.get(_KIND) == "log":
