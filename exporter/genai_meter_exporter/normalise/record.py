@@ -25,28 +25,20 @@ MAX_INT: Final = 2**63 - 1
 MAX_COUNT: Final = 10**12
 """More tokens, attempts or the like no call has; sums of millions of calls still fit 64 bits."""
 
-DERIVED: Final = frozenset(
-    {"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens"}
+WORKED_OUT: Final = frozenset(
+    {"input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "list_cost"}
 )
-"""Columns that follow from the buckets."""
-
-_DERIVED_FROM: Final = {
-    **dict.fromkeys(INPUT_BUCKETS, ("input_tokens",)),
-    **{
-        bucket: ("input_tokens", f"{part}_tokens")
-        for part in ("cache_read", "cache_write")
-        for bucket in INPUT_BUCKETS
-        if bucket.startswith(part)
-    },
-    **dict.fromkeys(OUTPUT_BUCKETS, ("output_tokens",)),
-    "output_reasoning": ("output_tokens", "reasoning_tokens"),
-}
-"""Bucket → the columns that it counts into."""
-
-_NO_TOKENS: Final = dict.fromkeys(sorted(DERIVED), 0)
-
-WORKED_OUT: Final = DERIVED | {"list_cost"}
 """Columns that the ledger works out itself when it knows the buckets: what is sent of them is not read."""
+
+_INPUT, _CACHE_READ, _CACHE_WRITE, _OUTPUT, _REASONING = range(5)
+_PARTS: Final = {
+    **dict.fromkeys(INPUT_BUCKETS, _INPUT),
+    **{bucket: _CACHE_READ for bucket in INPUT_BUCKETS if bucket.startswith("cache_read")},
+    **{bucket: _CACHE_WRITE for bucket in INPUT_BUCKETS if bucket.startswith("cache_write")},
+    **dict.fromkeys(OUTPUT_BUCKETS, _OUTPUT),
+    "output_reasoning": _REASONING,
+}
+"""Bucket of tokens → the part that it is of the input or of the output."""
 
 REFUSED: Final = "refused"
 """Key of a record in the quarantine that must not be read again, whoever asks; its value says why."""
@@ -137,13 +129,30 @@ class Batch:
 
 def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:
     """Set the inclusive token columns from the exclusive buckets of all billed models."""
-    values.update(_NO_TOKENS)
+    total_input = total_output = cache_read = cache_write = reasoning = 0
     for usage in usages:
         for bucket, quantity in usage.buckets.items():
-            for column in _DERIVED_FROM.get(bucket, ()):
-                values[column] += int(quantity)
-    if values["input_tokens"] > MAX_COUNT or values["output_tokens"] > MAX_COUNT:
+            part = _PARTS.get(bucket)
+            if part is None:
+                continue
+            count = int(quantity)
+            if part >= _OUTPUT:
+                total_output += count
+                if part == _REASONING:
+                    reasoning += count
+                continue
+            total_input += count
+            if part == _CACHE_READ:
+                cache_read += count
+            elif part == _CACHE_WRITE:
+                cache_write += count
+    if total_input > MAX_COUNT or total_output > MAX_COUNT:
         raise Unreadable(f"the token counts exceed {MAX_COUNT}")
+    values["input_tokens"] = total_input
+    values["output_tokens"] = total_output
+    values["cache_read_tokens"] = cache_read
+    values["cache_write_tokens"] = cache_write
+    values["reasoning_tokens"] = reasoning
 
 
 def price_context(values: dict[str, Any]) -> dict[str, str]:
