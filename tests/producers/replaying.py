@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -35,17 +33,8 @@ class Run(NamedTuple):
     def again(self, endpoint: str, proxy: str, file: Path, out: Path) -> list[dict[str, Any]]:
         """Make the calls of a traffic file; of each its trace, and how it ended."""
         program = [self.environment.python(), "-m", "tests.producers.again"]
-        done = subprocess.run(
-            [*program, proxy, self.producers, self.families, file, out],
-            env=_environ(endpoint, proxy),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-5000:]
-        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        command = [*program, proxy, self.producers, self.families, file, out]
+        return running.lines(command, _environ(endpoint, proxy), out)
 
 
 _COMPATIBLE: Final = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -61,6 +62,13 @@ def _run(command: Sequence[str | Path], endpoint: str, service: str) -> None:
         command, env=environ(endpoint, service), capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stderr[-5000:]
+
+
+def lines(command: Sequence[str | Path], environ: Mapping[str, str], out: Path) -> list[dict[str, Any]]:
+    """What a process has written: one JSON object a line."""
+    done = subprocess.run(command, env=environ, cwd=ROOT, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
 
 
 def environ(endpoint: str, service: str) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
@@ -68,16 +67,8 @@ class Run(NamedTuple):
         calls = out.with_name("planned.jsonl")
         with calls.open("w", encoding="utf-8") as lines:
             lines.writelines(json.dumps(plan(exchange, proxy)) + "\n" for exchange in load([file]))
-        done = subprocess.run(
-            ["node", place / "vercel_again.mjs", running.VERCEL[self.producer], calls, out],
-            env=running.environ(endpoint, "shop"),
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-5000:]
-        return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        command = ["node", place / "vercel_again.mjs", running.VERCEL[self.producer], calls, out]
+        return running.lines(command, running.environ(endpoint, "shop"), out)
 
 
 def plan(exchange: Exchange, url: str) -> dict[str, Any]:
