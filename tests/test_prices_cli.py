@@ -77,6 +77,9 @@ def test_calc_reports_a_bad_line_in_its_place_and_goes_on() -> None:
         ("when", None, True),
         ("last", "0.0028", False),
     ]
+    assert (
+        results[4]["error"] == "ValueError: unknown api_flavor 'nonesuch'; without one the shape of the answer decides"
+    )
 
 
 def test_calc_keeps_list_and_effective_cost_apart_under_an_overlay(tmp_path: Path) -> None:

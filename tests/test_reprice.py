@@ -11,6 +11,7 @@ import pytest
 from exporter_kit import Event, Served, usage_event
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
+from genai_meter_exporter.cli import main
 from genai_meter_exporter.config import Config
 from genai_meter_exporter.store import Query, Revision, open_readonly, open_store
 from genai_meter_exporter.store.base import Price
@@ -132,3 +133,24 @@ def test_there_is_nothing_to_price(tmp_path: Path) -> None:
     done = reprice(tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert "there is no store at" in done.stderr
+
+
+def test_an_exporter_that_does_nothing_is_not_waited_for_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "acme.yaml").write_text(ACME, encoding="utf-8")
+    overlay = str(tmp_path / "acme.json")
+    assert command("compile", tmp_path / "acme.yaml", "-o", overlay).returncode == 0
+    for name, value in NO_PRICES.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("genai_meter_exporter.commands.reprice._PATIENCE_SECONDS", 0.5)
+    ledger = Ledger(tmp_path / "ledger.db")
+    ledger.send(usage_event(tenant="acme"))
+    arguments = ["reprice", "--since", "all", "--data-dir", str(tmp_path), "--overlay", overlay, "--yes"]
+    assert main(arguments) == 1
+    told = capsys.readouterr()
+    assert told.out.endswith("\n1 revisions are left to the exporter that writes this ledger ...\n")
+    assert told.err == "an exporter carries them out when it writes this ledger again\n"
+    assert ledger.revise_pending(3) is True
+    assert [row["cost"] for row in ledger.rows().values()] == [REDUCED]
+    ledger.store.close()

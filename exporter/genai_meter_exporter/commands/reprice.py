@@ -22,7 +22,7 @@ from genai_meter_exporter.config import Config, ConfigError
 from genai_meter_exporter.normalise.record import UsageRecord, price_context
 from genai_meter_exporter.prices.calc import usd_text
 from genai_meter_exporter.prices.explain import from_row
-from genai_meter_exporter.store import Revision, StoreError, ask_for_revisions, open_readonly, open_store
+from genai_meter_exporter.store import Reader, Revision, StoreError, ask_for_revisions, open_readonly, open_store
 from genai_meter_exporter.store.base import Price, Query
 
 _PRICE: Final = tuple(field.name for field in fields(Price))
@@ -30,6 +30,9 @@ _DECIDES: Final = ("cost_status", "list_cost", "cost")
 """A call gets a revision when one of these differs."""
 
 _AT_ONCE: Final = 1_000
+
+_PATIENCE_SECONDS: Final = 60.0
+"""How long an exporter is waited for that carries out none."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -85,11 +88,22 @@ def _run(config: Config, location: str | Path, query: Query, reason: str, *, wri
             print("nothing written; say --yes to write the revisions")
             return 0 if not total[0] else 1
         _carry_out(config, location)
-        while left := reader.pending():
-            print(f"{left:,} revisions are left to the exporter that writes this ledger ...", flush=True)
-            time.sleep(1)
+        return _wait(reader)
     finally:
         reader.close()
+
+
+def _wait(reader: Reader) -> int:
+    """Until the writer has carried out all, as long as it does; what it leaves stays asked for."""
+    left, since = reader.pending(), time.monotonic()
+    while left:
+        if time.monotonic() - since > _PATIENCE_SECONDS:
+            print("an exporter carries them out when it writes this ledger again", file=sys.stderr)
+            return 1
+        print(f"{left:,} revisions are left to the exporter that writes this ledger ...", flush=True)
+        time.sleep(1)
+        before, left = left, reader.pending()
+        since = since if left == before else time.monotonic()
     return 0
 
 

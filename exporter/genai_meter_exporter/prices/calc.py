@@ -66,7 +66,10 @@ def _read(record: Mapping[str, Any], provider: str) -> tuple[list[Usage], str, d
     raw = mapping(record.get("raw"))
     if raw is None:
         raise ValueError("neither `raw` nor `buckets` given")
-    dialect = dialects.by_flavor(provider, record.get("api_flavor"), raw)
+    try:
+        dialect = dialects.by_flavor(provider, record.get("api_flavor"), raw)
+    except KeyError as error:
+        raise ValueError(f"unknown api_flavor {error}; without one the shape of the answer decides") from None
     request, reading = dialects.RequestView(model=asked or None), dialects.Reading()
     dialect.response(reading, raw)
     served = dict(reading.context)
