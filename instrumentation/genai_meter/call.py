@@ -54,6 +54,16 @@ class Target:
     sdk: str = ""
     """Client library and class, e.g. `openai.AsyncAzureOpenAI`."""
     _dimensions: dict[str, str] | None = None
+    _key: tuple[Any, ...] | None = None
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """All that tells this place from another at the end of a call."""
+        known = self._key
+        if known is None:
+            place = (self.provider, self.host, self.port, self.account, self.sdk)
+            known = self._key = (*place, *self.dimensions.items())
+        return known
 
     @property
     def dimensions(self) -> Mapping[str, str]:
@@ -131,7 +141,7 @@ class Prepared:
         return Usage(buckets)
 
 
-@dataclass(slots=True, weakref_slot=True)
+@dataclass
 class Call:
     """Everything known about one call. Ends exactly once, through `emit.finish`."""
 
@@ -165,6 +175,20 @@ class Call:
     """Asked at the end whether the call is charged now; None is yes. A background response says no until it is over."""
     open: list[bool] = field(default_factory=lambda: [True])
     """Popped by whoever ends the call: a test-and-set that a finalizer on any thread can use without a lock."""
+
+    @staticmethod
+    def begun(prepared: Prepared, call_id: bytes, start_ns: int) -> Call:
+        """`Call(…)` without storing what stays as it is: the class has the defaults."""
+        call = object.__new__(Call)
+        call.prepared = prepared
+        call.call_id = call_id
+        call.start_ns = start_ns
+        call.attempts = []
+        call.reading = Reading.blank()
+        call.earlier = []
+        call.attributes = {}
+        call.open = [True]
+        return call
 
     def usages(self) -> list[Usage]:
         """Billed usage of every answer of the call; those of another answer than the last name their model."""

@@ -35,13 +35,14 @@ from genai_meter import (
     semconv,
     settle,
 )
-from genai_meter.metrics import Instruments, Measured
+from genai_meter.metrics import Instruments
 from genai_meter.safety import guarded, internal_errors, swallow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from genai_meter.call import Call, Status
+    from genai_meter.records import Kind
     from genai_meter.settle import Outcome
     from genai_meter.spool import Spool
 
@@ -49,6 +50,7 @@ Active: TypeAlias = tuple[Context, Token[Context]]
 """What `activate` gives and `deactivate` takes."""
 
 Job: TypeAlias = "Callable[[], None]"
+Step: TypeAlias = "Callable[[Call, Outcome, Kind, Mapping[str, Any]], None]"
 
 _ASKED_AGAIN_NS: Final = 1_000_000_000
 
@@ -75,7 +77,7 @@ class _Pipeline:
 
     def takes_events(self, call: Call) -> bool:
         """A yes holds for a second: asking takes as long as ten attributes. A no may change with every call."""
-        now = time.time_ns()
+        now = call.end_ns or 0
         if 0 <= now - self.asked_ns < _ASKED_AGAIN_NS:
             return True
         enabled = self.logger.enabled(
@@ -157,21 +159,25 @@ def open_span(call: Call, native: Span | None = None) -> None:
     `native` is known to be this call's, and need not be the current one.
     """
     if call.span is None:
-        guarded(_open_span, call, native)
+        try:
+            _open_span(call, native)
+        except Exception as error:  # noqa: BLE001 - as `guarded`, which costs more than most of this
+            swallow("open_span", error)
 
 
 def _open_span(call: Call, native: Span | None) -> None:
     if call.prepared.request.stream:
         _reaper.start()
-    context = get_current()
-    call.attributes = records.at_start(call)
-    if not is_instrumentation_enabled():
+    context, start = get_current(), records.start_of(call)
+    call.attributes = records.at_start(call, start)
+    # Where nothing is current, nothing can suppress us and no span be this call's.
+    if context and not is_instrumentation_enabled():
         # Whoever suppresses instrumentation wants no span; the money is metered all the same.
         call.span, call.context = trace.INVALID_SPAN, context
         return
     foreign = native
     if foreign is None:
-        foreign = interop.find(call, context)
+        foreign = interop.find(call, context) if context else None
     elif foreign is not trace.get_current_span(context):
         context = trace.set_span_in_context(foreign, context)
     if foreign is not None:
@@ -180,13 +186,11 @@ def _open_span(call: Call, native: Span | None) -> None:
         if foreign.is_recording():
             interop.before_end(foreign, partial(_enrich_early, call, foreign))
         return
-    model = call.attributes.get(semconv.REQUEST_MODEL)
-    operation = call.prepared.dialect.operation
     call.span = _get().tracer.start_span(
-        f"{operation} {model}" if model else operation,
+        start.name,
         context,
         SpanKind.CLIENT,
-        {**call.attributes, **records.span_only(call)},
+        {**call.attributes, **records.span_only(call, start)},
         start_time=call.start_ns,
     )
     call.span_is_ours = True
@@ -195,10 +199,6 @@ def _open_span(call: Call, native: Span | None) -> None:
 
 def activate(call: Call) -> Active | None:
     """Make our span current for the HTTP exchange; None when there is nothing of ours to make current."""
-    return guarded(_activate, call)
-
-
-def _activate(call: Call) -> Active | None:
     if call.context is None or not call.span_is_ours:
         return None
     return call.context, attach(call.context)
@@ -206,14 +206,14 @@ def _activate(call: Call) -> Active | None:
 
 def deactivate(active: Active | None) -> None:
     """Undo `activate`, unless something else has become current since."""
-    if active is not None:
-        guarded(_deactivate, active)
-
-
-def _deactivate(active: Active) -> None:
+    if active is None:
+        return
     context, token = active
-    if get_current() is context:
-        token.var.reset(token)
+    try:
+        if token.var.get() is context:
+            token.var.reset(token)
+    except Exception as error:  # noqa: BLE001 - as `guarded`, which costs more than this
+        swallow("deactivate", error)
 
 
 # --- the end of a call ----------------------------------------------------------------------------------
@@ -228,12 +228,14 @@ def finish(call: Call, status: Status, error_type: str | None = None, *, in_fina
     except IndexError:
         return
     call.status = status
-    if error_type is not None:
-        call.error_type = error_type
+    call.error_type = error_type or call.error_type
     if call.end_ns is None:
         call.end_ns = time.time_ns()
     if not (in_finalizer or status == "abandoned") or not _reaper.take(call):
-        guarded(_finish, call)
+        try:
+            _finish(call)
+        except Exception as error:  # noqa: BLE001 - as `guarded`
+            swallow("finish", error)
 
 
 def _finish(call: Call) -> None:
@@ -247,43 +249,57 @@ def _finish(call: Call) -> None:
             call.status = "error"
     if call.status == "error" and call.error_type is None:
         call.error_type = "_OTHER"
-    outcome = guarded(settle.settle, call) or settle.Outcome(call.reading.model or call.prepared.request.model)
-    shared = guarded(records.at_end, call, outcome) or {}
-    guarded(_end_span, call, outcome, shared)
-    guarded(_measure, call, outcome)
-    guarded(_emit_event, call, outcome, shared)
-    guarded(runs.add, call, outcome)
-    guarded(estimator.learn, call, outcome)
+    _report(call, _STEPS)
 
 
-def _end_span(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+def _report(call: Call, steps: tuple[Step, ...]) -> None:
+    """Tell what became of the call; a step that fails spoils no other one."""
+    # In place of `guarded`, which costs more than some of the steps.
+    try:
+        outcome = settle.settle(call)
+    except Exception as error:  # noqa: BLE001 - as `guarded`
+        swallow("settle", error)
+        outcome = settle.Outcome(call.reading.model or call.prepared.request.model)
+    try:
+        kind, shared = records.kind_of(call, outcome), records.at_end(call, outcome)
+    except Exception as error:  # noqa: BLE001 - as `guarded`
+        swallow("records.at_end", error)
+        kind, shared = records.Kind(), {}
+    for step in steps:
+        try:
+            step(call, outcome, kind, shared)
+        except Exception as error:  # noqa: BLE001 - as `guarded`
+            swallow(step.__qualname__, error)
+
+
+def _end_span(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> None:
     span = call.span
     if span is None:
         return
     if not call.span_is_ours:
         interop.release(span)
         if span.is_recording():
-            _enrich(call, span, outcome, shared)
+            _enrich(call, span, outcome, kind, shared)
         elif span.get_span_context().trace_flags.sampled:
             call.span_complete = call.span_told == outcome.usage_told()
         return
     if span.is_recording():
-        span.set_attributes(records.span_at_end(call, outcome, shared))
+        span.set_attributes(records.span_at_end(call, outcome, kind, shared))
         if call.status == "error":
             span.set_status(StatusCode.ERROR)
     span.end(call.end_ns)
 
 
-def _enrich(call: Call, span: Span, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+def _enrich(call: Call, span: Span, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> None:
     """Add to the span of another instrumentation what it lacks."""
-    told = {**call.attributes, **records.span_at_end(call, outcome, shared)}
+    told = {**call.attributes, **records.span_at_end(call, outcome, kind, shared)}
     span.set_attributes(interop.missing(span, told))
 
 
 def _enrich_early(call: Call, span: Span) -> None:
     """Another instrumentation ends its span now; what it carries is what has been read so far."""
     outcome = settle.settle(call)
-    _enrich(call, span, outcome, records.at_end(call, outcome))
+    _enrich(call, span, outcome, records.kind_of(call, outcome), records.at_end(call, outcome))
     call.span_told = outcome.usage_told()
 
 
@@ -299,12 +315,8 @@ def charge(call: Call) -> None:
 def _charge(call: Call) -> None:
     # Whoever reads its result now is no part of the call: neither trace nor exemplar point there.
     call.span, call.context = trace.INVALID_SPAN, Context()
-    call.attributes = records.at_start(call)
-    outcome = guarded(settle.settle, call) or settle.Outcome(call.reading.model)
-    shared = guarded(records.at_end, call, outcome) or {}
-    guarded(_measure, call, outcome, late=True)
-    guarded(_emit_event, call, outcome, shared)
-    guarded(runs.add, call, outcome)
+    call.attributes = records.at_start(call, records.start_of(call))
+    _report(call, _STEPS_LATE)
 
 
 def drain() -> None:
@@ -318,39 +330,15 @@ def _drain(provider: Any) -> None:
         guarded(flush_now)
 
 
-def _measure(call: Call, outcome: Outcome, *, late: bool = False) -> None:
-    target, cost = call.prepared.target, outcome.cost
-    meters = _get().instruments
-    record = meters.record_late if late else meters.record
-    series = meters.series(
-        call.prepared.dialect.operation,
-        call.attributes.get(semconv.REQUEST_MODEL),
-        call.reading.model,
-        target.provider,
-        target.host,
-        target.port,
-    )
-    start_ns, first_chunk, end_ns = call.start_ns, call.first_chunk_ns, call.end_ns or call.start_ns
-    record(
-        series,
-        Measured(
-            max(0, end_ns - start_ns) / 1e9,
-            max(0, first_chunk - start_ns) / 1e9 if first_chunk is not None else None,
-            outcome.input_tokens if outcome.exact_input else None,
-            outcome.output_tokens if outcome.exact_output else None,
-            outcome.exact_buckets(),
-            call.error_type,
-            records.cost_key(call, outcome),
-            records.COST_LABELS,
-            (cost.list_pico if cost is not None else None) or 0,
-            (cost.effective_pico if cost is not None else None) or 0,
-            cost is not None and cost.status == "unpriced",
-        ),
-        call.context,
-    )
+def _measure(call: Call, outcome: Outcome, kind: Kind, _shared: Mapping[str, Any]) -> None:
+    (_pipeline or _build()).instruments.record(call, outcome, kind)
 
 
-def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None:
+def _measure_late(call: Call, outcome: Outcome, kind: Kind, _shared: Mapping[str, Any]) -> None:
+    _get().instruments.record(call, outcome, kind, late=True)
+
+
+def _emit_event(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> None:
     pipeline = _get()
     if pipeline.takes_events(call):
         pipeline.logger.emit(
@@ -358,9 +346,13 @@ def _emit_event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> None
             context=call.context,
             severity_number=SeverityNumber.INFO,
             severity_text="INFO",
-            attributes=records.event(call, outcome, shared),
+            attributes=records.event(call, outcome, kind, shared),
             event_name=semconv.EVENT_USAGE,
         )
+
+
+_STEPS: Final[tuple[Step, ...]] = (_end_span, _measure, _emit_event, runs.add, estimator.learn)
+_STEPS_LATE: Final[tuple[Step, ...]] = (_measure_late, _emit_event, runs.add)
 
 
 # --- calls ended by a finalizer ---------------------------------------------------------------------------

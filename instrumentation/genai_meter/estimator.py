@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from genai_meter import semconv
 
 if TYPE_CHECKING:
-    from genai_meter.call import Call, Prepared
+    from genai_meter.call import Call
     from genai_meter.settle import Outcome
 
 Key: TypeAlias = tuple[str, str | None, int, str]
@@ -118,13 +118,11 @@ class Line:
         self.error = 0
         """Sum of the differences, whichever way."""
 
-    def wants(self) -> bool:
-        """Every call at first; one in some once it has seen enough."""
-        self._seen += 1
-        return self._seen <= _ALL_OF_THE_FIRST or not self._seen % _ONE_IN
-
     def learn(self, size: int, tokens: int, estimate: int) -> None:
-        """One more call whose tokens the provider counted."""
+        """One more call whose tokens the provider counted: every one at first, one in some later."""
+        self._seen = seen = self._seen + 1
+        if (seen > _ALL_OF_THE_FIRST and seen % _ONE_IN) or tokens <= 0:
+            return
         self.estimated += estimate
         self.counted += tokens
         self.error += abs(estimate - tokens)
@@ -182,14 +180,21 @@ class Measure(NamedTuple):
 def estimate(call: Call, outcome: Outcome) -> None:
     """Tokens of a call by the size of its request and of what has come of its answer."""
     prepared, reading = call.prepared, call.reading
-    key, size = _input(prepared)
+    request, provider = prepared.request, prepared.target.provider
+    model, messages = request.model, request.message_count
+    more = messages - 1 if messages else 0
+    if prepared.text_tokens is None:
+        unit, size = "chars", sum(request.chars_by_role.values()) + _CHARS_PER_MESSAGE * more
+    else:
+        unit, size = "tokens", prepared.text_tokens + _TOKENS_PER_MESSAGE * more
     given = said = None
-    if size or prepared.request.message_count:
+    if size or messages:
+        key = (provider, model, request.tool_count or 0, unit)
         given = _lines.get(key) or _new(key)
         outcome.estimated_input = round(given.slope * size + given.base)
     chars = reading.output_chars + _CHARS_PER_TOOL_CALL * reading.tool_call_count
     if chars and outcome.generates:
-        key = (key[0], key[1], 0, "output")
+        key = (provider, model, 0, "output")
         said = _lines.get(key) or _new(key)
         outcome.estimated_output = round(said.slope * chars + said.base)
     outcome.measure = Measure(given, size, said, chars)
@@ -202,32 +207,22 @@ def tokens(provider: str, model: str | None, size: int, unit: str) -> int:
     return round(line.slope * size + line.base) if size else 0
 
 
-def learn(call: Call, outcome: Outcome) -> None:
+def learn(call: Call, outcome: Outcome, *_told: object) -> None:
     """Learn from a finished call what the provider counted."""
     measure = outcome.measure
     if measure is None or not outcome.exact_input or outcome.others or call.earlier:
         return
     line = measure.input
     # A conversation that the provider keeps is input that was not sent.
-    if line is not None and line.wants() and outcome.input_tokens > 0 and not _kept_by_provider(call.prepared.request):
+    if line is not None and not _kept_by_provider(call.prepared.request):
         line.learn(measure.given, outcome.input_tokens, outcome.estimated_input)
     line = measure.output
-    if line is not None and outcome.exact_output and line.wants() and outcome.output_tokens > 0:
+    if line is not None and outcome.exact_output:
         line.learn(measure.said, outcome.output_tokens, outcome.estimated_output)
 
 
 def _kept_by_provider(request: Any) -> bool:
     return request.previous_response_id is not None or request.conversation_id is not None
-
-
-def _input(prepared: Prepared) -> tuple[Key, int]:
-    request = prepared.request
-    more = (request.message_count or 1) - 1
-    if prepared.text_tokens is not None:
-        key = (prepared.target.provider, request.model, request.tool_count or 0, "tokens")
-        return key, prepared.text_tokens + _TOKENS_PER_MESSAGE * more
-    key = (prepared.target.provider, request.model, request.tool_count or 0, "chars")
-    return key, sum(request.chars_by_role.values()) + _CHARS_PER_MESSAGE * more
 
 
 def _new(key: Key) -> Line:

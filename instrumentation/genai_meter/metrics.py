@@ -8,7 +8,7 @@ set `otel.metric.overflow`, so totals stay right.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Histogram, Meter, MeterProvider, Observation
 
-from genai_meter import estimator, safety, semconv
+from genai_meter import estimator, records, safety, semconv
 from genai_meter.environment import Semconv
 from genai_meter.pricing.cost import PICO
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS
 
 if TYPE_CHECKING:
-    from opentelemetry.context import Context
+    from genai_meter.call import Call
+    from genai_meter.settle import Outcome
 
 Attributes: TypeAlias = dict[str, Any]
 
@@ -78,47 +79,37 @@ class Cell:
     total: int = 0
 
 
+_DURATION, _FIRST_CHUNK, _GIVEN, _SAID = range(4)
+"""What of a call a histogram takes."""
+
+Points: TypeAlias = tuple[tuple[Histogram, Attributes, int], ...]
+"""Histograms that a call of a series is recorded by, each with its attributes and what it takes."""
+
+
 @dataclass(slots=True)
 class Series:
     """What all calls with one (operation, provider, model …) share: attribute sets and token totals."""
 
     attributes: Attributes
-    input: Attributes
-    """`attributes` for the legacy token histogram, input side."""
-    output: Attributes
     kind: str
     """`inference`, `embeddings` or `other`."""
-    errors: dict[str, Attributes] = field(default_factory=dict[str, Attributes])
+    points: Points
+    errors: dict[str, Points] = field(default_factory=dict[str, Points])
+    """`points` with `error.type`, of which a series has a bounded number."""
     tokens: dict[tuple[str, str], Cell] = field(default_factory=dict[tuple[str, str], Cell])
+    buckets: dict[str, tuple[Cell, ...]] = field(default_factory=dict[str, tuple[Cell, ...]])
+    """Token bucket → the cells of `tokens` it counts into."""
     unpriced: Cell | None = None
 
-    def with_error(self, error_type: str) -> Attributes:
-        """`attributes` and `error.type`, of which a series has a bounded number."""
-        known = self.errors.get(error_type)
-        if known is None:
-            if len(self.errors) >= _MAX_ERROR_TYPES:
-                error_type = _OTHER_ERROR
-            known = self.errors.setdefault(error_type, {**self.attributes, semconv.ERROR_TYPE: error_type})
-        return known
 
+class Account(NamedTuple):
+    """Where calls of one kind and owner count."""
 
-class Measured(NamedTuple):
-    """What one call contributes."""
-
-    seconds: float
-    first_chunk_seconds: float | None
-    input_tokens: int | None
-    """None when the provider told no count."""
-    output_tokens: int | None
-    buckets: Iterable[Mapping[str, Any]]
-    """Exact token buckets, one mapping a model."""
-    error_type: str | None
-    cost_key: tuple[Any, ...]
-    """Values of `cost_labels`, in their order; empty for a call without a cost."""
-    cost_labels: tuple[str, ...]
-    list_pico: int
-    effective_pico: int
-    unpriced: bool
+    instruments: Instruments
+    series: Series
+    listed: Cell | None
+    """None for calls without a cost."""
+    effective: Cell | None
 
 
 class Instruments:
@@ -217,18 +208,54 @@ class Instruments:
         self._live = False
 
     # --- written by calls -------------------------------------------------------------------------
-    def series(
-        self, operation: str, model: str | None, served: str | None, provider: str, host: str, port: int | None
-    ) -> Series:
-        """The series of a call."""
-        key = (operation, model, served, provider, host, port)
-        found = self._series.get(key)
-        if found is None:
-            with self._lock:
-                found = self._series.get(key) or self._new_series(key)
-        return found
+    def record(self, call: Call, outcome: Outcome, kind: records.Kind, *, late: bool = False) -> None:
+        """Count one finished call; `late`: it ran elsewhere, and no duration is known."""
+        cost, context, owners = outcome.cost, call.context, records.NOBODY
+        if call.prepared.attribution:
+            owners = records.owners(call)
+        with self._lock:
+            account = kind.accounts.get(owners)
+            if account is None or account.instruments is not self:
+                account = self._account(call, outcome)
+                if len(kind.accounts) >= MAX_SERIES:
+                    kind.accounts.clear()
+                kind.accounts[owners] = account
+            _, series, listed, effective = account
+            if listed is not None and effective is not None and cost is not None:
+                listed.total += cost.list_pico or 0
+                effective.total += cost.effective_pico or 0
+            elif cost is not None and cost.status == "unpriced":
+                self._count_unpriced(series)
+            if self._latest and series.kind == "inference":
+                self._count_tokens(series, outcome)
+        points = series.points if call.error_type is None else self._failed(series, call.error_type)
+        start_ns, end_ns, first_ns = call.start_ns, call.end_ns, call.first_chunk_ns
+        told = (
+            None if late or end_ns is None else max(0, end_ns - start_ns) / 1e9,
+            None if first_ns is None else max(0, first_ns - start_ns) / 1e9,
+            outcome.input_tokens if outcome.exact_input else None,
+            outcome.output_tokens if outcome.exact_output else None,
+        )
+        for histogram, attributes, which in points:
+            value = told[which]
+            if value is not None:
+                histogram.record(value, attributes, context)
 
-    def _new_series(self, key: tuple[Any, ...]) -> Series:
+    def _account(self, call: Call, outcome: Outcome) -> Account:
+        """The caller holds the lock."""
+        prepared, cost = call.prepared, outcome.cost
+        target, asked = prepared.target, call.attributes.get(semconv.REQUEST_MODEL)
+        series = self._series_of(
+            (prepared.dialect.operation, asked, call.reading.model, target.provider, target.host, target.port)
+        )
+        if cost is None or cost.effective_pico is None:
+            return Account(self, series, None, None)
+        return Account(self, series, *self._cost_cells(records.cost_key(call, outcome), records.COST_LABELS))
+
+    def _series_of(self, key: tuple[Any, ...]) -> Series:
+        found = self._series.get(key)
+        if found is not None:
+            return found
         kind = _kind(key[0])
         if len(self._series) >= MAX_SERIES:
             key = (kind,)
@@ -238,76 +265,54 @@ class Instruments:
             attributes: Attributes = {semconv.METRIC_OVERFLOW: True}
         else:
             attributes = _base_attributes(key)
-        created = self._series[key] = _series_of(attributes, kind)
+        created = self._series[key] = Series(attributes, kind, self._points(attributes, attributes, kind))
         return created
 
-    def record(self, series: Series, call: Measured, context: Context | None) -> None:
-        """Count one finished call."""
-        self._count(series, call)
-        attributes = series.with_error(call.error_type) if call.error_type else series.attributes
-        if self._legacy or series.kind == "other":
-            self._operation_duration.record(call.seconds, attributes, context)
-        if self._legacy and series.kind != "other":
-            self._record_legacy(series, call, context)
-        if self._latest:
-            if series.kind == "inference":
-                self._record_inference(series, call, attributes, context)
-            elif series.kind == "embeddings":
-                self._embeddings_duration.record(call.seconds, attributes, context)
-                if call.input_tokens is not None:
-                    self._embeddings_input.record(call.input_tokens, attributes, context)
+    def _points(self, attributes: Attributes, failed: Attributes, kind: str) -> Points:
+        """`failed`: attributes with `error.type`, where the conventions want it."""
+        inference = kind == "inference"
+        points: list[tuple[Histogram, Attributes, int]] = []
+        if self._legacy or kind == "other":
+            points.append((self._operation_duration, failed, _DURATION))
+        if self._legacy and kind != "other":
+            points.append((self._old_first_chunk, attributes, _FIRST_CHUNK))
+            points.append((self._token_usage, _directed(attributes, "input"), _GIVEN))
+            if inference:
+                points.append((self._token_usage, _directed(attributes, "output"), _SAID))
+        if self._latest and inference:
+            points.append((self._duration, failed, _DURATION))
+            points.append((self._first_chunk, attributes, _FIRST_CHUNK))
+            points.append((self._input, failed, _GIVEN))
+            points.append((self._output, failed, _SAID))
+        elif self._latest and kind == "embeddings":
+            points.append((self._embeddings_duration, failed, _DURATION))
+            points.append((self._embeddings_input, failed, _GIVEN))
+        return tuple(points)
 
-    def record_late(self, series: Series, call: Measured, context: Context | None) -> None:
-        """Count a call that ran elsewhere, of which no duration is known."""
-        self._count(series, call)
-        attributes = series.with_error(call.error_type) if call.error_type else series.attributes
-        if self._legacy and series.kind != "other":
-            self._record_legacy(series, call, context)
-        if self._latest and series.kind == "inference":
-            if call.input_tokens is not None:
-                self._input.record(call.input_tokens, attributes, context)
-            if call.output_tokens is not None:
-                self._output.record(call.output_tokens, attributes, context)
-        elif self._latest and series.kind == "embeddings" and call.input_tokens is not None:
-            self._embeddings_input.record(call.input_tokens, attributes, context)
+    def _failed(self, series: Series, error_type: str) -> Points:
+        known = series.errors.get(error_type)
+        if known is None:
+            if len(series.errors) >= _MAX_ERROR_TYPES:
+                error_type = _OTHER_ERROR
+            failed = {**series.attributes, semconv.ERROR_TYPE: error_type}
+            known = series.errors.setdefault(error_type, self._points(series.attributes, failed, series.kind))
+        return known
 
-    def _record_inference(
-        self, series: Series, call: Measured, attributes: Attributes, context: Context | None
-    ) -> None:
-        self._duration.record(call.seconds, attributes, context)
-        if call.first_chunk_seconds is not None:
-            self._first_chunk.record(call.first_chunk_seconds, series.attributes, context)
-        if call.input_tokens is not None:
-            self._input.record(call.input_tokens, attributes, context)
-        if call.output_tokens is not None:
-            self._output.record(call.output_tokens, attributes, context)
+    def _count_unpriced(self, series: Series) -> None:
+        if series.unpriced is None:
+            series.unpriced = Cell(series.attributes)
+            self._unpriced.append(series.unpriced)
+        series.unpriced.total += 1
 
-    def _record_legacy(self, series: Series, call: Measured, context: Context | None) -> None:
-        if call.first_chunk_seconds is not None:
-            self._old_first_chunk.record(call.first_chunk_seconds, series.attributes, context)
-        if call.input_tokens is not None:
-            self._token_usage.record(call.input_tokens, series.input, context)
-        if call.output_tokens is not None and series.kind == "inference":
-            self._token_usage.record(call.output_tokens, series.output, context)
-
-    def _count(self, series: Series, call: Measured) -> None:
-        with self._lock:
-            if series.kind == "inference" and self._latest:
-                self._count_tokens(series, call)
-            if call.unpriced:
-                if series.unpriced is None:
-                    series.unpriced = Cell(series.attributes)
-                    self._unpriced.append(series.unpriced)
-                series.unpriced.total += 1
-            if call.cost_key:
-                self._count_cost(call.cost_key, call.cost_labels, call.list_pico, call.effective_pico)
-
-    def _count_tokens(self, series: Series, call: Measured) -> None:
+    def _count_tokens(self, series: Series, outcome: Outcome) -> None:
         counted = False
-        for buckets in call.buckets:
+        told: Sequence[Mapping[str, Any]] = outcome.exact_buckets()
+        for buckets in told:
             for bucket, quantity in buckets.items():
-                for key in BUCKET_COUNTERS.get(bucket, ()):
-                    cell = series.tokens.get(key) or self._new_tokens(series, key)
+                cells = series.buckets.get(bucket)
+                if cells is None:
+                    cells = self._bucket_cells(series, bucket)
+                for cell in cells:
                     cell.total += quantity
                     counted = True
         if not counted:
@@ -315,6 +320,12 @@ class Instruments:
             for metric in (_INPUT, _OUTPUT):
                 if (metric, "unknown") not in series.tokens:
                     self._new_tokens(series, (metric, "unknown"))
+
+    def _bucket_cells(self, series: Series, bucket: str) -> tuple[Cell, ...]:
+        keys = BUCKET_COUNTERS.get(bucket, ())
+        cells = tuple(series.tokens.get(key) or self._new_tokens(series, key) for key in keys)
+        series.buckets[bucket] = cells
+        return cells
 
     def _new_tokens(self, series: Series, key: tuple[str, str]) -> Cell:
         metric, modality = key
@@ -328,9 +339,10 @@ class Instruments:
     def count_cost(self, attributes: Attributes, pico: int) -> None:
         """Count a cost that belongs to no call."""
         with self._lock:
-            self._count_cost(tuple(attributes.values()), tuple(attributes), pico, pico)
+            for cell in self._cost_cells(tuple(attributes.values()), tuple(attributes)):
+                cell.total += pico
 
-    def _count_cost(self, key: tuple[Any, ...], labels: tuple[str, ...], listed: int, effective: int) -> None:
+    def _cost_cells(self, key: tuple[Any, ...], labels: tuple[str, ...]) -> tuple[Cell, Cell]:
         cells = self._costs.get((key, labels))
         if cells is None:
             if len(self._costs) >= MAX_SERIES:
@@ -339,8 +351,7 @@ class Instruments:
             if cells is None:
                 attributes = {name: value for name, value in zip(labels, key, strict=True) if value is not None}
                 cells = self._costs[key, labels] = (Cell(attributes), Cell(attributes))
-        cells[0].total += listed
-        cells[1].total += effective
+        return cells
 
 
 def _kind(operation: str) -> str:
@@ -363,12 +374,8 @@ def _base_attributes(key: tuple[Any, ...]) -> Attributes:
     return {name: value for name, value in zip(_BASE, key, strict=True) if value}
 
 
-def _series_of(attributes: Attributes, kind: str) -> Series:
+def _directed(attributes: Attributes, direction: str) -> Attributes:
+    """`attributes` for the legacy token histogram, one side of it."""
     if semconv.METRIC_OVERFLOW in attributes:
-        return Series(attributes, attributes, attributes, kind)
-    return Series(
-        attributes,
-        {**attributes, semconv.TOKEN_TYPE: "input"},
-        {**attributes, semconv.TOKEN_TYPE: "output"},
-        kind,
-    )
+        return attributes
+    return {**attributes, semconv.TOKEN_TYPE: direction}

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from genai_meter import identity, interop, schema, semconv
+from genai_meter.guard import ALLOW
 from genai_meter.pricing.cost import PICO
 from genai_meter.usage import BUCKETS
 
 if TYPE_CHECKING:
-    from genai_meter.call import Attempt, Call
+    from genai_meter.call import Attempt, Call, Target
+    from genai_meter.dialects.base import Dialect
+    from genai_meter.metrics import Account
     from genai_meter.settle import Outcome
     from genai_meter.usage import Quantity
 
@@ -33,6 +35,13 @@ _COST: Final = _ATTRIBUTE["cost"]
 _LIST_COST: Final = _ATTRIBUTE["list_cost"]
 _BOOK_ID: Final = _ATTRIBUTE["book_id"]
 _TIER: Final = _ATTRIBUTE["tier"]
+_START: Final = _ATTRIBUTE["start"]
+_END: Final = _ATTRIBUTE["end"]
+_ESTIMATED_INPUT: Final = _ATTRIBUTE["estimated_input_tokens"]
+_ESTIMATED_OUTPUT: Final = _ATTRIBUTE["estimated_output_tokens"]
+_MESSAGES: Final = _ATTRIBUTE["message_count"]
+_CHARS: Final = _ATTRIBUTE["input_chars"]
+_REQUEST_ID: Final = _ATTRIBUTE["request_id"]
 
 _PLACE: Final = {name: _ATTRIBUTE[name] for name in ("region", "account", "deployment", "api_key")}
 """Dimension of the target → attribute of the event."""
@@ -43,40 +52,13 @@ _API_TYPES: Final = {"openai_chat": "chat_completions", "openai_responses": "res
 dump: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 """Compact JSON."""
 
-_dumped: dict[tuple[str, ...], str] = {}
-_MAX_DUMPED: Final = 256
-
-
-def dump_few(values: Iterable[str]) -> str:
-    """Compact JSON of a list of texts of which there are few different ones."""
-    key = tuple(values)
-    known = _dumped.get(key)
-    if known is None:
-        if len(_dumped) >= _MAX_DUMPED:
-            _dumped.clear()
-        known = _dumped[key] = dump(key)
-    return known
-
-
-_contexts: dict[tuple[tuple[str, str], ...], str] = {}
-
-
-def _dump_context(context: Mapping[str, str]) -> str:
-    key = tuple(context.items())
-    known = _contexts.get(key)
-    if known is None:
-        if len(_contexts) >= _MAX_DUMPED:
-            _contexts.clear()
-        known = _contexts[key] = dump(dict(context))
-    return known
-
-
 _quoted: dict[str, str] = {}
+_MAX_QUOTED: Final = 256
 
 
 def _quote(text: str) -> str:
     """A role as JSON: there are few, unless a caller makes them up."""
-    if len(_quoted) >= _MAX_DUMPED:
+    if len(_quoted) >= _MAX_QUOTED:
         _quoted.clear()
     quoted = _quoted[text] = dump(text)
     return quoted
@@ -88,19 +70,56 @@ def _sizes(by_role: Mapping[str, int]) -> str:
 
 
 # --- at the start -----------------------------------------------------------------------------------
-def at_start(call: Call) -> dict[str, Any]:
-    """What span and event both say of the request: all that a sampler may want to know."""
+class Start(NamedTuple):
+    """What all calls of one dialect to one place for one model say at their start."""
+
+    name: str
+    """Of the span."""
+    shared: Mapping[str, Any]
+    """On span and event."""
+    span: Mapping[str, Any]
+    """On the span alone."""
+
+
+_starts: dict[tuple[Any, ...], Start] = {}
+
+
+def start_of(call: Call) -> Start:
+    """What the call says at its start as others do."""
     prepared = call.prepared
-    target, request, dialect = prepared.target, prepared.request, prepared.dialect
-    attributes: dict[str, Any] = {
+    target, dialect, model = prepared.target, prepared.dialect, prepared.request.model
+    key = (dialect.name, target.provider, target.host, target.port, model)
+    known = _starts.get(key)
+    if known is None:
+        if len(_starts) >= _MAX_KINDS:
+            _starts.clear()
+        known = _starts[key] = _start(target, dialect, model)
+    return known
+
+
+def _start(target: Target, dialect: Dialect, model: str | None) -> Start:
+    shared: dict[str, Any] = {
         semconv.OPERATION_NAME: dialect.operation,
         semconv.PROVIDER_NAME: target.provider,
         semconv.SERVER_ADDRESS: target.host,
-        _CALL_ID: identity.text(call.call_id),
         _ID_FAMILY: dialect.id_family,
     }
-    if request.model:
-        attributes[semconv.REQUEST_MODEL] = request.model[:_LONGEST]
+    name, span = dialect.operation, dict[str, Any]()
+    if model:
+        shared[semconv.REQUEST_MODEL] = model[:_LONGEST]
+        name = f"{name} {model[:_LONGEST]}"
+    if target.port is not None:
+        span[semconv.SERVER_PORT] = target.port
+    if dialect.name in _API_TYPES:
+        span[semconv.OPENAI_API_TYPE] = _API_TYPES[dialect.name]
+    return Start(name, shared, span)
+
+
+def at_start(call: Call, start: Start) -> dict[str, Any]:
+    """What span and event both say of the request: all that a sampler may want to know."""
+    prepared = call.prepared
+    request = prepared.request
+    attributes = {**start.shared, _CALL_ID: identity.text(call.call_id)}
     if request.stream:
         attributes[semconv.REQUEST_STREAM] = True
     if request.max_tokens is not None:
@@ -112,149 +131,110 @@ def at_start(call: Call) -> dict[str, Any]:
     return attributes
 
 
-_PARAMETERS: Final = tuple(
-    {
-        "temperature": semconv.REQUEST_TEMPERATURE,
-        "top_p": semconv.REQUEST_TOP_P,
-        "top_k": semconv.REQUEST_TOP_K,
-        "seed": semconv.REQUEST_SEED,
-        "frequency_penalty": semconv.REQUEST_FREQUENCY_PENALTY,
-        "presence_penalty": semconv.REQUEST_PRESENCE_PENALTY,
-        "reasoning_level": semconv.REQUEST_REASONING_LEVEL,
-        "output_type": semconv.OUTPUT_TYPE,
-        "previous_response_id": semconv.REQUEST_PREVIOUS_RESPONSE_ID,
-        "embedding_dimensions": semconv.EMBEDDINGS_DIMENSION_COUNT,
-    }.items()
-)
+_PARAMETERS: Final = {
+    "temperature": semconv.REQUEST_TEMPERATURE,
+    "top_p": semconv.REQUEST_TOP_P,
+    "top_k": semconv.REQUEST_TOP_K,
+    "seed": semconv.REQUEST_SEED,
+    "frequency_penalty": semconv.REQUEST_FREQUENCY_PENALTY,
+    "presence_penalty": semconv.REQUEST_PRESENCE_PENALTY,
+    "reasoning_level": semconv.REQUEST_REASONING_LEVEL,
+    "output_type": semconv.OUTPUT_TYPE,
+    "previous_response_id": semconv.REQUEST_PREVIOUS_RESPONSE_ID,
+    "embedding_dimensions": semconv.EMBEDDINGS_DIMENSION_COUNT,
+}
 """Field of the request view → attribute of the span."""
-_parameters: Final = attrgetter(*(name for name, _ in _PARAMETERS))
 
 
-def span_only(call: Call) -> dict[str, Any]:
-    """Parameters of the request that only the span carries."""
-    prepared = call.prepared
-    request, api_type = prepared.request, _API_TYPES.get(prepared.dialect.name)
-    told: dict[str, Any] = {
-        name: value for (_, name), value in zip(_PARAMETERS, _parameters(request), strict=True) if value is not None
-    }
-    if prepared.target.port is not None:
-        told[semconv.SERVER_PORT] = prepared.target.port
+def span_only(call: Call, start: Start) -> dict[str, Any]:
+    """What only the span says of the request."""
+    request = call.prepared.request
+    told: dict[str, Any] = {**start.span}
+    # Few of its fields are set.
+    for name, value in vars(request).items():
+        if name in _PARAMETERS and value is not None:
+            told[_PARAMETERS[name]] = value
     if request.choice_count is not None and request.choice_count != 1:
         told[semconv.REQUEST_CHOICE_COUNT] = request.choice_count
     if request.encoding_format:
         told[semconv.REQUEST_ENCODING_FORMATS] = [request.encoding_format]
-    if api_type is not None:
-        told[semconv.OPENAI_API_TYPE] = api_type
-        if request.service_tier is not None and request.service_tier != "auto":
-            told[semconv.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
+    if request.service_tier is not None and request.service_tier != "auto" and semconv.OPENAI_API_TYPE in told:
+        told[semconv.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
     return told
 
 
-# --- at the end -------------------------------------------------------------------------------------
-def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
-    """What span and event both say of the answer, its usage and its cost."""
-    reading, cost = call.reading, outcome.cost
-    attributes: dict[str, Any] = {_USAGE_SOURCE: outcome.source}
-    if call.status is not None and call.status != "ok":
-        attributes[_STATUS] = call.status
-    if reading.response_id:
-        attributes[semconv.RESPONSE_ID] = reading.response_id[:_LONGEST]
-    if reading.model:
-        attributes[semconv.RESPONSE_MODEL] = reading.model[:_LONGEST]
-    if call.error_type:
-        attributes[semconv.ERROR_TYPE] = call.error_type
-    if call.first_chunk_ns is not None:
-        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - call.start_ns) / 1e9
-    if cost is not None:
-        attributes[_COST_STATUS] = cost.status
-    return attributes
+# --- at the end: what calls have in common ------------------------------------------------------------
+class Kind:
+    """Calls that end alike: what all of them say is put together once, and copied for each."""
+
+    __slots__ = ("accounts", "event", "span")
+
+    def __init__(self) -> None:
+        self.span: dict[str, Any] = {}
+        self.event: dict[str, Any] = {}
+        self.accounts: dict[tuple[Any, ...], Account] = {}
+        """Owner labels → where the metrics count; written by them."""
 
 
-_TOLD_BY_TOTALS: Final = frozenset({"input", "cache_read", "output", "output_reasoning"})
-"""Buckets that follow from the inclusive counts of the conventions."""
+_kinds: dict[tuple[Any, ...], Kind] = {}
+_MAX_KINDS: Final = 1024
+"""Model names and fingerprints come from outside, so the cache is emptied when it is full."""
 
 
-def put_buckets(attributes: dict[str, Any], outcome: Outcome) -> None:
-    """The exclusive buckets of the call's own model."""
-    if outcome.source != "unknown":
-        for bucket, quantity in outcome.own.items():
-            if quantity:
-                attributes[_BUCKET[bucket]] = quantity if type(quantity) is int else float(quantity)
-
-
-def put_tokens(attributes: dict[str, Any], outcome: Outcome, *, estimates: bool) -> None:
-    """The inclusive counts of the conventions; on the span only what the provider counted."""
-    if outcome.source == "unknown":
-        return
-    if outcome.exact_input or estimates:
-        attributes[semconv.USAGE_INPUT_TOKENS] = outcome.input_tokens
-        if outcome.cache_read_tokens:
-            attributes[semconv.USAGE_CACHE_READ_INPUT_TOKENS] = outcome.cache_read_tokens
-        if outcome.cache_write_tokens:
-            attributes[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = outcome.cache_write_tokens
-    if (outcome.exact_output or estimates) and (outcome.output_tokens or outcome.generates):
-        attributes[semconv.USAGE_OUTPUT_TOKENS] = outcome.output_tokens
-        if outcome.reasoning_tokens:
-            attributes[semconv.USAGE_REASONING_OUTPUT_TOKENS] = outcome.reasoning_tokens
-
-
-def span_at_end(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """What the span says at its end."""
-    reading, dialect = call.reading, call.prepared.dialect
-    attributes = dict(shared)
-    put_tokens(attributes, outcome, estimates=False)
-    if outcome.source != "provider" or outcome.others or not _TOLD_BY_TOTALS.issuperset(outcome.own):
-        put_buckets(attributes, outcome)
-    reasons = _finish_reasons(call)
-    if reasons:
-        attributes[semconv.RESPONSE_FINISH_REASONS] = reasons
-    if len(call.attempts) > 1:
-        attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = len(call.attempts) - 1
-    if dialect.name in _API_TYPES:
-        if reading.service_tier:
-            attributes[semconv.OPENAI_RESPONSE_SERVICE_TIER] = reading.service_tier
-        if reading.system_fingerprint:
-            attributes[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = reading.system_fingerprint
-    cost = outcome.cost
-    amount = cost.effective_pico if cost is not None else None
-    if outcome.reported_pico is not None or amount is not None:
-        told = outcome.reported_pico if outcome.reported_pico is not None else amount
-        attributes[semconv.USAGE_COST_AMOUNT] = (told or 0) / PICO
-        attributes[semconv.USAGE_COST_CURRENCY] = "USD"
-        attributes[semconv.USAGE_COST_SOURCE] = "provider" if outcome.reported_pico is not None else "local"
-    return attributes
-
-
-def _finish_reasons(call: Call) -> list[str]:
-    reasons = call.reading.finish_reasons
+def kind_of(call: Call, outcome: Outcome) -> Kind:
+    """The kind of a finished call."""
+    prepared, reading, cost, context = call.prepared, call.reading, outcome.cost, outcome.context
+    status = call.attempts[-1].status if call.attempts else None
+    reasons = tuple(reading.finish_reasons)
     if not reasons and call.chunk_count and call.status != "ok":
-        return ["error"]  # the conventions' word for a choice that was cut off
-    return reasons
+        reasons = ("error",)  # the conventions' word for a choice that was cut off
+    key = (
+        prepared.target.key,
+        prepared.dialect.name,
+        prepared.request.model,
+        reading.model,
+        reading.service_tier,
+        reading.system_fingerprint,
+        call.status,
+        status,
+        outcome.source,
+        tuple(context.items()),
+        reasons,
+        (cost.status, cost.book_id, cost.reasons) if cost is not None else None,
+    )
+    known = _kinds.get(key)
+    if known is None:
+        if len(_kinds) >= _MAX_KINDS:
+            _kinds.clear()
+        known = _kinds[key] = _kind(call, outcome, status, reasons)
+    return known
 
 
-def event(call: Call, outcome: Outcome, shared: Mapping[str, Any]) -> dict[str, Any]:
-    """The usage event: every field of the schema that is known."""
-    attributes: dict[str, Any] = {
-        _ATTRIBUTE["schema_version"]: semconv.SCHEMA_VERSION,
-        _STATUS: call.status,
-        **call.attributes,
-        **shared,
-        _ATTRIBUTE["start"]: call.start_ns,
-        _ATTRIBUTE["end"]: call.end_ns,
-        _ATTRIBUTE["estimated_input_tokens"]: outcome.estimated_input,
-        _ATTRIBUTE["estimated_output_tokens"]: outcome.estimated_output,
-    }
-    put_buckets(attributes, outcome)
-    put_tokens(attributes, outcome, estimates=True)
-    _put_target(attributes, call)
-    _put_request(attributes, call)
-    _put_answer(attributes, call, outcome)
-    _put_provenance(attributes, outcome)
-    _put_guard(attributes, call)
-    if call.span is not None and not call.span_is_ours and call.span.get_span_context().is_valid:
-        attributes[_ATTRIBUTE["span_scope"]] = interop.scope(call.span)
-        attributes[_ATTRIBUTE["span_complete"]] = call.span_complete
-    return attributes
+def _kind(call: Call, outcome: Outcome, status: int | None, reasons: tuple[str, ...]) -> Kind:
+    """Only of what is in the key of `kind_of`."""
+    kind, reading, cost = Kind(), call.reading, outcome.cost
+    shared: dict[str, Any] = {_USAGE_SOURCE: outcome.source}
+    if call.status is not None and call.status != "ok":
+        shared[_STATUS] = call.status
+    if reading.model:
+        shared[semconv.RESPONSE_MODEL] = reading.model[:_LONGEST]
+    if cost is not None:
+        shared[_COST_STATUS] = cost.status
+    kind.span.update(shared)
+    kind.event.update({_ATTRIBUTE["schema_version"]: semconv.SCHEMA_VERSION, _STATUS: call.status, **shared})
+    if reasons:
+        kind.span[semconv.RESPONSE_FINISH_REASONS] = reasons
+        kind.event[semconv.RESPONSE_FINISH_REASONS] = dump(reasons)
+    if call.prepared.dialect.name in _API_TYPES:
+        if reading.service_tier:
+            kind.span[semconv.OPENAI_RESPONSE_SERVICE_TIER] = reading.service_tier
+        if reading.system_fingerprint:
+            kind.span[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = reading.system_fingerprint
+    if status is not None:
+        kind.event[semconv.HTTP_RESPONSE_STATUS_CODE] = status
+    _put_target(kind.event, call)
+    _put_terms(kind.event, call, outcome)
+    return kind
 
 
 def _put_target(attributes: dict[str, Any], call: Call) -> None:
@@ -266,32 +246,125 @@ def _put_target(attributes: dict[str, Any], call: Call) -> None:
             attributes[attribute] = value
 
 
+def _put_terms(attributes: dict[str, Any], call: Call, outcome: Outcome) -> None:
+    """What decided the price."""
+    tier, context, cost = call.reading.service_tier, outcome.context, outcome.cost
+    if tier:
+        attributes[_TIER] = tier
+    for name in ("processing", "speed"):
+        value = context.get(name)
+        if value:
+            attributes[_ATTRIBUTE[name]] = value
+    if cost is None:
+        return
+    if cost.book_id:
+        attributes[_BOOK_ID] = cost.book_id
+    if cost.reasons:
+        attributes[_ATTRIBUTE["cost_reasons"]] = dump(cost.reasons)
+    if context and not (len(context) == 1 and context.get("service_tier") == tier):
+        attributes[_ATTRIBUTE["price_context"]] = dump(dict(context))
+
+
+# --- at the end: one call -----------------------------------------------------------------------------
+_TOLD_BY_TOTALS: Final = frozenset({"input", "cache_read", "output", "output_reasoning"})
+"""Buckets that follow from the inclusive counts of the conventions."""
+
+
+def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
+    """What span and event both say of this one answer, and its kind does not."""
+    reading = call.reading
+    attributes: dict[str, Any] = {}
+    if reading.response_id:
+        attributes[semconv.RESPONSE_ID] = reading.response_id[:_LONGEST]
+    if call.error_type:
+        attributes[semconv.ERROR_TYPE] = call.error_type
+    if call.first_chunk_ns is not None:
+        attributes[semconv.RESPONSE_TIME_TO_FIRST_CHUNK] = (call.first_chunk_ns - call.start_ns) / 1e9
+    if outcome.source != "unknown":
+        put_tokens(attributes, outcome, exact_input=outcome.exact_input, exact_output=outcome.exact_output)
+    return attributes
+
+
+def put_buckets(attributes: dict[str, Any], outcome: Outcome) -> None:
+    """The exclusive buckets of the call's own model."""
+    if outcome.source != "unknown":
+        for bucket, quantity in outcome.own.items():
+            if quantity:
+                attributes[_BUCKET[bucket]] = quantity if type(quantity) is int else float(quantity)
+
+
+def put_tokens(attributes: dict[str, Any], outcome: Outcome, *, exact_input: bool, exact_output: bool) -> None:
+    """The inclusive counts of the conventions."""
+    if exact_input:
+        attributes[semconv.USAGE_INPUT_TOKENS] = outcome.input_tokens
+        if outcome.cache_read_tokens:
+            attributes[semconv.USAGE_CACHE_READ_INPUT_TOKENS] = outcome.cache_read_tokens
+        if outcome.cache_write_tokens:
+            attributes[semconv.USAGE_CACHE_WRITE_INPUT_TOKENS] = outcome.cache_write_tokens
+    if exact_output and (outcome.output_tokens or outcome.generates):
+        attributes[semconv.USAGE_OUTPUT_TOKENS] = outcome.output_tokens
+        if outcome.reasoning_tokens:
+            attributes[semconv.USAGE_REASONING_OUTPUT_TOKENS] = outcome.reasoning_tokens
+
+
+def span_at_end(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """What the span says at its end: of the usage only what the provider counted."""
+    attributes = {**kind.span, **shared}
+    if outcome.source != "provider" or outcome.others or not _TOLD_BY_TOTALS.issuperset(outcome.own):
+        put_buckets(attributes, outcome)
+    if len(call.attempts) > 1:
+        attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = len(call.attempts) - 1
+    reported, cost = outcome.reported_pico, outcome.cost
+    told = reported if reported is not None or cost is None else cost.effective_pico
+    if told is not None:
+        attributes[semconv.USAGE_COST_AMOUNT] = told / PICO
+        attributes[semconv.USAGE_COST_CURRENCY] = "USD"
+        attributes[semconv.USAGE_COST_SOURCE] = "local" if reported is None else "provider"
+    return attributes
+
+
+def event(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The usage event: every field of the schema that is known."""
+    attributes: dict[str, Any] = {
+        **kind.event,
+        **call.attributes,
+        **shared,
+        _START: call.start_ns,
+        _END: call.end_ns,
+        _ESTIMATED_INPUT: outcome.estimated_input,
+        _ESTIMATED_OUTPUT: outcome.estimated_output,
+    }
+    put_buckets(attributes, outcome)
+    if outcome.source == "estimated":
+        put_tokens(attributes, outcome, exact_input=True, exact_output=True)
+    _put_request(attributes, call)
+    _put_answer(attributes, call)
+    _put_cost(attributes, outcome)
+    if call.decision is not ALLOW:
+        _put_guard(attributes, call)
+    if not call.span_is_ours and call.span is not None and call.span.get_span_context().is_valid:
+        attributes[_ATTRIBUTE["span_scope"]] = interop.scope(call.span)
+        attributes[_ATTRIBUTE["span_complete"]] = call.span_complete
+    return attributes
+
+
 def _put_request(attributes: dict[str, Any], call: Call) -> None:
     prepared = call.prepared
     request = prepared.request
     if request.service_tier:
         attributes[_ATTRIBUTE["request_tier"]] = request.service_tier[:_LONGEST]
     if request.message_count is not None:
-        attributes[_ATTRIBUTE["message_count"]] = request.message_count
+        attributes[_MESSAGES] = request.message_count
     if request.tool_count:
         attributes[_ATTRIBUTE["tool_count"]] = request.tool_count
     if request.chars_by_role:
-        attributes[_ATTRIBUTE["input_chars"]] = _sizes(request.chars_by_role)
+        attributes[_CHARS] = _sizes(request.chars_by_role)
     for name, value in prepared.hashes.items():
         attributes[_ATTRIBUTE[name]] = value
 
 
-def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> None:
-    reading = call.reading
-    if reading.service_tier:
-        attributes[_TIER] = reading.service_tier
-    for name in ("processing", "speed"):
-        value = outcome.context.get(name)
-        if value:
-            attributes[_ATTRIBUTE[name]] = value
-    reasons = _finish_reasons(call)
-    if reasons:
-        attributes[semconv.RESPONSE_FINISH_REASONS] = dump_few(reasons)
+def _put_answer(attributes: dict[str, Any], call: Call) -> None:
+    reading, attempts = call.reading, call.attempts
     if reading.processed is not None:
         for name, value in reading.processed.items():
             attributes[_ATTRIBUTE[f"processed_{name}"]] = value
@@ -299,16 +372,12 @@ def _put_answer(attributes: dict[str, Any], call: Call, outcome: Outcome) -> Non
         attributes[_ATTRIBUTE["tool_call_count"]] = reading.tool_call_count
     if call.chunk_count:
         attributes[_ATTRIBUTE["chunk_count"]] = call.chunk_count
-    if call.attempts:
-        last = call.attempts[-1]
-        if last.status is not None:
-            attributes[semconv.HTTP_RESPONSE_STATUS_CODE] = last.status
-        if last.request_id:
-            attributes[_ATTRIBUTE["request_id"]] = last.request_id
-    if len(call.attempts) != 1:
-        attributes[_ATTRIBUTE["attempt_count"]] = len(call.attempts)
-    if len(call.attempts) > 1:
-        attributes[_ATTRIBUTE["attempts"]] = dump([_attempt(attempt) for attempt in call.attempts])
+    if attempts and attempts[-1].request_id:
+        attributes[_REQUEST_ID] = attempts[-1].request_id
+    if len(attempts) != 1:
+        attributes[_ATTRIBUTE["attempt_count"]] = len(attempts)
+        if attempts:
+            attributes[_ATTRIBUTE["attempts"]] = dump([_attempt(attempt) for attempt in attempts])
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -321,7 +390,7 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _put_provenance(attributes: dict[str, Any], outcome: Outcome) -> None:
+def _put_cost(attributes: dict[str, Any], outcome: Outcome) -> None:
     if outcome.others:
         attributes[_ATTRIBUTE["usage"]] = dump(
             [
@@ -332,19 +401,10 @@ def _put_provenance(attributes: dict[str, Any], outcome: Outcome) -> None:
     if outcome.reported_pico is not None:
         attributes[_ATTRIBUTE["reported_cost"]] = outcome.reported_pico
     cost = outcome.cost
-    if cost is None:
-        return
-    if cost.effective_pico is not None:
+    if cost is not None and cost.effective_pico is not None:
         attributes[_COST] = cost.effective_pico
         if cost.list_pico != cost.effective_pico:
             attributes[_LIST_COST] = cost.list_pico
-    if cost.book_id:
-        attributes[_BOOK_ID] = cost.book_id
-    if cost.reasons:
-        attributes[_ATTRIBUTE["cost_reasons"]] = dump_few(cost.reasons)
-    context = outcome.context
-    if context and not (len(context) == 1 and context.get("service_tier") == attributes.get(_TIER)):
-        attributes[_ATTRIBUTE["price_context"]] = _dump_context(context)
 
 
 def _number(quantity: Quantity) -> int | float:
@@ -364,6 +424,7 @@ def _put_guard(attributes: dict[str, Any], call: Call) -> None:
 
 # --- labels of the cost counters --------------------------------------------------------------------
 _OWNER_LABELS: Final = tuple(f.attribute for f in schema.ATTRIBUTION if f.label)
+NOBODY: Final = (None,) * len(_OWNER_LABELS)
 
 COST_LABELS: Final = (
     *_OWNER_LABELS,
@@ -379,21 +440,23 @@ COST_LABELS: Final = (
 """Attributes of the cost counters: the fields of the schema that may be labels."""
 
 
-def cost_key(call: Call, outcome: Outcome) -> tuple[Any, ...]:
-    """Values of `COST_LABELS`, in their order; None is absent. Empty for a call without a cost."""
-    cost = outcome.cost
-    if cost is None or cost.effective_pico is None:
-        return ()
-    prepared = call.prepared
+def owners(call: Call) -> tuple[Any, ...]:
+    """Who pays, as far as it is a label; None is absent."""
     get = call.attributes.get
+    return tuple([get(name) for name in _OWNER_LABELS])
+
+
+def cost_key(call: Call, outcome: Outcome) -> tuple[Any, ...]:
+    """Values of `COST_LABELS` for a call with a cost, in their order; None is absent."""
+    target, cost = call.prepared.target, outcome.cost
     return (
-        *[get(name) for name in _OWNER_LABELS],
-        prepared.target.provider,
-        prepared.dialect.operation,
+        *owners(call),
+        target.provider,
+        call.prepared.dialect.operation,
         outcome.model,
-        prepared.target.account,
+        target.account,
         call.reading.service_tier,
-        cost.status,
+        None if cost is None else cost.status,
         call.status,
         outcome.source,
     )

@@ -115,7 +115,7 @@ def _touched(fields: Mapping[str, Any], conversation: str | None) -> list[_Total
     return found
 
 
-def add(call: Call, outcome: Outcome) -> None:
+def add(call: Call, outcome: Outcome, *_told: object) -> None:
     """Count a finished call into its run and its conversation; nothing when it has none."""
     fields, conversation = call.prepared.attribution, call.prepared.request.conversation_id
     if conversation is None and "run_id" not in fields and "conversation_id" not in fields:

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, DecimalException
 from typing import TYPE_CHECKING, Final
 
 from genai_meter import environment, estimator, pricing, semconv
 from genai_meter.pricing import Cost
-from genai_meter.safety import guarded
+from genai_meter.safety import guarded, swallow
 from genai_meter.usage import INPUT_BUCKETS, OUTPUT_BUCKETS, Quantity, Usage, UsageSource
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ def _kind_of(bucket: str) -> str:
     return next((prefix for prefix in ("cache_read", "cache_write") if bucket.startswith(prefix)), "input")
 
 
+_KINDS: Final[tuple[str, ...]] = ("input", "cache_read", "cache_write", "output", "reasoning")
 _KIND: Final = {bucket: _kind_of(bucket) for bucket in INPUT_BUCKETS + OUTPUT_BUCKETS}
 """Token bucket → the inclusive counts it belongs to."""
 
@@ -36,7 +37,7 @@ USAGE_ESTIMATED: Final = "usage_estimated"
 ESTIMATE_REASONS: Final = frozenset({OUTPUT_ESTIMATED, USAGE_ESTIMATED})
 
 
-@dataclass(slots=True)
+@dataclass
 class Outcome:
     """The metered result of one call."""
 
@@ -44,10 +45,10 @@ class Outcome:
     """Served, or asked for when no answer named one."""
     generates: bool = True
     """The operation has output tokens: it is an inference."""
-    usages: list[Usage] = field(default_factory=lambda: [])
-    own: dict[str, Quantity] = field(default_factory=lambda: {})
+    usages: Sequence[Usage] = ()
+    own: Mapping[str, Quantity] = field(default_factory=lambda: {})
     """Buckets of `model`."""
-    others: list[Usage] = field(default_factory=lambda: [])
+    others: Sequence[Usage] = ()
     """Usage billed under other models."""
     source: UsageSource = "unknown"
     exact_input: bool = False
@@ -69,6 +70,16 @@ class Outcome:
     reasons: tuple[str, ...] = ()
     reported_pico: int | None = None
 
+    @staticmethod
+    def of(model: str | None, generates: bool) -> Outcome:
+        """`Outcome(…)` without storing what stays as it is: the class has the defaults."""
+        outcome = object.__new__(Outcome)
+        outcome.model = model
+        outcome.generates = generates
+        outcome.own = {}
+        outcome.context = {}
+        return outcome
+
     def usage_told(self) -> tuple[UsageSource, int, int]:
         """What a span is told of the usage, in short."""
         return self.source, self.input_tokens, self.output_tokens
@@ -88,10 +99,12 @@ def settle(call: Call) -> Outcome:
     operation = call.prepared.dialect.operation
     if environment.settings().deployments:
         guarded(_name_deployed, call)
-    outcome = Outcome(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
-    guarded(estimator.estimate, call, outcome)
-    guarded(_read_usage, call, outcome)
-    guarded(_read_price, call, outcome)
+    outcome = Outcome.of(reading.model or request.model, operation in semconv.INFERENCE_OPERATIONS)
+    for step in _STEPS:
+        try:
+            step(call, outcome)
+        except Exception as error:  # noqa: BLE001 - each by itself: what one cannot tell, the others may
+            swallow(step.__qualname__, error)
     if outcome.cost is None and (outcome.usages or _answered(call)):
         outcome.cost = Cost("unpriced", reasons=(PRICING_FAILED,))
     if reading.reported_cost_usd is not None:
@@ -164,41 +177,31 @@ def _estimate_output(usage: Usage, outcome: Outcome) -> None:
 
 def _total(usages: list[Usage], outcome: Outcome) -> None:
     outcome.usages = usages
-    own, model = outcome.own, outcome.model
-    gross_in = gross_out = read = written = reasoned = 0
+    counts: dict[str, int] = dict.fromkeys(_KINDS, 0)
     for usage in usages:
-        buckets = usage.buckets
-        for bucket, quantity in buckets.items():
+        for bucket, quantity in usage.buckets.items():
             kind = _KIND.get(bucket)
-            if kind is None:
-                continue
-            count = int(quantity)
-            if kind == "output":
-                gross_out += count
-            elif kind == "reasoning":
-                gross_out += count
-                reasoned += count
-            else:
-                gross_in += count
-                if kind == "cache_read":
-                    read += count
-                elif kind == "cache_write":
-                    written += count
-        if usage.model is not None and usage.model != model:
-            outcome.others.append(usage)
-        elif own:
-            for bucket, quantity in buckets.items():
-                own[bucket] = own.get(bucket, 0) + quantity
+            if kind is not None:
+                counts[kind] += int(quantity)
+        if usage.model is not None and usage.model != outcome.model:
+            outcome.others = [*outcome.others, usage]
         else:
-            own.update(buckets)
-    outcome.input_tokens, outcome.output_tokens = gross_in, gross_out
+            outcome.own = _sum(outcome.own, usage.buckets) if outcome.own else usage.buckets
+    fresh, read, written, said, reasoned = counts.values()
+    outcome.input_tokens, outcome.output_tokens = fresh + read + written, said + reasoned
     outcome.cache_read_tokens, outcome.cache_write_tokens, outcome.reasoning_tokens = read, written, reasoned
+
+
+def _sum(one: Mapping[str, Quantity], other: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    return {bucket: one.get(bucket, 0) + other.get(bucket, 0) for bucket in {**one, **other}}
 
 
 # --- price ------------------------------------------------------------------------------------------
 def _price_context(call: Call) -> Mapping[str, str]:
     """The price dimensions of a call as served; a tier that was only asked for keeps a name of its own."""
     target, asked, served = call.prepared.target, call.prepared.request.context, call.reading.context
+    if not asked and not target.dimensions:
+        return served
     context = {**target.dimensions, **asked, **served}
     if "service_tier" in asked and "service_tier" not in served:
         context["requested_service_tier"] = context.pop("service_tier")
@@ -229,3 +232,6 @@ def _read_price(call: Call, outcome: Outcome) -> None:
             status, cost.lines, cost.list_pico, cost.effective_pico, cost.book_id, (*cost.reasons, *outcome.reasons)
         )
     outcome.cost = cost
+
+
+_STEPS: Final = (estimator.estimate, _read_usage, _read_price)

@@ -226,13 +226,13 @@ class _Sent:
     def count(self, call: Call) -> dict[str, Any]:
         """The event of one call."""
         outcome = settle.settle(call)
-        call.attributes = records.at_start(call)
+        call.attributes = records.at_start(call, records.start_of(call))
         self.calls += 1
         self.errors += call.status == "error"
         if outcome.cost is not None:
             self._pico += outcome.cost.effective_pico or 0
             self._unpriced += outcome.cost.effective_pico is None
-        return records.event(call, outcome, records.at_end(call, outcome))
+        return records.event(call, outcome, records.kind_of(call, outcome), records.at_end(call, outcome))
 
     def cost(self) -> str:
         """Their cost, for people."""

@@ -30,7 +30,16 @@ class Exchange:
     The SDK may copy the options; there is only ever one of these.
     """
 
-    __slots__ = ("_activation", "_body", "_options", "_parser", "_seen", "_streaming", "_unasked", "call")
+    _activation: Any = None
+    """What undoes that our span is the current one."""
+    _unasked: tuple[Any, Any] | None = None
+    """The body as it was before we asked for the usage."""
+    _seen = False
+    """An answer was read."""
+    _streaming = False
+    """A stream is in the caller's hands; it ends the call."""
+    _body: Ending | None = None
+    """Watches the body of a raw response."""
 
     def __init__(self, call: Call, options: Any) -> None:
         self.call = call
@@ -39,16 +48,6 @@ class Exchange:
         parser = options.post_parser
         self._parser = parser if callable(parser) else None
         """The SDK's own parser, for `parse()` and the like."""
-        self._activation: Any = None
-        """What undoes that our span is the current one."""
-        self._unasked: tuple[Any, Any] | None = None
-        """The body as it was before we asked for the usage."""
-        self._seen = False
-        """An answer was read."""
-        self._streaming = False
-        """A stream is in the caller's hands; it ends the call."""
-        self._body: Ending | None = None
-        """Watches the body of a raw response."""
         # Not by setattr, which marks the field as set: the SDK's debug log shows what is set.
         options.__dict__["post_parser"] = self
 
@@ -83,7 +82,7 @@ class Exchange:
         """Ask for the usage of a stream that tells it only when asked."""
         prepared, options = self.call.prepared, self._options
         body = body_of(options)
-        if not prepared.request.stream or not body:
+        if not body:
             return
         if not hasattr(get_origin(stream_cls) or stream_cls, "__stream__") or raw_mode(options) == "stream":
             # A caller who reads the bytes would see the extra event.
@@ -140,7 +139,7 @@ class Exchange:
         """The SDK has returned or raised."""
         self._options = None
         if self._activation is not None:
-            guarded(emit.deactivate, self._activation)
+            emit.deactivate(self._activation)
 
     # --- what comes back
 
@@ -167,11 +166,19 @@ class Exchange:
             call.earlier.append(before)
 
     def returned(self, result: Any) -> None:
-        """The SDK gave `result` to the caller."""
+        """The SDK gave `result` to the caller. Never raises."""
         call = self.call
         if self._streaming or not call.open:
             return
-        response = None if self._seen else raw.http_response_of(result)
+        try:
+            if self._seen:
+                lifecycle.settle_read(call)
+            else:
+                self._returned_raw(call, raw.http_response_of(result))
+        except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+            swallow("Exchange.returned", error)
+
+    def _returned_raw(self, call: Call, response: Any) -> None:
         if response is None:
             lifecycle.settle_read(call)
         elif response.is_closed:

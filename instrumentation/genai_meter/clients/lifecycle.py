@@ -40,17 +40,17 @@ def is_nested(dialect: Dialect) -> bool:
 
 def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mapping[str, Any]) -> Call:
     """The call that is about to be made: who pays, at what rates, how much at most."""
-    now = time.time_ns()
+    now, settings = time.time_ns(), environment.settings()
     prepared = Prepared(
         target=target,
         dialect=dialect,
         request=request,
         attribution=guarded(attribution.current) or {},
         at_ns=now,
-        hashes=guarded(identity.request_hashes, body) or {},
-        text_tokens=guarded(tokenizer.count, request.model, body) if environment.settings().tiktoken else None,
+        hashes=(guarded(identity.request_hashes, body) or {}) if settings.request_hash else {},
+        text_tokens=guarded(tokenizer.count, request.model, body) if settings.tiktoken else None,
     )
-    return Call(prepared, identity.new_call_id(), start_ns=now)
+    return Call.begun(prepared, identity.new_call_id(), now)
 
 
 def begin_attempt(call: Call) -> bool:
@@ -101,12 +101,19 @@ def settle(
             attempt.end_ns = call.end_ns
         if error_type is not None and attempt.error_type is None:
             attempt.error_type = error_type
-    guarded(emit.finish, call, status, error_type, in_finalizer=in_finalizer)
+    emit.finish(call, status, error_type, in_finalizer=in_finalizer)
 
 
 def settle_read(call: Call, end_ns: int | None = None, *, in_finalizer: bool = False) -> None:
     """End a call whose answer was read to its end: what the provider said decides."""
-    error_type = call.reading.error_type
+    error_type, attempts = call.reading.error_type, call.attempts
+    if error_type is None and attempts and call.gate is None and call.open:
+        # Nearly every call.
+        call.end_ns = end_ns = end_ns or time.time_ns()
+        if attempts[-1].end_ns is None:
+            attempts[-1].end_ns = end_ns
+        emit.finish(call, "ok", in_finalizer=in_finalizer)
+        return
     settle(call, "ok" if error_type is None else "error", error_type, end_ns, in_finalizer=in_finalizer)
 
 
@@ -147,7 +154,8 @@ def request_id_of(headers: Any) -> str | None:
 def decide(call: Call) -> bool:
     """Ask the guard; True when it changed the request. `Blocked` is the one exception that passes."""
     try:
-        return _note(call, guard.decide(call.prepared))
+        call.decision = guard.decide(call.prepared)
+        return bool(call.decision.change)
     except guard.Blocked:
         settle_blocked(call)
         raise
@@ -159,18 +167,14 @@ def decide(call: Call) -> bool:
 async def decide_async(call: Call) -> bool:
     """Ask the guard from a coroutine; True when it changed the request."""
     try:
-        return _note(call, await guard.decide_async(call.prepared))
+        call.decision = await guard.decide_async(call.prepared)
+        return bool(call.decision.change)
     except guard.Blocked:
         settle_blocked(call)
         raise
     except Exception as error:  # noqa: BLE001 - a broken guard blocks nobody
         swallow("guard.decide_async", error)
         return False
-
-
-def _note(call: Call, decision: guard.Decision) -> bool:
-    call.decision = decision
-    return bool(decision.change)
 
 
 def settle_blocked(call: Call) -> None:

@@ -28,7 +28,7 @@ from genai_meter.call import Call
 from genai_meter.clients import later, lifecycle
 from genai_meter.clients.exchange import Exchange, body_of
 from genai_meter.clients.targets import target_of
-from genai_meter.safety import guarded, logger
+from genai_meter.safety import guarded, logger, swallow
 
 REQUIRED: Final = (
     ("BaseClient", "_build_request"),
@@ -61,7 +61,9 @@ class Seam:
         if reason is not None:
             logger.warning("genai_meter: %s is installed but not metered: %s", self.package, reason)
             return
-        self._copy, self._layer = module.model_copy, object()
+        # What `model_copy` comes down to, two calls further on; pydantic 1 has another way.
+        self._copy = getattr(module.FinalRequestOptions, "__copy__", None) or module.model_copy
+        self._layer = object()
         base, sync, asynchronous = module.BaseClient, module.SyncAPIClient, module.AsyncAPIClient
         self._patch(base, "_build_request", _build_request)
         self._patch(base, "_should_retry", _should_retry)
@@ -110,8 +112,9 @@ class Seam:
                 return result
             if lifecycle.decide(exchange.call):
                 guarded(exchange.change)
-            guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
+            if exchange.call.prepared.request.stream:
+                guarded(exchange.ask_usage, kwargs.get("stream_cls"))
+            args, kwargs = exchange.arguments(args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -122,8 +125,8 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(_leave, exchange, outer)
-            guarded(exchange.returned, result)
+                _leave(exchange, outer)
+            exchange.returned(result)
             return result
 
         return request
@@ -144,8 +147,9 @@ class Seam:
                 return result
             if await lifecycle.decide_async(exchange.call):
                 guarded(exchange.change)
-            guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
+            if exchange.call.prepared.request.stream:
+                guarded(exchange.ask_usage, kwargs.get("stream_cls"))
+            args, kwargs = exchange.arguments(args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -156,8 +160,8 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(_leave, exchange, outer)
-            guarded(exchange.returned, result)
+                _leave(exchange, outer)
+            exchange.returned(result)
             return result
 
         return request
@@ -166,7 +170,7 @@ class Seam:
         """What the SDK is about to do, when it is a call that is metered."""
         options = kwargs["options"] if "options" in kwargs else args[1]
         dialect = dialects.for_path(options.method, options.url)
-        if dialect is None or lifecycle.is_nested(dialect) or _exchange_of(options) is not None:
+        if dialect is None or lifecycle.is_nested(dialect) or isinstance(options.post_parser, Exchange):
             return None
         body = body_of(options)
         request = dialect.request(body)
@@ -182,7 +186,7 @@ class Seam:
     def _visit(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> later.Visit | None:
         """A request that is no call, and may bring the usage of one that was made before."""
         options = kwargs["options"] if "options" in kwargs else args[1]
-        if _exchange_of(options) is not None:
+        if isinstance(options.post_parser, Exchange):
             return None
         assert self._copy is not None
         return later.visit(self.package, self._copy, client, options, kwargs)
@@ -227,14 +231,9 @@ def _leave(exchange: Exchange, outer: Token[Call | None]) -> None:
     exchange.release()
     try:
         lifecycle.current.reset(outer)
-    except ValueError:
+    except (ValueError, RuntimeError):
         # A coroutine that nobody resumes is thrown away in another context: there is nothing of ours there.
         return
-
-
-def _exchange_of(options: Any) -> Exchange | None:
-    found = options.post_parser
-    return found if isinstance(found, Exchange) else None
 
 
 def _build_request(original: Callable[..., Any]) -> Callable[..., Any]:
@@ -242,31 +241,29 @@ def _build_request(original: Callable[..., Any]) -> Callable[..., Any]:
     def build_request(client: Any, *args: Any, **kwargs: Any) -> Any:
         # What cannot be built is never sent, and no attempt.
         request = original(client, *args, **kwargs)
-        guarded(_begin, args[0] if args else kwargs["options"])
+        try:
+            exchange = (args[0] if args else kwargs["options"]).post_parser
+            if isinstance(exchange, Exchange):
+                exchange.begin()
+        except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+            swallow("build_request", error)
         return request
 
     return build_request
 
 
-def _begin(options: Any) -> None:
-    exchange = _exchange_of(options)
-    if exchange is not None:
-        exchange.begin()
-
-
 def _process_response(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def process_response(client: Any, **kwargs: Any) -> Any:
-        guarded(_answered, kwargs["options"], kwargs["response"])
+        try:
+            exchange = kwargs["options"].post_parser
+            if isinstance(exchange, Exchange):
+                exchange.answered(kwargs["response"])
+        except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+            swallow("process_response", error)
         return original(client, **kwargs)
 
     return process_response
-
-
-def _answered(options: Any, response: Any) -> None:
-    exchange = _exchange_of(options)
-    if exchange is not None:
-        exchange.answered(response)
 
 
 def _should_retry(original: Callable[..., Any]) -> Callable[..., Any]:

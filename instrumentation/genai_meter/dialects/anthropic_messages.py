@@ -50,7 +50,7 @@ class AnthropicMessages(Dialect):
     id_family = "anthropic.message"
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
-        view = RequestView()
+        view = RequestView.blank()
         read_parameters(view, body, _PARAMETERS)
         if "stop_sequences" in body:
             view.stop_sequences = strings(body, "stop_sequences")

@@ -45,7 +45,7 @@ def fields(value: Json) -> Mapping[str, Json]:
     return {**declared, **extra} if extra else declared
 
 
-@dataclass(slots=True)
+@dataclass
 class RequestView:
     """What of a request is metered: parameters and sizes, never content."""
 
@@ -77,8 +77,16 @@ class RequestView:
     context: dict[str, str] = field(default_factory=lambda: {})
     """Price dimensions asked for (`service_tier`, `speed`, `inference_geo`, `processing` …)."""
 
+    @staticmethod
+    def blank() -> RequestView:
+        """`RequestView()` without storing what stays as it is: the class has the defaults."""
+        view = object.__new__(RequestView)
+        view.chars_by_role = {}
+        view.context = {}
+        return view
 
-@dataclass(slots=True)
+
+@dataclass
 class Reading:
     """What an answer has told so far; one object accumulates a whole stream."""
 
@@ -107,6 +115,15 @@ class Reading:
     """Tokens the model worked on, where something else is billed: field of the schema after `processed_` → tokens."""
     scratch: dict[str, Any] = field(default_factory=lambda: {})
     """Whatever else the dialect must carry from chunk to chunk."""
+
+    @staticmethod
+    def blank() -> Reading:
+        """`Reading()` without storing what stays as it is: the class has the defaults."""
+        reading = object.__new__(Reading)
+        reading.finish_reasons = []
+        reading.context = {}
+        reading.scratch = {}
+        return reading
 
 
 class Dialect:

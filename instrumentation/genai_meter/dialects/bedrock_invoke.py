@@ -55,7 +55,7 @@ class BedrockInvoke(Dialect):
             claude = ANTHROPIC_VERSION in body
             view = _CLAUDE.request(body) if claude else _CONVERSE.request(body)
         else:
-            view = RequestView()
+            view = RequestView.blank()
             prompt = body.get("prompt", body.get("inputText", body.get("message", body.get("texts"))))
             view.chars_by_role["user"] = chars(prompt)
         view.model = text(body, "modelId") or view.model

@@ -41,8 +41,14 @@ PARAMETERS: Final[Parameters] = {
 }
 """What OpenAI's generating APIs have in common."""
 
+_PARAMETERS: Final[Parameters] = {**PARAMETERS, "max_tokens": ("max_tokens", WHOLE)}
+_SELDOM: Final = frozenset({"max_completion_tokens", "reasoning", "response_format", "modalities"})
+
 _RENAMED: Final = ("gpt", "o1", "o3", "o4", "chatgpt", "codex", "ft:gpt", "ft:o")
 """Models that know the bound as `max_completion_tokens`; for all others `max_tokens` is the safe name."""
+
+_HEAD: Final = (("id", "response_id"), ("model", "model"), ("system_fingerprint", "system_fingerprint"))
+"""Field of the answer → field of the reading."""
 
 SAID: Final = ("content", "reasoning_content", "refusal")
 """Where a message or a delta has generated text."""
@@ -60,18 +66,21 @@ class OpenAIChat(Dialect):
     injects_usage = True
 
     def request(self, body: Mapping[str, Json]) -> RequestView:
-        view = parameters(body)
-        if "max_completion_tokens" in body or "max_tokens" in body:
-            view.max_tokens = whole(body, "max_completion_tokens") or whole(body, "max_tokens")
-        if view.reasoning_level is None and "reasoning" in body:
-            view.reasoning_level = text(fields(body["reasoning"]), "effort")
-        if "response_format" in body or "modalities" in body:
-            view.output_type = output_type(body)
+        view = parameters(body, _PARAMETERS)
+        if not _SELDOM.isdisjoint(body):
+            self._seldom(view, body)
         messages = items(body, "messages")
         if messages is not None:
             view.message_count = len(messages)
             by_role(messages, view.chars_by_role)
         return view
+
+    def _seldom(self, view: RequestView, body: Mapping[str, Json]) -> None:
+        """Parameters that most requests have not."""
+        view.max_tokens = whole(body, "max_completion_tokens") or view.max_tokens
+        if view.reasoning_level is None and "reasoning" in body:
+            view.reasoning_level = text(fields(body["reasoning"]), "effort")
+        view.output_type = output_type(body)
 
     def response(self, reading: Reading, payload: Json) -> None:
         answer = fields(payload)
@@ -149,9 +158,11 @@ class OpenAIChat(Dialect):
         return len(content)
 
     def billed(self, reading: Reading) -> list[Usage]:
-        found = openai_usage.usages(reading)
+        found, searches = openai_usage.counted(reading), 0
+        if found is None:
+            found = openai_usage.usages(reading)
+            searches = openai_usage.web_searches(reading.usage) if found else 0
         if found:
-            searches = openai_usage.web_searches(reading.usage)
             if not searches and reading.model and "-search-" in reading.model:
                 # OpenAI's search models look at the web in every call, and count it nowhere.
                 searches = 1
@@ -168,10 +179,10 @@ class OpenAIChat(Dialect):
         return changed
 
 
-def parameters(body: Mapping[str, Json]) -> RequestView:
+def parameters(body: Mapping[str, Json], known: Parameters = PARAMETERS) -> RequestView:
     """The parameters that OpenAI's generating APIs have in common."""
-    view = RequestView()
-    read_parameters(view, body, PARAMETERS)
+    view = RequestView.blank()
+    read_parameters(view, body, known)
     if "stop" in body:
         view.stop_sequences = strings(body, "stop")
     if "tools" in body:
@@ -183,18 +194,13 @@ def parameters(body: Mapping[str, Json]) -> RequestView:
 
 def head(reading: Reading, answer: Mapping[str, Json]) -> None:
     """Id, model, tier and usage: what the whole answer and every chunk carry alike."""
-    told = answer.get("id")
-    if type(told) is str and told:
-        reading.response_id = told
-    told = answer.get("model")
-    if type(told) is str and told:
-        reading.model = told
+    for key, name in _HEAD:
+        told = answer.get(key)
+        if told and type(told) is str:
+            setattr(reading, name, told)
     told = answer.get("service_tier")
     if told is not None:
         openai_usage.served_tier(reading, told)
-    told = answer.get("system_fingerprint")
-    if type(told) is str:
-        reading.system_fingerprint = told
     usage = answer.get("usage")
     if usage is not None and fields(usage):
         reading.usage = usage

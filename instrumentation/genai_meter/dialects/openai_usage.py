@@ -7,11 +7,12 @@ spellings of compatible providers are told apart by the fields present, not by t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Final
 
 from genai_meter.dialects.base import Json, Reading, fields
 from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count, decimal_text
-from genai_meter.usage import Usage
+from genai_meter.usage import Quantity, Usage
 
 INPUT_DETAILS: Final = (
     "prompt_tokens_details",
@@ -30,6 +31,7 @@ CACHED: Final = (
     "num_cached_tokens",  # Mistral
     "cached_tokens",  # Together, Moonshot, TGI
 )
+_CACHED: Final = frozenset(CACHED)
 MODALITIES: Final = {"text_tokens": TEXT, "audio_tokens": AUDIO, "image_tokens": IMAGE, "video_tokens": VIDEO}
 _PREDICTED: Final = frozenset({"accepted_prediction_tokens", "rejected_prediction_tokens"})
 """Parts of the output that are billed like the rest of it."""
@@ -38,6 +40,7 @@ SEARCHES: Final = (
     ("server_tool_use_details", "web_search_requests"),
     ("server_side_tool_usage_details", "web_search_calls"),
 )
+_SEARCHES: Final = frozenset(name for name, _ in SEARCHES)
 XAI_TOOLS: Final = (
     ("social_search", ("x_search_calls",)),
     ("file_search", ("file_search_calls", "document_search_calls")),
@@ -57,37 +60,56 @@ XAI_TICK: Final = 10
 def tally(usage: Json) -> Tally | None:
     """The token buckets of one usage object; None when it has no token counts."""
     told = fields(usage)
-    return _plain(told) or _general(told)
+    buckets = _plain(told)
+    if buckets is None:
+        return _general(told)
+    result = Tally()
+    result.buckets = buckets
+    return result
 
 
-def _plain(told: Mapping[str, Json]) -> Tally | None:
+_chat: Final = itemgetter(
+    "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details"
+)
+_responses: Final = itemgetter(
+    "input_tokens", "output_tokens", "total_tokens", "input_tokens_details", "output_tokens_details"
+)
+
+
+def counted(reading: Reading) -> list[Usage] | None:
+    """The usage of nearly every call: an object that tells counts and nothing else. None for all else."""
+    told = fields(reading.usage)
+    buckets = _plain(told) if told and told.keys() <= _PLAIN else None
+    return None if buckets is None else [Usage(buckets)]
+
+
+def _plain(told: Mapping[str, Json]) -> dict[str, Quantity] | None:
     """Nearly every call: totals that add up, cached and reasoning tokens at most. None for all else."""
-    get = told.get
-    total_in, total_out = get("prompt_tokens"), get("completion_tokens")
-    inward, outward = get("prompt_tokens_details"), get("completion_tokens_details")
-    if total_in is None:
-        total_in, total_out = get("input_tokens"), get("output_tokens")
-        inward, outward = get("input_tokens_details"), get("output_tokens_details")
+    try:
+        total_in, total_out, total, inward, outward = (_chat if "prompt_tokens" in told else _responses)(told)
+    except KeyError:
+        return None
     if type(total_in) is not int or type(total_out) is not int or total_in < 0 or total_out < 0:
         return None
-    if inward is None or get("total_tokens") != total_in + total_out:
+    if inward is None or total != total_in + total_out:
         return None
     cached = reasoning = 0
-    for name, value in fields(inward).items():
+    details = fields(inward)
+    for name, value in details.items() if any(details.values()) else ():
         if value:
             if name != "cached_tokens" or type(value) is not int or not 0 < value <= total_in:
                 return None
             cached = value
-    if not cached and any(name in told for name in CACHED):
+    if not cached and not _CACHED.isdisjoint(told):
         return None
     if outward is not None:
-        for name, value in fields(outward).items():
+        details = fields(outward)
+        for name, value in details.items() if any(details.values()) else ():
             if value and name not in _PREDICTED:
                 if name != "reasoning_tokens" or type(value) is not int or not 0 < value <= total_out:
                     return None
                 reasoning = value
-    result = Tally()
-    buckets = result.buckets
+    buckets: dict[str, Quantity] = {}
     if cached:
         buckets["cache_read"] = cached
     if total_in > cached:
@@ -96,7 +118,7 @@ def _plain(told: Mapping[str, Json]) -> Tally | None:
         buckets["output_reasoning"] = reasoning
     if total_out > reasoning:
         buckets["output"] = total_out - reasoning
-    return result
+    return buckets
 
 
 def _general(told: Mapping[str, Json]) -> Tally | None:
@@ -145,7 +167,11 @@ def usages(reading: Reading) -> list[Usage]:
     """The usage of an answer that bills one model and tokens only."""
     if reading.usage is None:
         return []
-    result = tally(reading.usage)
+    told = fields(reading.usage)
+    buckets = _plain(told)
+    if buckets is not None:
+        return [Usage(buckets)]
+    result = _general(told)
     return [] if result is None else [result.usage()]
 
 
@@ -182,6 +208,8 @@ def served_tier(reading: Reading, tier: Json) -> None:
 def web_searches(usage: Json) -> int:
     """Searches that the usage object itself counts (OpenRouter, xAI)."""
     told = fields(usage)
+    if _SEARCHES.isdisjoint(told):
+        return 0
     for name, key in SEARCHES:
         if name in told and (n := count(fields(told[name]).get(key))):
             return n
