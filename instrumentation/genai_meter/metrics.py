@@ -8,7 +8,7 @@ set `otel.metric.overflow`, so totals stay right.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
@@ -306,8 +306,7 @@ class Instruments:
 
     def _count_tokens(self, series: Series, outcome: Outcome) -> None:
         counted = False
-        told: Sequence[Mapping[str, Any]] = outcome.exact_buckets()
-        for buckets in told:
+        for buckets in outcome.exact_buckets():
             for bucket, quantity in buckets.items():
                 cells = series.buckets.get(bucket)
                 if cells is None:

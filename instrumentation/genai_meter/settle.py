@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Context, DecimalException
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from genai_meter import environment, estimator, pricing, semconv
 from genai_meter.pricing import Cost
@@ -84,7 +84,7 @@ class Outcome:
         """What a span is told of the usage, in short."""
         return self.source, self.input_tokens, self.output_tokens
 
-    def exact_buckets(self) -> list[dict[str, Quantity]]:
+    def exact_buckets(self) -> Sequence[Mapping[str, Any]]:
         """Buckets as the provider counted them, one mapping a model; estimates left out."""
         if self.exact_output:
             return [usage.buckets for usage in self.usages]
