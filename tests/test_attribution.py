@@ -240,6 +240,35 @@ def test_a_block_left_in_another_context_disturbs_nobody(caplog: pytest.LogCaptu
     assert caplog.records == []
 
 
+def test_a_block_holds_although_the_context_it_was_entered_in_is_taken_back() -> None:
+    # As FastAPI enters its dependencies: inside a span of their own, which ends before the endpoint is called.
+    with attribute(team="search"):
+        for base in (context.get_current(), context.Context()):
+            outer = context.attach(base)
+            span = context.attach(context.set_value("span", "dependencies"))
+            block = attribute(tenant="acme")
+            block.__enter__()
+            context.detach(span)
+            assert current_attribution() == {"team": "search", "tenant": "acme"}
+            with attribute(feature="chat"):
+                assert current_attribution() == {"team": "search", "tenant": "acme", "feature": "chat"}
+            assert attribute(tenant="other")(current_attribution)() == {"team": "search", "tenant": "other"}
+            block.__exit__(None, None, None)
+            context.detach(outer)
+            assert current_attribution() == {"team": "search"}
+    assert current_attribution() == {}
+
+
+def test_a_context_from_elsewhere_comes_before_the_open_block() -> None:
+    with attribute(tenant="acme"):
+        job = context.get_current()
+    with attribute(tenant="worker", feature="queue"):
+        token = context.attach(job)
+        assert current_attribution() == {"tenant": "acme"}
+        context.detach(token)
+        assert current_attribution() == {"tenant": "worker", "feature": "queue"}
+
+
 async def test_a_block_left_in_a_copy_of_its_context_raises_nothing() -> None:
     async def numbers() -> AsyncGenerator[int]:
         with attribute(tenant="acme"):

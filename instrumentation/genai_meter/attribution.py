@@ -8,7 +8,7 @@ import types
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextvars import ContextVar, Token
 from types import TracebackType
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeAlias, TypeVar, cast
 
 from opentelemetry import baggage, trace
 from opentelemetry.context import Context, attach, create_key, get_current, set_value
@@ -22,6 +22,8 @@ _KEY: Final = create_key("genai_meter.attribution")
 _FIELDS: Final = {f.name: f for f in schema.ATTRIBUTION}
 _PREFIX: Final = "genai_meter."
 _NOTHING: Final[Mapping[str, str]] = {}
+_MARKS: Final = 15
+"""Blocks inside one another that are told apart."""
 
 _bound: object = None
 """Tracer provider given explicitly; None is the global one."""
@@ -39,7 +41,7 @@ def use_provider(provider: object) -> None:
     """Take defaults from the resource of this tracer provider; of the global one when None."""
     global _bound, _last
     _bound = provider
-    _last = (None, _NOTHING)
+    _last = (None, (), _NOTHING)
 
 
 def _defaults() -> Mapping[str, str]:
@@ -54,8 +56,39 @@ def _defaults() -> Mapping[str, str]:
     return _default_values
 
 
+class _Given(dict[str, str]):
+    """What `attribute(...)` has said, over what had been said before."""
+
+    __slots__ = ("marks",)
+
+    def __init__(self, fields: Mapping[str, str], before: _Given | None) -> None:
+        super().__init__(fields if before is None else {**before, **fields})
+        self.marks: tuple[object, ...] = (*(before.marks[-_MARKS:] if before is not None else ()), object())
+        """One for each of those that it is over, the last one its own."""
+
+
+_Open: TypeAlias = "tuple[tuple[attribute, Token[Context], _Given], ...]"
+_entered: Final[ContextVar[_Open]] = ContextVar("genai_meter.attribution.entered", default=())
+"""The `with` blocks open in this task or thread: one `attribute` object may be entered by several."""
+
+
+def _given(context: Context) -> _Given | None:
+    """What `attribute(...)` says here.
+
+    The context may be older than the last block: whoever entered it did so inside a span that has ended since, and took
+    the context back, as FastAPI does with its dependencies. The block is open all the same.
+    """
+    found = cast("_Given | None", context.get(_KEY))
+    entered = _entered.get()
+    if entered:
+        latest = entered[-1][2]
+        if latest is not found and (found is None or found.marks[-1] in latest.marks):
+            return latest
+    return found
+
+
 # --- reading ----------------------------------------------------------------------------------------
-_last: tuple[Context | None, Mapping[str, str]] = (None, _NOTHING)
+_last: tuple[Context | None, _Open, Mapping[str, str]] = (None, (), _NOTHING)
 _frameworks: Callable[[], Mapping[str, str]] | None = None
 
 
@@ -72,17 +105,17 @@ def current() -> Mapping[str, str]:
     defaults of the process.
     """
     global _last
-    context = get_current()
-    known, found = _last
+    context, entered = get_current(), _entered.get()
+    known, known_entered, found = _last
     # A provider may come after the first look; the context can be the same one as before.
-    if known is not context or _seen[0] is not (_bound or trace.get_tracer_provider()):
+    if known is not context or known_entered is not entered or _seen[0] is not (_bound or trace.get_tracer_provider()):
         found = _resolve(context)
-        _last = (context, found)
+        _last = (context, entered, found)
     return found if _frameworks is None else _beneath(context, found, _frameworks())
 
 
 def _resolve(context: Context, told: Mapping[str, str] = _NOTHING) -> Mapping[str, str]:
-    given = cast("Mapping[str, str]", context.get(_KEY, _NOTHING))
+    given = _given(context) or _NOTHING
     received = _received(context)
     defaults = _defaults()
     merged = {**defaults, **told, **received, **given} if received or defaults or told else given
@@ -139,8 +172,7 @@ def _unknown(name: str) -> str:
 
 def _extended(context: Context, fields: Mapping[str, str]) -> Context:
     """`context` with `fields` over what it has; an empty value removes a field."""
-    merged = {**cast("Mapping[str, str]", context.get(_KEY, _NOTHING)), **fields}
-    result = set_value(_KEY, merged, context)
+    result = set_value(_KEY, _Given(fields, _given(context)), context)
     for name in environment.settings().baggage_out:
         if name in fields:
             if fields[name]:
@@ -148,12 +180,6 @@ def _extended(context: Context, fields: Mapping[str, str]) -> Context:
             else:
                 result = baggage.remove_baggage(_PREFIX + name, result)
     return result
-
-
-_entered: Final[ContextVar[tuple[tuple[attribute, Token[Context]], ...]]] = ContextVar(
-    "genai_meter.attribution.entered", default=()
-)
-"""The `with` blocks open in this task or thread: one `attribute` object may be entered by several."""
 
 
 def leave(token: Token[Context]) -> None:
@@ -221,7 +247,8 @@ class attribute:
         self._fields = cleaned({name: value for name, value in locals().items() if name in _FIELDS})
 
     def __enter__(self) -> attribute:
-        _entered.set((*_entered.get(), (self, self._attach())))
+        context = _extended(get_current(), self._fields)
+        _entered.set((*_entered.get(), (self, attach(context), cast("_Given", context[_KEY]))))
         return self
 
     def __exit__(
@@ -229,7 +256,7 @@ class attribute:
     ) -> None:
         stack = _entered.get()
         for at in range(len(stack) - 1, -1, -1):
-            owner, token = stack[at]
+            owner, token, _ = stack[at]
             if owner is self:
                 _entered.set(stack[:at])
                 leave(token)
