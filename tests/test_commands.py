@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,75 @@ def test_an_empty_file_is_no_store(tmp_path: Path, arguments: str, capsys: pytes
     (tmp_path / "ledger.db").touch()
     code, error = told(f"{arguments} --data-dir {tmp_path}", capsys)
     assert (code, f"{tmp_path}/ledger.db is no genai-meter store" in error) == (2, True), error
+
+
+# --- batches --------------------------------------------------------------------------------------------
+class Odd(BaseHTTPRequestHandler):
+    """What stands at an address that was mistyped, or a provider that is cut off."""
+
+    def do_GET(self) -> None:
+        """By the first part of the path."""
+        _, kind, *rest = self.path.split("/")
+        batch = json.dumps({"id": "b", "status": "completed", "output_file_id": "f"}).encode()
+        body = {"html": b"<html>", "list": b"[]", "cut": batch if rest[0] == "batches" else b"{}"}[kind]
+        self.send_response(200)
+        self.send_header("content-length", str(len(body) + (1000 if rest[0] == "files" else 0)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
+        """Nothing."""
+
+
+@pytest.fixture
+def odd() -> Generator[str]:
+    """Its address."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("key", "address", "code", "message"),
+    [
+        ("sk-1", "http://host:port", 2, "'http://host:port' is no http(s) address"),
+        ("sk-1", "http://[host", 2, "'http://[host' is no http(s) address"),
+        ("sk-1", "host", 2, "'host' is no http(s) address"),
+        ("sk-1\n", "{odd}", 2, "OPENAI_API_KEY has a line break, or another character that is in no key"),
+        ("sk-ü", "{odd}", 2, "OPENAI_API_KEY has a line break, or another character that is in no key"),
+        (
+            "sk-1",
+            "{odd}/html",
+            1,
+            "{odd}/html/batches/b answers no JSON object: does {odd}/html speak the provider's API?",
+        ),
+        (
+            "sk-1",
+            "{odd}/list",
+            1,
+            "{odd}/list/batches/b answers no JSON object: does {odd}/list speak the provider's API?",
+        ),
+        (
+            "sk-1",
+            "{odd}/cut",
+            1,
+            "the results of b broke off after 0 calls (IncompleteRead): run it again, no call is charged twice",
+        ),
+    ],
+)
+def test_a_batch_that_cannot_be_read(
+    odd: str,
+    key: str,
+    address: str,
+    code: int,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    arguments = f"batch --provider openai --id b --base-url {address} --endpoint http://127.0.0.1:9"
+    assert told(arguments.format(odd=odd), capsys) == (code, f"genai-meter batch: {message}\n".format(odd=odd))
 
 
 # --- as a process ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from http.client import HTTPMessage, HTTPResponse
+from http.client import HTTPException, HTTPMessage, HTTPResponse, IncompleteRead
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import quote, urlsplit
@@ -107,17 +107,29 @@ def _job(options: argparse.Namespace) -> Job:
     key = os.environ.get(provider.key)
     if not key:
         raise BatchError(f"{provider.key} is not set")
+    if not (key.isascii() and key.isprintable()):
+        raise BatchError(f"{provider.key} has a line break, or another character that is in no key")
     receiver = _receiver(options)
     base_url = (options.base_url or os.environ.get(f"{options.provider.upper()}_BASE_URL") or provider.base_url).rstrip(
         "/"
     )
-    url = urlsplit(base_url)
-    if url.scheme not in ("http", "https") or not url.hostname:
-        raise BatchError(f"{base_url!r} is no http(s) address")
-    target = Target(provider_of(url.hostname, "", options.provider), url.hostname, url.port, api_key=key)
+    host, port = _address(base_url)
+    target = Target(provider_of(host, "", options.provider), host, port, api_key=key)
     payer = attribution.cleaned(dict(_attribute(text) for text in options.attribute))
     counts: Counter[str] = Counter()
     return Job(provider, base_url, key, target, payer, Sender(receiver, counts), counts, options.service)
+
+
+def _address(base_url: str) -> tuple[str, int | None]:
+    """Host and port."""
+    try:
+        url = urlsplit(base_url)
+        if url.scheme in ("http", "https") and url.hostname:
+            return url.hostname, url.port
+    except ValueError:
+        # A port that is no number, brackets that hold no address.
+        pass
+    raise BatchError(f"{base_url!r} is no http(s) address")
 
 
 def _receiver(options: argparse.Namespace) -> Destination:
@@ -126,7 +138,8 @@ def _receiver(options: argparse.Namespace) -> Destination:
     if endpoint is None:
         config = configuration.load(options.config)
         scheme = "https" if config.tls.certificate else "http"
-        endpoint = f"{scheme}://{config.listen.host}:{config.listen.http_port}"
+        host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
+        endpoint = f"{scheme}://{host}:{config.listen.http_port}"
     to = destination(os.environ, endpoint)
     told = os.environ.get("OTEL_EXPORTER_OTLP_LOGS_HEADERS") or os.environ.get("OTEL_EXPORTER_OTLP_HEADERS") or ""
     try:
@@ -159,8 +172,7 @@ class Job:
     def charge(self, batch_id: str) -> str:
         """Send every result of one batch; a line that says what was sent."""
         asked = self.provider.batch.format(id=quote(batch_id, safe=""))
-        with self._get(asked) as response:
-            batch = json.load(response)
+        batch = self._batch(asked)
         batches.learn(batch)
         status = batch.get("status") or batch.get("processing_status")
         files = self._files(batch_id, batch)
@@ -169,13 +181,34 @@ class Job:
         sent = _Sent()
         for file, path in files:
             source = batches.Source(self.target, file, self.payer, charge=sent.pending.append)
-            with self._get(path) as response:
-                for line in response:
-                    guarded(batches.take, source, line)
-                    if len(sent.pending) >= PER_REQUEST:
-                        self._send(sent)
+            try:
+                with self._get(path) as response:
+                    for line in response:
+                        guarded(batches.take, source, line)
+                        if len(sent.pending) >= PER_REQUEST:
+                            self._send(sent)
+                    if response.length:
+                        # Lines end where the connection does, and nobody says that more was promised.
+                        raise IncompleteRead(b"", response.length)
+            except (OSError, HTTPException) as error:
+                raise BatchError(
+                    f"the results of {batch_id} broke off after {sent.calls} calls ({type(error).__name__}): "
+                    "run it again, no call is charged twice"
+                ) from None
             self._send(sent)
         return f"{batch_id} is {status}: {sent.calls} calls sent, {sent.errors} of them refused ones, {sent.cost()}"
+
+    def _batch(self, path: str) -> dict[str, Any]:
+        with self._get(path) as response:
+            try:
+                found = json.load(response)
+                if isinstance(found, dict):
+                    return cast("dict[str, Any]", found)
+            except (ValueError, HTTPException):
+                pass
+        raise BatchError(
+            f"{self.base_url}{path} answers no JSON object: does {self.base_url} speak the provider's API?"
+        )
 
     def _files(self, batch_id: str, batch: Mapping[str, Any]) -> list[tuple[str, str]]:
         """(id under which the calls are known, path) of what holds results."""
@@ -267,7 +300,7 @@ def _open(request: urllib.request.Request) -> HTTPResponse:
             reason = f"{host} answered {error.code} {error.reason} to {urlsplit(request.full_url).path}"
             if error.code not in RETRYABLE or wait is None:
                 raise BatchError(reason) from None
-        except OSError as error:
+        except (OSError, HTTPException) as error:
             if wait is None:
                 raise BatchError(f"{host} cannot be reached: {getattr(error, 'reason', error)}") from None
         time.sleep(wait)
