@@ -426,7 +426,7 @@ def test_the_job_and_a_reader_give_message_batches_the_same_ids(
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", provider.url)
     with Served(tmp_path) as exporter:
-        job = ["batch", "--provider", "anthropic", "--id", batch_id, "--endpoint", exporter.http]
+        job = ["batch", "--provider", "anthropic", "--id", batch_id, "--endpoint", exporter.http, "--service", "night"]
         assert main(job) == 0
         forget()
         assert main(job) == 0
@@ -438,7 +438,7 @@ def test_the_job_and_a_reader_give_message_batches_the_same_ids(
     line = f"{batch_id} is ended: 2 calls sent, 1 of them refused ones, {cost / 10**12:.12f} USD"
     assert capsys.readouterr().out.splitlines() == [line, line]
     assert [(row or {}).get("cost") for row in rows] == [cost, None]
-    assert (total["service"], total["calls"]) == ("genai-meter batch", 2)
+    assert (total["service"], total["calls"]) == ("night", 2)
 
 
 @pytest.mark.parametrize(

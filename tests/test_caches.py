@@ -186,6 +186,9 @@ def test_a_hit_is_neither_spend_nor_call(served: Served, capsys: pytest.CaptureF
     assert [row["calls"] for row in json.loads(capsys.readouterr().out)["rows"]] == [1]
     assert main(["caches", "--since", "all", "--data-dir", str(served.data)]) == 0
     assert "66.7%" in capsys.readouterr().out
+    for tenant, hits in (("acme", [2]), ("zeta", [])):
+        assert main(["caches", "--by", "feature", "--where", f"tenant={tenant}", *options]) == 0
+        assert [row["cache_hits"] for row in json.loads(capsys.readouterr().out)["rows"]] == hits
 
 
 # --- caches of libraries --------------------------------------------------------------------------------

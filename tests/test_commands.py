@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shlex
@@ -16,8 +17,10 @@ from typing import Any
 
 import pytest
 import yaml
-from exporter_kit import Served, usage_event
+from exporter_kit import Served, logs, usage_event
+from genai_meter.pricing.book import SHIPPED, read_book
 from genai_meter_exporter.cli import main
+from genai_meter_exporter.prices import compiler
 
 COMMAND = [sys.executable, "-c", "from genai_meter_exporter.cli import main; raise SystemExit(main())"]
 HOUR = 3600 * 10**9
@@ -30,6 +33,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     now = time.time_ns()
     with Served(place) as served:
         served.send(*(usage_event(start_ns=now - hours * HOUR, tenant=f"t{hours}") for hours in range(72)))
+        bad = [usage_event(output_tokens=-5), usage_event(attempt_count=-1)]
+        assert served.post("logs", logs(bad).SerializeToString()).status == 200
     digest = {"name": "weekly", "url": "http://127.0.0.1:9/hook", "every": "week"}
     budget = {"name": "all", "scope": {"tenant": ["t1"]}, "amount": {"usd": 1}, "period": "rolling 24h"}
     config: dict[str, Any] = {"digest": {"entries": [digest]}, "budgets": {"entries": [budget]}}
@@ -149,6 +154,31 @@ def test_an_empty_file_is_no_store(tmp_path: Path, arguments: str, capsys: pytes
     assert (code, f"{tmp_path}/ledger.db is no genai-meter store" in error) == (2, True), error
 
 
+def test_a_reason_chooses_among_what_is_in_quarantine(ledger: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(arguments: str) -> str:
+        assert main(["quarantine", *shlex.split(arguments), "--data-dir", str(ledger)]) == 0
+        return capsys.readouterr().out
+
+    reason = "genai_meter.usage.output is negative"
+    assert [row["reason"] for row in json.loads(said("list --format json --reason negative"))].count(reason) == 1
+    shown = [json.loads(line) for line in said("show --reason 'output is negative'").splitlines()]
+    assert [record["reason"] for record in shown] == [reason]
+    assert said("purge --reason 'output is negative'") == "1 records would go; say --yes to throw them away\n"
+    assert said("purge --reason 'no such reason' --yes") == "0 records are gone\n"
+
+
+def test_calls_priced_by_another_book(ledger: Path, tmp_path: Path) -> None:
+    content = compiler.document(gzip.decompress(SHIPPED.read_bytes()))
+    content["rates"] = [dict.fromkeys(table, "1") for table in content["rates"]]
+    book = tmp_path / "flat.json.gz"
+    book.write_bytes(compiler.pack(compiler.serialise(content)))
+    reprice = [*COMMAND, "reprice", "--since", "all", "--data-dir", str(ledger), "--book", str(book)]
+    done = subprocess.run(reprice, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert " Calls with another price: 72; " in done.stdout
+    assert f" priced by {read_book(book).book_id}.\nnothing written;" in done.stdout
+
+
 # --- batches --------------------------------------------------------------------------------------------
 class Odd(BaseHTTPRequestHandler):
     """What stands at an address that was mistyped, or a provider that is cut off."""
@@ -241,6 +271,22 @@ def test_a_store_that_may_not_be_read(unread: Path, arguments: str) -> None:
         pytest.skip(f"capabilities cannot be given up here: {done.stderr.strip()}")
     expected = f"genai-meter {arguments.split()[0]}: {unread} cannot be read: permission denied\n"
     assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
+    """An address of documentation (RFC 5737) is nobody's."""
+    file = tmp_path / "config.yaml"
+    file.write_text("listen: {host: 192.0.2.1, grpc_port: 0, http_port: 0, metrics_port: 0}\n", encoding="utf-8")
+    serve = [*COMMAND, "serve", "--config", str(file), "--data-dir", str(tmp_path)]
+    refused = subprocess.run(serve, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 2
+    assert "genai-meter serve: cannot listen on 192.0.2.1:0 (listen.http_port)" in refused.stderr
+    with subprocess.Popen([*serve, "--host", "127.0.0.1"], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        addresses = [running.stdout.readline().split()[1] for _ in range(3)]
+        running.terminate()
+        assert running.wait(30) == 0
+    assert [address.removeprefix("http://").partition(":")[0] for address in addresses] == ["127.0.0.1"] * 3
 
 
 @pytest.mark.parametrize("arguments", ["usage --by call_id --since all --format csv", "rules"])

@@ -256,3 +256,4 @@ def test_estimates_against_counts(served: Served, capsys: pytest.CaptureFixture[
     ]
     assert main(["estimates", "--since", "all", "--data-dir", str(served.data)]) == 0
     assert "+10.0%" in capsys.readouterr().out
+    assert report(served.data, capsys, "estimates", "--since", "all", "--by", "call_id", "--where", "tenant=zeta") == []
