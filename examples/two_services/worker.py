@@ -12,7 +12,11 @@ PLACE = os.environ.get("TWO_SERVICES_QUEUE", "/tmp/two-services")
 
 app = Celery("worker", broker="filesystem://", backend=f"file://{PLACE}/results")
 app.conf.update(
-    broker_transport_options={"data_folder_in": f"{PLACE}/tasks", "data_folder_out": f"{PLACE}/tasks"},
+    broker_transport_options={
+        "data_folder_in": f"{PLACE}/tasks",
+        "data_folder_out": f"{PLACE}/tasks",
+        "control_folder": f"{PLACE}/control",
+    },
     worker_hijack_root_logger=False,
 )
 

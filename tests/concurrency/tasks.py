@@ -16,7 +16,11 @@ PLACE = os.environ["QUEUE"]
 
 app = Celery("tasks", broker="filesystem://", backend=f"file://{PLACE}/results")
 app.conf.update(
-    broker_transport_options={"data_folder_in": f"{PLACE}/tasks", "data_folder_out": f"{PLACE}/tasks"},
+    broker_transport_options={
+        "data_folder_in": f"{PLACE}/tasks",
+        "data_folder_out": f"{PLACE}/tasks",
+        "control_folder": f"{PLACE}/control",
+    },
     worker_hijack_root_logger=False,
 )
 
