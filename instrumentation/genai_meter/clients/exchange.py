@@ -166,19 +166,11 @@ class Exchange:
             call.earlier.append(before)
 
     def returned(self, result: Any) -> None:
-        """The SDK gave `result` to the caller. Never raises."""
+        """The SDK gave `result` to the caller."""
         call = self.call
         if self._streaming or not call.open:
             return
-        try:
-            if self._seen:
-                lifecycle.settle_read(call)
-            else:
-                self._returned_raw(call, raw.http_response_of(result))
-        except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
-            swallow("Exchange.returned", error)
-
-    def _returned_raw(self, call: Call, response: Any) -> None:
+        response = None if self._seen else raw.http_response_of(result)
         if response is None:
             lifecycle.settle_read(call)
         elif response.is_closed:

@@ -114,7 +114,10 @@ class Seam:
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = exchange.arguments(args, kwargs)
+            try:
+                args, kwargs = exchange.arguments(args, kwargs)
+            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+                swallow("Exchange.arguments", error)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -125,8 +128,14 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                _leave(exchange, outer)
-            exchange.returned(result)
+                try:
+                    _leave(exchange, outer)
+                except Exception as error:  # noqa: BLE001 - likewise
+                    swallow("_leave", error)
+            try:
+                exchange.returned(result)
+            except Exception as error:  # noqa: BLE001 - likewise
+                swallow("Exchange.returned", error)
             return result
 
         return request
@@ -149,7 +158,10 @@ class Seam:
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = exchange.arguments(args, kwargs)
+            try:
+                args, kwargs = exchange.arguments(args, kwargs)
+            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+                swallow("Exchange.arguments", error)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -160,8 +172,14 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                _leave(exchange, outer)
-            exchange.returned(result)
+                try:
+                    _leave(exchange, outer)
+                except Exception as error:  # noqa: BLE001 - likewise
+                    swallow("_leave", error)
+            try:
+                exchange.returned(result)
+            except Exception as error:  # noqa: BLE001 - likewise
+                swallow("Exchange.returned", error)
             return result
 
         return request
