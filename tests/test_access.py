@@ -334,6 +334,25 @@ def test_new_certificates_are_used_without_a_restart(tmp_path: Path) -> None:
         assert export_tls(served, authority) == b""
 
 
+@needs_openssl
+def test_another_authority_of_clients_takes_the_place_of_the_one_before(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    authority, next_one = Authority(data), Authority(tmp_path / "next", "next")
+    certificate, key = authority.issue("server")
+    client, next_client = authority.issue("client"), next_one.issue("client")
+    trusted = data / "clients.pem"
+    trusted.write_bytes(authority.certificate.read_bytes())
+    config = {"tls": {"certificate": certificate.name, "key": key.name, "client_ca": trusted.name}}
+    with Served(data, config) as served:
+        url = f"{served.http}/v1/logs"
+        assert fetch_tls(url, trusting(authority, client), b"").status == 200
+        trusted.write_bytes(next_one.certificate.read_bytes())
+        wait_for(lambda: b"the certificates were read again" in (data / "stderr.log").read_bytes())
+        assert fetch_tls(url, trusting(authority, next_client), b"").status == 200
+        with pytest.raises((ssl.SSLError, urllib.error.URLError, ConnectionError)):
+            fetch_tls(url, trusting(authority, client), b"")
+
+
 # --- commands ----------------------------------------------------------------------------------------
 def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tmp_path / "genai-meter.yaml"

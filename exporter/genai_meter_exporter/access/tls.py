@@ -29,8 +29,9 @@ class Certificates:
         self._client_ca = directory / settings.client_ca if settings.client_ca else None
         self._seen = self._state()
         self._told = ""
-        self.context = self._context()
-        """For HTTP; connections made later use what it has then."""
+        self.context = self._latest = self._context()
+        """For HTTP; each connection is switched to what is the latest then."""
+        self.context.sni_callback = self._switch
 
     def look(self) -> None:
         """Take files that have changed; those that cannot be used are named, and what is in use stays."""
@@ -38,10 +39,8 @@ class Certificates:
         if state == self._seen:
             return
         try:
-            self._context()
-            self.context.load_cert_chain(self._certificate, self._key)
-            if self._client_ca is not None:
-                self.context.load_verify_locations(self._client_ca)
+            # Whole: a certificate and another one's key would fail every handshake in between.
+            self._latest = self._context()
         except ConfigError as error:
             if str(error) != self._told:
                 logger.error("the certificates stay as they were: %s", error)
@@ -49,6 +48,10 @@ class Certificates:
             return
         self._seen, self._told = state, ""
         logger.info("the certificates were read again")
+
+    def _switch(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Called for each connection, also when the client names no server."""
+        connection.context = self._latest
 
     def credentials(self) -> Any:
         """For gRPC, which asks for them at each connection."""
