@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import datetime
 from sqlite3 import Row
 from typing import TypeAlias
+from zoneinfo import ZoneInfo
 
 from dashboard_checks import (
     Check,
@@ -23,7 +24,7 @@ from dashboard_checks import (
     sizes,
     unnamed,
 )
-from dashboard_kit import CREDIT_USD, LAST_WEEK_USD, OPENAI, UNPRICED, WEEK_BEFORE_USD
+from dashboard_kit import CREDIT_USD, LAST_WEEK_USD, OPENAI, UNPRICED, WEEK_BEFORE_USD, ZONE
 from genai_meter.semconv import DURATION_BOUNDARIES, TOKEN_BOUNDARIES
 
 BUDGETS = {
@@ -64,7 +65,7 @@ def _in(dashboard: str, told: dict[str, list[Check]]) -> Expected:
 
 def _used(ledger: Ledger) -> Figures:
     """Of each budget."""
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = datetime.now(ZoneInfo(ZONE)).replace(hour=0, minute=0, second=0, microsecond=0)
     today = midnight.timestamp() * 1e9
     month = midnight.replace(day=1).timestamp() * 1e9
     tokens = (row for row in ledger.rows if row["team"] == "support" and row["start"] >= today)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -243,41 +244,43 @@ def test_a_line_that_the_disk_takes_in_part_is_taken_back(tmp_path: Path) -> Non
 
 # --- processes --------------------------------------------------------------------------------------
 FORKING = """
-import os, sys, time
+import os, signal, sys
 from spool_kit import make, spooling
 from pathlib import Path
 with spooling(Path(sys.argv[1])):
     make(1)
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         make(2)
-        print("child", flush=True)
-        sys.stdin.read()
-        os._exit(0)
-    print("parent", flush=True)
+        # It keeps its file; running, it would be through with it in a second, and others might ship it.
+        os.kill(os.getpid(), signal.SIGSTOP)
+    os.waitpid(child, os.WUNTRACED)
+    print(child, flush=True)
     os._exit(0)
 """
 
 
 def test_a_child_writes_files_of_its_own_and_does_not_keep_its_parent_s(tmp_path: Path) -> None:
-    child = subprocess.Popen(
+    parent = subprocess.Popen(
         [sys.executable, "-c", FORKING, str(tmp_path / "spool")],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    assert child.stdout
-    assert child.stdin
-    assert {child.stdout.readline().strip(), child.stdout.readline().strip()} == {"child", "parent"}
-    child.wait(10)
-    with Receiver() as receiver, spooling(tmp_path / "spool", receiver.url):
-        # The parent is dead, its child lives: one of the two files is in the hands of nobody.
-        make(3)
-        # Files of the dead are looked for every ten seconds.
-        assert sorted(response_ids(receiver.wait_for(2, 30))) == ["chatcmpl-1", "chatcmpl-3"]
-        wait_until(lambda: [event[6]["gen_ai.response.id"] for event in on_disk(tmp_path / "spool")] == ["chatcmpl-2"])
-        child.stdin.close()
-        child.stdout.close()
+    assert parent.stdout
+    with parent.stdout:
+        child = int(parent.stdout.readline())
+    parent.wait(10)
+    try:
+        with Receiver() as receiver, spooling(tmp_path / "spool", receiver.url):
+            # The parent is dead, its child lives: one of the two files is in the hands of nobody.
+            make(3)
+            assert sorted(response_ids(receiver.wait_for(2))) == ["chatcmpl-1", "chatcmpl-3"]
+            wait_until(
+                lambda: [event[6]["gen_ai.response.id"] for event in on_disk(tmp_path / "spool")] == ["chatcmpl-2"]
+            )
+    finally:
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_system_without_file_locks_is_told(tmp_path: Path) -> None:
