@@ -142,8 +142,7 @@ _plain_lines: dict[tuple[Any, ...], str] = {}
 
 def _lines_of(cost: Cost) -> str | None:
     """The lines of a cost, as `cost_lines` writes them; of a plain card without making them."""
-    rates = cost.card.plain if isinstance(cost, Unread) else None
-    if rates is None or not isinstance(cost, Unread):
+    if not isinstance(cost, Unread) or (rates := cost.card.plain) is None:
         return cost_lines(cost.lines) or None
     buckets = cost.buckets
     key = (cost.card, *buckets)

@@ -114,10 +114,7 @@ class Seam:
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            try:
-                args, kwargs = exchange.arguments(args, kwargs)
-            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
-                swallow("Exchange.arguments", error)
+            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -128,14 +125,8 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                try:
-                    _leave(exchange, outer)
-                except Exception as error:  # noqa: BLE001 - likewise
-                    swallow("_leave", error)
-            try:
-                exchange.returned(result)
-            except Exception as error:  # noqa: BLE001 - likewise
-                swallow("Exchange.returned", error)
+                guarded(_leave, exchange, outer)
+            guarded(exchange.returned, result)
             return result
 
         return request
@@ -158,10 +149,7 @@ class Seam:
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            try:
-                args, kwargs = exchange.arguments(args, kwargs)
-            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
-                swallow("Exchange.arguments", error)
+            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -172,14 +160,8 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                try:
-                    _leave(exchange, outer)
-                except Exception as error:  # noqa: BLE001 - likewise
-                    swallow("_leave", error)
-            try:
-                exchange.returned(result)
-            except Exception as error:  # noqa: BLE001 - likewise
-                swallow("Exchange.returned", error)
+                guarded(_leave, exchange, outer)
+            guarded(exchange.returned, result)
             return result
 
         return request
