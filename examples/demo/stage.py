@@ -201,8 +201,8 @@ class Stage(Running):
 
 
 def far_from_midnight() -> str:
-    """A time zone in which the budget's day does not end during the demo."""
-    return "UTC" if datetime.now(UTC).hour < 23 else "Asia/Tokyo"
+    """A time zone in which the budget's day does not end during the demo, and is not too young for a forecast."""
+    return "UTC" if 0 < datetime.now(UTC).hour < 23 else "Asia/Tokyo"
 
 
 def history() -> str:
