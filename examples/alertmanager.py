@@ -16,7 +16,7 @@ from examples.net import get, serves
 from examples.tools import ROOT, directory_to_run_in, need
 
 EXAMPLE: Final = ROOT / "alert_rules" / "alertmanager"
-READY_S: Final = 20
+READY_S: Final = 60
 _UNITS_MS: Final = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _WAITS: Final = ("group_wait", "group_interval")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -13,9 +14,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 
 T = TypeVar("T")
+
+_NOT_HANDED_OUT: Final = range(15_000, 32_768)
+"""Linux gives port 0 one from 32768, others one from 49152."""
 
 
 class DidNotHappen(RuntimeError):
@@ -25,12 +29,14 @@ class DidNotHappen(RuntimeError):
 def free_port(preferred: int = 0) -> int:
     """The preferred port of 127.0.0.1 when nobody listens there, else one that is free now.
 
-    For programs that cannot take port 0; another process may be quicker to take it.
+    For programs that cannot take port 0, or come back on their port. It is none of those that the system itself hands
+    out: as long as nobody listens there, nobody gets it.
     """
-    for port in (preferred, 0):
+    for port in (preferred, *(secrets.choice(_NOT_HANDED_OUT) for _ in range(100))):
         with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return int(probe.getsockname()[1])
+            if port:
+                probe.bind(("127.0.0.1", port))
+                return port
     raise OSError("no free port on 127.0.0.1")
 
 

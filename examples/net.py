@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.request
 
 
-def get(url: str, timeout: float = 5) -> bytes:
+def get(url: str, timeout: float = 20) -> bytes:
     """The body of an HTTP answer; OSError when there is none or it is no success."""
     with urllib.request.urlopen(url, timeout=timeout) as answer:
         return answer.read()

@@ -20,7 +20,7 @@ from examples.children import Child, Running, free_port, wait_for
 from examples.net import get, serves
 from examples.tools import need
 
-READY_S: Final = 20
+READY_S: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def backfill(data: Path, openmetrics: str) -> None:
     file = data.parent / "history.om"
     file.write_text(openmetrics, encoding="utf-8")
     command = [need("promtool"), "tsdb", "create-blocks-from", "--max-block-duration=2160h", "openmetrics", file, data]
-    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, timeout=120, check=False)
     if done.returncode:
         raise RuntimeError(f"promtool could not backfill: {done.stdout}{done.stderr}")
 

@@ -45,7 +45,7 @@ class Collector:
         with (self.place / "collector.log").open("ab") as log:
             environment = {**os.environ, **self.variables()}
             self._process = subprocess.Popen(self.command(), stdout=log, stderr=log, env=environment)
-        wait_for("the collector listens", self._listens, 20)
+        wait_for("the collector listens", self._listens, 60)
 
     def _listens(self) -> bool:
         if self._process.poll() is not None:
@@ -55,12 +55,12 @@ class Collector:
     def kill(self) -> None:
         """SIGKILL, and wait."""
         self._process.kill()
-        self._process.wait(30)
+        self._process.wait(60)
 
     def stop(self) -> None:
         """SIGTERM, and wait."""
         self._process.terminate()
-        self._process.wait(30)
+        self._process.wait(60)
 
     def post(self, signal: str, body: bytes) -> Answer:
         """One OTLP/HTTP request, as an application sends it."""

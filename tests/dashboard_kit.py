@@ -276,7 +276,7 @@ class Live:
             found = self.prometheus.query(spent)
             return bool(found) and abs(found[0].value - cost) < 1e-9
 
-        wait_for(f"Prometheus shows {cost} USD", lambda: shown() or None, 30)
+        wait_for(f"Prometheus shows {cost} USD", lambda: shown() or None, 60)
 
 
 @contextmanager
@@ -287,14 +287,14 @@ def live(directory: Path) -> Generator[Live]:
         rules = directory / "genai-meter.rules.yaml"
         code = "from genai_meter_exporter.cli import main; raise SystemExit(main())"
         options = ["rules", "--time-scale", "60", "--output", str(rules)]
-        subprocess.run([sys.executable, "-c", code, *options], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", code, *options], check=True, timeout=120)
         target = served.status_url.removeprefix("http://")
         with Prometheus(directory, {"genai-meter": target}, rules, _past()) as prometheus:
             stage = Live(served, prometheus)
-            wait_for("the first scrape", lambda: prometheus.query("genai_meter_ledger_events_total"), 20)
+            wait_for("the first scrape", lambda: prometheus.query("genai_meter_ledger_events_total"), 60)
             stage.send(first_part(time.time_ns()))
             for recorded in _RECORDED:
-                wait_for(f"the rules have recorded {recorded}", lambda name=recorded: prometheus.query(name), 30)
+                wait_for(f"the rules have recorded {recorded}", lambda name=recorded: prometheus.query(name), 60)
             yield stage
 
 

@@ -95,7 +95,7 @@ class Served:
         log = self.data / "stderr.log"
         known = log.stat().st_size
         self.process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not re.search(
             r"the configuration (was read again|is kept as it was).*\n", log.read_bytes()[known:].decode()
         ):
@@ -120,7 +120,7 @@ class Served:
 
     def ended(self) -> int:
         """Wait for its end; the exit code."""
-        code = self.process.wait(30)
+        code = self.process.wait(60)
         assert self.process.stdout
         self.process.stdout.close()
         self.errors.close()
@@ -160,7 +160,7 @@ class Served:
 
     def settled(self, name: str, expected: float, **labels: str) -> None:
         """Scrape until a held series shows its value."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while (found := self.value(name, **labels)) != expected:
             assert time.monotonic() < deadline, f"{name}{labels} is {found}, not {expected}"
             time.sleep(0.03)
@@ -380,7 +380,7 @@ def fetch(url: str, body: bytes | None = None, headers: Mapping[str, str] | None
     """One HTTP exchange, whatever its status."""
     request = urllib.request.Request(url, body, dict(headers or {}))
     try:
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             return Answer(response.status, response.read(), dict(response.headers.items()))
     except urllib.error.HTTPError as error:
         with error:

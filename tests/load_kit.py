@@ -99,7 +99,7 @@ def under_load(
         load.over.set()
         load.running.set()
     for thread in threads:
-        thread.join(60)
+        thread.join(120)
         assert not thread.is_alive()
 
 

@@ -6,7 +6,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from examples.children import free_port
 from examples.tools import ToolMissing, need
 
 
@@ -46,7 +46,7 @@ class Postgres:
             # Its children end by themselves when it is gone: who is quicker is chance.
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.process.wait(30)
+        self.process.wait(60)
 
     def start(self) -> None:
         """Start it again, on the same port."""
@@ -58,7 +58,7 @@ class Postgres:
         deadline = time.monotonic() + 60
         while True:
             try:
-                psycopg.connect(self._of("postgres"), connect_timeout=5).close()
+                psycopg.connect(self._of("postgres"), connect_timeout=20).close()
             except psycopg.Error:
                 log = (self.directory.parent / "log").read_text(encoding="utf-8", errors="replace")
                 assert time.monotonic() < deadline, f"PostgreSQL does not answer: {log[-2000:]}"
@@ -99,7 +99,7 @@ def served(*, synced: bool = False) -> Generator[Postgres]:
         )
         if made.returncode:
             pytest.skip(f"PostgreSQL's initdb does not run here: {made.stderr.strip()[-300:]}")
-        server = Postgres(directory, _free_port(), subprocess.Popen(["true"]), programs)
+        server = Postgres(directory, free_port(), subprocess.Popen(["true"]), programs)
         server.process.wait()
         server.process = _run(programs, directory, server.port, synced=synced)
         try:
@@ -140,9 +140,3 @@ def _as_user(command: Sequence[str]) -> list[str]:
     user = _user()
     # setpriv keeps the process id and needs no session.
     return [*command] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups", *command]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

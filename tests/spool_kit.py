@@ -99,7 +99,7 @@ class Receiver:
         """Log records of the requests that were answered with success."""
         return [record for request in self.requests if request.status == 200 for record in request.records]
 
-    def wait_for(self, count: int, seconds: float = 10.0) -> list[dict[str, Any]]:
+    def wait_for(self, count: int, seconds: float = 60.0) -> list[dict[str, Any]]:
         """Until it has taken so many."""
         deadline = time.monotonic() + seconds
         while len(self.taken) < count:
@@ -138,7 +138,7 @@ def on_disk(directory: Path, suffix: str = spool_files.EVENTS) -> list[Any]:
     return events
 
 
-def wait_until(what: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(what: Callable[[], bool], seconds: float = 60.0) -> None:
     """Until it is so."""
     deadline = time.monotonic() + seconds
     while not what():

@@ -172,17 +172,18 @@ def test_rates_are_per_token_and_fill_up_again(tmp_path: Path) -> None:
 
 # --- served ------------------------------------------------------------------------------------------
 def test_too_many_requests_are_told_when_to_come_again(tmp_path: Path) -> None:
-    config = {"access": {"requests_per_second": 0.1, "burst": 2}}
+    config = {"access": {"requests_per_second": 0.001, "burst": 2}}
     with Served(tmp_path / "data", config) as served:
         answers = [served.post("logs", b"") for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 200, 429]
-        assert answers[-1].headers["retry-after"] == "10"
+        told = int(answers[-1].headers["retry-after"])
+        assert 900 < told <= 1000
         (details,) = Status.FromString(answers[-1].body).details
         retry = RetryInfo()
         assert details.Unpack(retry)
-        assert retry.retry_delay.seconds == 10
+        assert retry.retry_delay.seconds == told
         problem = get(f"{served.status_url}/v1/health")
-        assert (problem.status, problem.headers["retry-after"]) == (429, "10")
+        assert (problem.status, 900 < int(problem.headers["retry-after"]) <= told) == (429, True)
         assert json.loads(problem.body) == {
             "type": "about:blank",
             "title": "Too Many Requests",
@@ -230,7 +231,7 @@ def test_tokens_change_while_it_runs(tmp_path: Path) -> None:
 
 def wait_for(condition: Any) -> None:
     """Until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -261,7 +262,7 @@ def trusting(authority: Authority, mine: tuple[Path, Path] | None = None) -> ssl
 def fetch_tls(url: str, context: ssl.SSLContext, body: bytes | None = None) -> Answer:
     """Over TLS."""
     request = urllib.request.Request(url, body, {"content-type": "application/x-protobuf"})
-    with urllib.request.urlopen(request, timeout=30, context=context) as response:
+    with urllib.request.urlopen(request, timeout=60, context=context) as response:
         return Answer(response.status, response.read(), dict(response.headers.items()))
 
 
@@ -275,7 +276,7 @@ def export_tls(served: Served, authority: Authority, mine: tuple[Path, Path] | N
     )
     with untyped.secure_channel(served.grpc, credentials) as channel:
         call = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
-        return call(logs([usage_event()]).SerializeToString(), timeout=20)
+        return call(logs([usage_event()]).SerializeToString(), timeout=60)
 
 
 @needs_openssl
@@ -360,6 +361,7 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Captu
     more = ["--config", str(config)]
     assert main(["token", "create", *more, "--name", "[/b]", "--scope", "read", "--scope", "ingest"]) == 0
     token = capsys.readouterr().out.strip()
+    began = datetime.now(UTC)
     create = ["token", "create", *more, "--name", "shop", "--scope", "ingest", "--tenant", "acme", "--expires", "90d"]
     assert main(create) == 0
     told = capsys.readouterr()
@@ -369,10 +371,10 @@ def test_tokens_are_made_listed_and_revoked(tmp_path: Path, capsys: pytest.Captu
     listed = capsys.readouterr().out
     assert token not in listed
     assert "[/b]" in listed
-    expires = datetime.now(UTC) + timedelta(days=90)
     shown = next(line.split() for line in listed.splitlines() if "shop" in line)
     assert shown[:4] == [identifier, "shop", "ingest", "acme"]
-    assert f"{expires:%Y-%m-%d}" in listed
+    # At midnight it may be either day.
+    assert any(f"{at + timedelta(days=90):%Y-%m-%d}" in listed for at in (began, datetime.now(UTC)))
     assert main(["token", "revoke", *more, identifier]) == 0
     assert capsys.readouterr().out == f"revoked: shop ({identifier})\n"
     assert [grant.id for grant in tokens.read(tmp_path / "tokens.json")] == [tokens.id_of(token)]

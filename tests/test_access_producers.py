@@ -174,7 +174,7 @@ def test_without_the_right_token_a_spool_keeps_everything_and_tells_why(
         assert sum(why in record.message for record in caplog.records) == 1
         assert token not in caplog.text + repr(status(place, capsys))
         guarded.tokens.write_text(granted.replace('"read"', '"ingest"'), encoding="utf-8")
-        wait_until(lambda: guarded.rows() == 3, 40)
+        wait_until(lambda: guarded.rows() == 3)
         wait_until(lambda: states(pipeline).get("acknowledged") == 3)
         guarded.tokens.write_text(granted, encoding="utf-8")
     time.sleep(1.1)
@@ -223,12 +223,12 @@ def test_following_does_not_hammer_an_exporter_that_refuses(guarded: Guarded, tm
     follower = subprocess.Popen(
         [sys.executable, "-c", program, *ship], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    wait_until(lambda: guarded.refused() == 2, 40)
+    wait_until(lambda: guarded.refused() == 2)
     # After five seconds, then after ten.
     time.sleep(5)
     assert guarded.refused() == 2
     follower.terminate()
-    out, err = follower.communicate(timeout=30)
+    out, err = follower.communicate(timeout=60)
     assert (follower.returncode, out, err.count(UNKNOWN)) == (0, "0 events acknowledged\n", 1)
     assert len(on_disk(place)) == 20
 

@@ -195,7 +195,7 @@ def send(alertmanager: Alertmanager, *sent: dict[str, Any]) -> None:
     request = urllib.request.Request(
         f"{alertmanager.url}/api/v2/alerts", json.dumps(sent).encode(), {"content-type": "application/json"}
     )
-    with urllib.request.urlopen(request, timeout=10):
+    with urllib.request.urlopen(request, timeout=60):
         pass
 
 
@@ -208,8 +208,8 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Inbox,
         with Alertmanager(tmp_path_factory.mktemp("alertmanager"), config) as alertmanager:
             send(alertmanager, EXCEEDED, BURN, OTHER_BURN, FORECAST)
             for path in ("/slack", "/pagerduty", "/ticket", "finance@example.com"):
-                wait_for(f"a message to {path}", lambda path=path: inbox.at(path), 20)
-            wait_for("both messages to the team of ads", lambda: len(inbox.at("/ticket")) == 3 or None, 20)
+                wait_for(f"a message to {path}", lambda path=path: inbox.at(path), 60)
+            wait_for("both messages to the team of ads", lambda: len(inbox.at("/ticket")) == 3 or None, 60)
             yield inbox, alertmanager
 
 
@@ -309,7 +309,7 @@ def test_chat_is_told_when_it_is_over(delivered: tuple[Inbox, Alertmanager]) -> 
     def is_over(body: Any) -> bool:
         return body["attachments"][0]["title"].startswith("[RESOLVED]")
 
-    message = wait_for("the end is told", lambda: inbox.first("/slack", is_over), 20)
+    message = wait_for("the end is told", lambda: inbox.first("/slack", is_over), 60)
     (attachment,) = message.body["attachments"]
     assert (message.body["channel"], attachment["color"], attachment["title"]) == (
         "#ads-llm-alerts",

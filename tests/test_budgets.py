@@ -437,7 +437,7 @@ def command(served: Served, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def served_cost(served: Served, team: str) -> float:
     """What the counters say that a team was charged, once they are shown."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while True:
         scraped = served.scrape()
         costs = {labels: value for (name, labels), value in scraped.items() if name == "genai_meter_cost_usd_total"}

@@ -196,7 +196,7 @@ def test_clickhouse_is_away_and_nothing_is_lost(tmp_path: Path, server: Server) 
 
 def settled(url: str, expected: tuple[int, int]) -> None:
     """Wait until the rows, the roll-ups and the counters in ClickHouse say it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while True:
         found: set[tuple[int, int]] = set()
         try:

@@ -207,7 +207,7 @@ def test_traces_are_sampled_and_events_are_not(tmp_path: Path) -> None:
         assert otelcol.post("logs", logs(events).SerializeToString()).status == 200
         arrived(served, 200)
         failed = {span.trace_id for span in spans if span.failed}
-        wait_for("every failed trace at Tempo", lambda: failed <= set(tempo.traces), 20)
+        wait_for("every failed trace at Tempo", lambda: failed <= set(tempo.traces), 60)
         time.sleep(0.5)
         # A tenth of the hundred others, by their hashes.
         assert 0 < len(set(tempo.traces) - failed) < 40
@@ -225,7 +225,7 @@ def test_the_spools_own_metrics_reach_prometheus_under_the_names_of_the_alert(tm
         spool = Spool(str(tmp_path), 1 << 20, Destination("http://127.0.0.1:9", {}), None)
         spool.observe(provider, None)
         provider.shutdown()
-        wait_for("the metrics are there", lambda: b"spool" in fetch(f"http://{otelcol.prometheus}/metrics").body, 20)
+        wait_for("the metrics are there", lambda: b"spool" in fetch(f"http://{otelcol.prometheus}/metrics").body, 60)
         page = fetch(f"http://{otelcol.prometheus}/metrics").body.decode()
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     told = {(s.name, s.labels["job"], s.labels.get("genai_meter_spool_state")) for s in samples if "spool" in s.name}

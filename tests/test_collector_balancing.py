@@ -88,7 +88,7 @@ def test_accounts_of_one_call_meet_whatever_signal_brings_them(tmp_path: Path) -
 
 def _met(both: Sequence[Served], number: int) -> None:
     """Every call has both its accounts."""
-    wait_for("each call was told twice", lambda: sum(map(linked, both)) == number, 30)
+    wait_for("each call was told twice", lambda: sum(map(linked, both)) == number, 60)
     assert sum(calls for calls, _ in map(ledger, both)) == number
 
 
@@ -106,7 +106,7 @@ def test_by_the_trace_id_events_and_spans_of_one_call_part(tmp_path: Path) -> No
     ):
         send(collector, "traces", traces([twin(event) for event in events]).SerializeToString())
         send(collector, "logs", logs(events).SerializeToString())
-        wait_for("all have arrived", lambda: sum(map(linked, both)) + _rows(both) == 200, 30)
+        wait_for("all have arrived", lambda: sum(map(linked, both)) + _rows(both) == 200, 60)
         # It hashes a span's trace id as bytes and a log record's as text: half of the calls are charged twice.
         assert 120 < _rows(both) < 180
 
@@ -147,7 +147,7 @@ def test_without_a_trace_what_is_sent_again_takes_the_same_way(tmp_path: Path) -
 
 
 def _met_again(both: Sequence[Served]) -> None:
-    wait_for("the others are linked", lambda: sum(map(linked, both)) == 40, 30)
+    wait_for("the others are linked", lambda: sum(map(linked, both)) == 40, 60)
     duplicates = sum(round(served.value("ingest_events_total", status="duplicate") or 0) for served in both)
     assert (_rows(both), duplicates) == (80, 160)
 
@@ -158,7 +158,7 @@ def test_one_exporter_that_is_away_does_not_hold_up_the_other(tmp_path: Path) ->
     with pair(tmp_path) as both, Balancing(tmp_path, [served.grpc for served in both]) as collector:
         both[0].kill()
         send(collector, "logs", logs(events).SerializeToString())
-        wait_for("the other one has its part", lambda: ledger(both[1])[0] > 10, 30)
+        wait_for("the other one has its part", lambda: ledger(both[1])[0] > 10, 60)
         collector.kill()
         both[0].start(keep_ports=True)
         collector.start()
@@ -232,6 +232,6 @@ def test_three_kills_of_two_exporters_on_clickhouse_and_the_collector(tmp_path: 
 @pytest.mark.timeout(1800)
 def test_thirty_kills_of_two_exporters_on_clickhouse_and_the_collector(tmp_path: Path) -> None:
     with Server() as server:
-        figures = drill(tmp_path, server, 30)
+        figures = drill(tmp_path, server, 60)
     check(figures)
     assert figures["requests sent again"] > 0

@@ -285,7 +285,7 @@ def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
         assert running.stdout
         addresses = [running.stdout.readline().split()[1] for _ in range(3)]
         running.terminate()
-        assert running.wait(30) == 0
+        assert running.wait(60) == 0
     assert [address.removeprefix("http://").partition(":")[0] for address in addresses] == ["127.0.0.1"] * 3
 
 

@@ -316,7 +316,7 @@ def test_of_several_exporters_on_one_ledger_one_sends(postgres: str, inbox: Inbo
     start = threading.Barrier(len(made))
 
     def look(one: Sender) -> None:
-        start.wait(10)
+        start.wait(60)
         for seconds in range(3):
             one.tick(at(MONDAY, 9) + seconds)
 
@@ -324,7 +324,7 @@ def test_of_several_exporters_on_one_ledger_one_sends(postgres: str, inbox: Inbo
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     assert [message.headers["idempotency-key"] for message in inbox.messages] == ["weekly/2026-11-09"]
     # One that fails in the middle of its turn leaves it to the next.
     inbox.answers.append(500)
@@ -339,10 +339,10 @@ def test_the_exporter_sends_what_it_owes_and_not_again_after_a_restart(tmp_path:
     config = {"digest": {"entries": [entry(inbox, name="daily", every="day", at="00:00")]}}
     (tmp_path / "digests.json").write_text('{"daily": 0}', encoding="utf-8")
     with Served(tmp_path, config) as served:
-        (message,) = wait_for("the digest of yesterday", lambda: inbox.at("/hook"), 30)
+        (message,) = wait_for("the digest of yesterday", lambda: inbox.at("/hook"), 60)
         assert message.body["text"].startswith("*LLM spend of ")
         assert "\n$0.00, nothing " in message.body["text"]
-        wait_for("it says when", lambda: served.value("digest_sent_timestamp_seconds", digest="daily"), 10)
+        wait_for("it says when", lambda: served.value("digest_sent_timestamp_seconds", digest="daily"), 60)
     with Served(tmp_path, config) as served:
         time.sleep(0.5)
         assert served.value("digest_failures_total", digest="daily") == 0

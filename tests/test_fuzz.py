@@ -271,11 +271,11 @@ def test_grpc_survives_garbage(served: Served, record_property: Callable[[str, o
             ("/opentelemetry.proto.collector.logs.v1.LogsService/Import", b"", "UNIMPLEMENTED"),
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                channel.unary_unary(method)(body, timeout=20)
+                channel.unary_unary(method)(body, timeout=60)
             refusal: Any = caught.value
             lines.append(f"{method.rpartition('.')[2]}, {len(body)} bytes: {refusal.code().name}")
             assert refusal.code().name == code, lines[-1]
-        assert channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")(GOOD, timeout=20) == b""
+        assert channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")(GOOD, timeout=60) == b""
     record_property("table", "\n".join(lines))
     assert fetch(f"{served.status_url}/readyz").status == 200
 
@@ -302,7 +302,7 @@ def test_random_bytes_on_all_listeners(served: Served, count: int) -> None:
         address = (served.http, served.grpc, served.status_url)[number % 3]
         start = random.choice((b"", HEAD, PREFACE, HEAD + b"content-length: 5\r\n\r\n"))
         host, _, port = address.removeprefix("http://").rpartition(":")
-        with socket.create_connection((host, int(port)), timeout=5) as connection:
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
             connection.sendall(start + random.randbytes(random.randrange(400)))
         if number % 500 == 499:
             # No flood: what came is worked off before more comes.

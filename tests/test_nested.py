@@ -260,10 +260,10 @@ def test_a_gateway_and_an_application_as_processes(provider: Provider, tmp_path:
             variables = metered("shop", exporter.http, OPENAI_BASE_URL=url, GENAI_METER_TEAM="search")
             subprocess.run([*instrument, "tests.nested.application"], env=variables, check=True, timeout=120)
             exporter.settled("ingest_events_total", 24, status="accepted")
-            wait_for("every call has both accounts", lambda: nested(exporter.ledger) == 24, 20)
+            wait_for("every call has both accounts", lambda: nested(exporter.ledger) == 24, 60)
         finally:
             proxy.send_signal(signal.SIGINT)
-            proxy.wait(30)
+            proxy.wait(60)
             if proxy.stdout:
                 proxy.stdout.close()
         reader = open_readonly(exporter.ledger)

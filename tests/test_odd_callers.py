@@ -101,7 +101,7 @@ def _python(code: str) -> str:
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -192,4 +192,4 @@ def test_a_worker_of_multiprocessing_leaves_nothing_behind() -> None:
 
 
 def test_a_worker_does_not_wait_for_a_receiver_that_hangs() -> None:
-    assert _python(WORKER.format(pause=60)) == "exit 0 True"
+    assert _python(WORKER.format(pause=90)) == "exit 0 True"

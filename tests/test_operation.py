@@ -31,6 +31,8 @@ from genai_meter_exporter.store.sqlite import SqliteStore
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from examples.children import free_port
+
 MIB = 1024 * 1024
 
 
@@ -110,13 +112,13 @@ async def test_a_slow_store_refuses_and_does_not_grow(
 
 def test_requests_that_are_being_received_have_their_room(tmp_path: Path) -> None:
     """Bodies that come slowly count: their senders are told to come again before memory is full of them."""
-    limits = {"queue_bytes": 100_000, "body_bytes": 80_000, "inflated_bytes": 100_000, "request_seconds": 2.0}
+    limits = {"queue_bytes": 100_000, "body_bytes": 80_000, "inflated_bytes": 100_000, "request_seconds": 5.0}
     with Served(tmp_path / "data", {"limits": limits}) as served:
         host, _, port = served.http.removeprefix("http://").rpartition(":")
         head = b"POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\n"
-        with socket.create_connection((host, int(port)), timeout=10) as slow:
+        with socket.create_connection((host, int(port)), timeout=60) as slow:
             slow.sendall(head + b"content-length: 80000\r\n\r\n" + b"x" * 10)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while served.value("queue_bytes") != 80_000:
                 assert time.monotonic() < deadline
             refused = served.post("logs", b"x" * 30_000)
@@ -148,7 +150,7 @@ def test_a_full_queue_and_a_shutdown_are_not_ready(tmp_path: Path) -> None:
 
 
 def test_told_twice_it_ends_without_what_is_under_way(tmp_path: Path) -> None:
-    served = Served(tmp_path / "data", {"store": {"busy_seconds": 3.0}}).start()
+    served = Served(tmp_path / "data", {"store": {"busy_seconds": 6.0}}).start()
     event = usage_event()
     blocker = sqlite3.connect(served.ledger, isolation_level=None)
     blocker.execute("BEGIN IMMEDIATE")
@@ -160,7 +162,7 @@ def test_told_twice_it_ends_without_what_is_under_way(tmp_path: Path) -> None:
         began = time.monotonic()
         served.process.send_signal(signal.SIGTERM)
         assert served.ended() == 1
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 40
         # Not acknowledged: the producer sends again.
         assert waiting.exception() is not None or waiting.result().status != 200
     blocker.execute("ROLLBACK")
@@ -172,7 +174,7 @@ def test_told_twice_it_ends_without_what_is_under_way(tmp_path: Path) -> None:
 
 def wait_for(condition: Callable[[], bool]) -> None:
     """Until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -284,22 +286,15 @@ def test_its_own_spans_and_metrics_go_to_a_collector_and_beget_no_others(tmp_pat
     assert resource["service.name"] == "genai-meter-exporter"
 
 
-def test_nothing_is_sent_unless_asked_for_and_never_to_itself(tmp_path: Path, free_port: int) -> None:
+def test_nothing_is_sent_unless_asked_for_and_never_to_itself(tmp_path: Path) -> None:
     sink = Sink()
     with Served(tmp_path / "quiet", env={"OTEL_EXPORTER_OTLP_ENDPOINT": sink.url}) as served:
         served.send(usage_event())
     sink.close()
     assert sink.bodies == []
-    config = {"listen": {"http_port": free_port, "grpc_port": 0, "metrics_port": 0}, "telemetry": {"traces": True}}
-    itself = Served(tmp_path / "loop", config, {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://localhost:{free_port}"})
+    port = free_port()
+    config = {"listen": {"http_port": port, "grpc_port": 0, "metrics_port": 0}, "telemetry": {"traces": True}}
+    itself = Served(tmp_path / "loop", config, {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://localhost:{port}"})
     with pytest.raises(AssertionError, match=r"telemetry.traces: the endpoint .* is this exporter's own"):
         itself.start(keep_ports=True)
     assert itself.ended() == 2
-
-
-@pytest.fixture
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]

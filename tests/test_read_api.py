@@ -271,7 +271,7 @@ def conforms(value: Any, schema: dict[str, Any], where: str) -> None:
 def test_a_head_has_no_body(served: Served) -> None:
     import http.client
 
-    connection = http.client.HTTPConnection(served.status_url.removeprefix("http://"), timeout=10)
+    connection = http.client.HTTPConnection(served.status_url.removeprefix("http://"), timeout=60)
     connection.request("HEAD", "/v1/usage?since=all")
     response = connection.getresponse()
     assert (response.status, response.read()) == (200, b"")

@@ -89,7 +89,7 @@ def test_what_is_smaller_than_what_failed_proves_nothing(tmp_path: Path) -> None
         assert ready(served) == (200, "ready")
         assert served.post("logs", body).status == 200
         # What the probe has written makes room.
-        wait_for("the small probe", lambda: probed(served) < MIB, 10)
+        wait_for("the small probe", lambda: probed(served) < MIB, 60)
 
 
 def probed(served: Served) -> int:

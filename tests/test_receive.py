@@ -221,7 +221,7 @@ def export(served: Served, body: bytes, **options: Any) -> bytes:
     untyped: Any = grpc
     with untyped.insecure_channel(served.grpc) as channel:
         call = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
-        return call(body, timeout=30, **options)
+        return call(body, timeout=60, **options)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_refusals_over_grpc_leave_nothing_in_memory(served: Served) -> None:
             call = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
             for _ in range(times):
                 with pytest.raises(grpc.RpcError):
-                    call(b"\xff" * 90_000, timeout=30)
+                    call(b"\xff" * 90_000, timeout=60)
         return served.memory()
 
     before = refuse(20)

@@ -27,8 +27,8 @@ TYPE = {"content-type": "application/x-protobuf"}
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Generator[Served]:
-    """Takes 1 MiB at a time, and three seconds of anybody."""
-    limits = {"body_bytes": MIB, "inflated_bytes": MIB, "request_seconds": 3.0}
+    """Takes 1 MiB at a time."""
+    limits = {"body_bytes": MIB, "inflated_bytes": MIB}
     with Served(tmp_path_factory.mktemp("exporter"), {"limits": limits}) as running:
         yield running
 
@@ -45,30 +45,30 @@ def by_urllib(url: str, _place: Path) -> int:
 
 
 def by_http_client(url: str, _place: Path) -> int:
-    connection = http.client.HTTPConnection(url.split("/")[2], timeout=30)
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=60)
     connection.request("POST", "/v1/logs", b"\0" * LARGE, TYPE)
     with connection.getresponse() as response:
         return response.status
 
 
 def by_requests(url: str, _place: Path) -> int:
-    return requests.post(url, b"\0" * LARGE, headers=TYPE, timeout=30).status_code
+    return requests.post(url, b"\0" * LARGE, headers=TYPE, timeout=60).status_code
 
 
 def by_requests_that_close(url: str, _place: Path) -> int:
-    return requests.post(url, b"\0" * LARGE, headers={**TYPE, "connection": "close"}, timeout=30).status_code
+    return requests.post(url, b"\0" * LARGE, headers={**TYPE, "connection": "close"}, timeout=60).status_code
 
 
 def by_requests_in_pieces(url: str, _place: Path) -> int:
-    return requests.post(url, pieces(), headers={**TYPE, "connection": "close"}, timeout=30).status_code
+    return requests.post(url, pieces(), headers={**TYPE, "connection": "close"}, timeout=60).status_code
 
 
 def by_httpx2(url: str, _place: Path) -> int:
-    return httpx2.post(url, content=b"\0" * LARGE, headers=TYPE, timeout=30).status_code
+    return httpx2.post(url, content=b"\0" * LARGE, headers=TYPE, timeout=60).status_code
 
 
 def by_httpx2_in_pieces(url: str, _place: Path) -> int:
-    return httpx2.post(url, content=pieces(), headers={**TYPE, "connection": "close"}, timeout=30).status_code
+    return httpx2.post(url, content=pieces(), headers={**TYPE, "connection": "close"}, timeout=60).status_code
 
 
 def by_curl(url: str, place: Path) -> int:
@@ -111,12 +111,12 @@ def test_a_client_sees_that_its_body_is_too_large(
 
 def test_the_exporter_of_the_sdk_sees_it(served: Served, caplog: pytest.LogCaptureFixture) -> None:
     """It gives up at once: what is too large now is too large later."""
-    exporter = OTLPLogExporter(f"{served.http}/v1/logs", headers={"connection": "close"}, timeout=30)
+    exporter = OTLPLogExporter(f"{served.http}/v1/logs", headers={"connection": "close"}, timeout=60)
     record = LogRecord(timestamp=NOW, body="x" * LARGE)
     batch = [ReadableLogRecord(log_record=record, resource=Resource({}))]
     started = time.monotonic()
     assert exporter.export(batch) is LogRecordExportResult.FAILURE
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 25
     assert "413" in caplog.text
     exporter.shutdown()
 
@@ -125,7 +125,7 @@ def test_the_exporter_of_the_sdk_sees_it(served: Served, caplog: pytest.LogCaptu
 def connect(served: Served) -> socket.socket:
     """To its port for OTLP/HTTP."""
     host, _, port = served.http.removeprefix("http://").rpartition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
+    return socket.create_connection((host, int(port)), timeout=60)
 
 
 def head(length: int, *more: str, path: str = "/v1/logs") -> bytes:
@@ -186,16 +186,17 @@ def test_a_body_without_end_is_not_read_for_ever(served: Served, path: str) -> N
     assert 15 * MIB < sent < 60 * MIB
 
 
-def test_a_client_that_falls_silent_is_not_waited_for_longer_than_others(served: Served) -> None:
-    with connect(served) as connection:
+def test_a_client_that_falls_silent_is_not_waited_for_longer_than_others(tmp_path: Path) -> None:
+    limits = {"body_bytes": MIB, "inflated_bytes": MIB, "request_seconds": 2.0}
+    with Served(tmp_path, {"limits": limits}) as served, connect(served) as connection:
         started = time.monotonic()
         connection.sendall(head(LARGE) + b"\0" * 1000)
         assert rest(connection).startswith(b"HTTP/1.1 413 ")
-        assert 2.5 < time.monotonic() - started < 15
+        assert 1.9 < time.monotonic() - started < 25
 
 
 def test_after_a_small_body_that_is_refused_the_connection_lives_on(served: Served) -> None:
-    connection = http.client.HTTPConnection(served.http.removeprefix("http://"), timeout=20)
+    connection = http.client.HTTPConnection(served.http.removeprefix("http://"), timeout=60)
     connection.connect()
     first = connection.sock
     for path, status in (("/v1/profiles", 404), ("/v1/logs", 400), ("/v1/profiles", 404)):

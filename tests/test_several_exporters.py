@@ -68,7 +68,7 @@ def test_a_name_is_taken_once_and_one_exporter_leads(postgres: str) -> None:
     two = PostgresLedger(one.url, instance="two")
     assert [one.store.leads(), two.store.leads(), one.store.leads(), two.store.leads()] == [True, False, True, False]
     one.store.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not two.store.leads():
         assert time.monotonic() < deadline
     two.store.close()
@@ -207,7 +207,7 @@ def drill(data: Path, database: Postgres, kills: int) -> dict[str, int]:
 
 def _meet(both: list[Served], url: str) -> bool:
     """The exporters agree with the ledger, at the latest when what was under way is finished."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         try:
             before, seen, after = totals(url), together(both), totals(url)

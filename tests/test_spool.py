@@ -270,7 +270,7 @@ def test_a_child_writes_files_of_its_own_and_does_not_keep_its_parent_s(tmp_path
     assert parent.stdout
     with parent.stdout:
         child = int(parent.stdout.readline())
-    parent.wait(10)
+    parent.wait(60)
     try:
         with Receiver() as receiver, spooling(tmp_path / "spool", receiver.url):
             # The parent is dead, its child lives: one of the two files is in the hands of nobody.

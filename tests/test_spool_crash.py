@@ -9,7 +9,6 @@ import contextlib
 import os
 import random
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from exporter_kit import Served
 from genai_meter_exporter.cli import main
 from load_kit import scraped
 
+from examples.children import free_port
 from examples.provider import Provider
 
 WAYS = ("SIGKILL", "SIGTERM", "os._exit")
@@ -80,17 +80,10 @@ def gone(pid: int) -> bool:
 
 def wait_gone(pid: int) -> None:
     """Until it has."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not gone(pid):
         assert time.monotonic() < deadline, f"process {pid} does not end"
         time.sleep(0.01)
-
-
-def free_port() -> int:
-    """A port that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -274,6 +274,7 @@ def test_which_chunks_are_hidden(chunk: Any, hidden: bool, left: Any) -> None:
 
 def test_a_stream_ends_when_its_last_chunk_was_taken(telemetry: Telemetry, provider: Provider) -> None:
     opened = client_of(provider).chat.completions.create(**ASK, stream=True, extra_headers={"x-scenario": "slow:0.01"})
+    asked = time.time_ns()
     next(opened)
     taken = time.time_ns()
     time.sleep(0.2)
@@ -281,7 +282,7 @@ def test_a_stream_ends_when_its_last_chunk_was_taken(telemetry: Telemetry, provi
     gc.collect()
     event = only_event(telemetry)
     assert event["genai_meter.status"] == "abandoned"
-    assert abs(event["genai_meter.end"] - taken) < 100_000_000
+    assert asked <= event["genai_meter.end"] <= taken
 
 
 def test_a_stream_cut_off_in_good_order_is_an_error(telemetry: Telemetry) -> None:

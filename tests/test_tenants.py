@@ -107,7 +107,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         description = json.loads(get(f"{served.status_url}/v1/openapi.json").body)
         events = calls_of("acme", 7)
         bolt = usage_event(tenant="bolt", team="secret", response_id=RESPONSE, trace_id=TRACE, span_id=SPAN)
-        connection = http.client.HTTPConnection(served.status_url.removeprefix("http://"), timeout=30)
+        connection = http.client.HTTPConnection(served.status_url.removeprefix("http://"), timeout=60)
         made = World(served, description, known, events[0], bolt, connection)
         assert post(made, "logs", logs(events).SerializeToString(), "house sends").status == 200
         yield made
@@ -271,14 +271,14 @@ def test_nothing_is_written_for_another_tenant(world: World, capsys: pytest.Capt
     with untyped.insecure_channel(world.served.grpc) as channel:
         call = channel.unary_unary("/opentelemetry.proto.collector.logs.v1.LogsService/Export")
         metadata = (("authorization", f"Bearer {world.tokens['acme sends']}"),)
-        told = call(logs(events).SerializeToString(), timeout=30, metadata=metadata)
+        told = call(logs(events).SerializeToString(), timeout=60, metadata=metadata)
         assert ExportLogsServiceResponse.FromString(told).partial_success.rejected_log_records == len(events)
         for metadata, code in (
             ((), grpc.StatusCode.UNAUTHENTICATED),
             ((("authorization", f"Bearer {world.tokens['acme reads']}"),), grpc.StatusCode.PERMISSION_DENIED),
         ):
             with pytest.raises(grpc.RpcError) as caught:
-                call(logs(events).SerializeToString(), timeout=30, metadata=metadata)
+                call(logs(events).SerializeToString(), timeout=60, metadata=metadata)
             refusal: Any = caught.value
             assert refusal.code() is code
     # Reading the quarantine again, as the operator does after an upgrade, lets none of it in.

@@ -76,6 +76,8 @@ class Provider:
 
     def __init__(self, port: int = 0) -> None:
         self.memory = Memory()
+        self.over = threading.Event()
+        """Nobody waits any more: pauses of the scenario `slow` end."""
         self._lock = threading.Lock()
         self._served: list[Served] = []
         self._attempts: list[Attempt] = []
@@ -135,6 +137,7 @@ class Provider:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self.over.set()
         self._server.shutdown()
         self._server.drop_connections()
         self._server.server_close()
@@ -244,7 +247,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _write_body(self, request: Request, reply: Reply, entry: Served | None) -> None:
-        time.sleep(_pause(request))
+        self._rest(_pause(request))
         self._head(200, reply.content_type, f"{len(reply.content)}", reply.headers)
         if request.scenario == "die":
             self.wfile.write(reply.content[: len(reply.content) // 2])
@@ -268,9 +271,13 @@ class _Handler(BaseHTTPRequestHandler):
             if place == len(frames) - 1 and entry is not None:
                 entry.completed = True
             self._chunk(frame if gzip is None else gzip.compress(frame) + gzip.flush(zlib.Z_SYNC_FLUSH))
-            time.sleep(pause)
+            self._rest(pause)
         self.wfile.write(b"0\r\n\r\n")
         return None
+
+    def _rest(self, seconds: float) -> None:
+        if seconds:
+            self.server.provider.over.wait(seconds)
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))

@@ -167,7 +167,7 @@ async def chat_gather(stage: CohereStage) -> Any:
 
 @scenario("cohere", "chat: async, cancelled", "cancelled")
 async def chat_cancelled(stage: CohereStage) -> Any:
-    task = asyncio.create_task(stage.async_client(trouble="slow:2").chat(**SAY))
+    task = asyncio.create_task(stage.async_client(trouble="slow:9").chat(**SAY))
     await arrived(stage)
     task.cancel()
     try:
@@ -284,7 +284,7 @@ def no_connection_stream(stage: CohereStage) -> Any:
 @scenario("cohere", "error: timeout", "error")
 def timeout(stage: CohereStage) -> Any:
     options: Any = {"timeout_in_seconds": 0.2, "max_retries": 0}
-    return kind(attempt(lambda: stage.client(trouble="slow:0.6").chat(**SAY, request_options=options)))
+    return kind(attempt(lambda: stage.client(trouble="slow:9").chat(**SAY, request_options=options)))
 
 
 @scenario("cohere", "error: server dies in the answer", "error", exact=False)

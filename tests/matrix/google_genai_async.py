@@ -86,7 +86,7 @@ async def stream_unread(stage: GoogleStage) -> Any:
 
 @scenario("google_genai", "async: stream cancelled", "cancelled|closed_early")
 async def stream_cancelled(stage: GoogleStage) -> Any:
-    client = stage.client(trouble="slow:0.2")
+    client = stage.client(trouble="slow:0.5")
 
     async def all_of() -> list[Any]:
         chunks = await client.aio.models.generate_content_stream(model=GEMINI, contents=ASK)

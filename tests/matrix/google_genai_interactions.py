@@ -116,7 +116,7 @@ async def stream_cancelled(stage: GoogleStage) -> Any:
     _, client = stage.interactions()
 
     async def all_of() -> list[Any]:
-        events = await client.create(model=GEMINI, input=ASK, stream=True, **trouble("slow:0.2"))
+        events = await client.create(model=GEMINI, input=ASK, stream=True, **trouble("slow:0.5"))
         return [event async for event in events]
 
     task = asyncio.create_task(all_of())

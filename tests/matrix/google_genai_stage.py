@@ -91,9 +91,7 @@ def read(chunks: Iterable[Any]) -> Any:
 
 async def arrived(stage: GoogleStage) -> None:
     """Wait for a request to arrive, and a moment more."""
-    for _ in range(200):
-        if stage.provider.attempts:
-            break
+    while not stage.provider.attempts:
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.1)
 

@@ -172,7 +172,7 @@ async def async_stream(stage: Stage) -> Any:
 @scenario("huggingface_hub", "async stream: cancelled", "cancelled")
 async def async_stream_cancelled(stage: Stage) -> Any:
     seen = []
-    async with stage.async_client(**trouble("slow:0.05")) as client:
+    async with stage.async_client(**trouble("slow:0.4")) as client:
 
         async def work() -> None:
             async for chunk in await client.chat_completion(**CHAT, stream=True):

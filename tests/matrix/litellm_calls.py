@@ -75,7 +75,7 @@ async def async_cancelled(stage: LiteLLMStage, way: str) -> Any:
     seen: list[Any] = []
 
     async def work() -> None:
-        async for chunk in await stage.library.acompletion(**stage.arguments(way, "slow:0.05"), stream=True):
+        async for chunk in await stage.library.acompletion(**stage.arguments(way, "slow:0.4"), stream=True):
             seen.append(plain(chunk))
 
     task = asyncio.create_task(work())

@@ -155,7 +155,7 @@ async def chat_gather(stage: MistralStage) -> Any:
 
 @scenario("mistralai", "chat: async, cancelled", "cancelled")
 async def chat_cancelled(stage: MistralStage) -> Any:
-    task = asyncio.create_task(stage.client(trouble="slow:2").chat.complete_async(**CHAT))
+    task = asyncio.create_task(stage.client(trouble="slow:9").chat.complete_async(**CHAT))
     await arrived(stage)
     task.cancel()
     try:
@@ -195,7 +195,7 @@ def no_connection(stage: MistralStage) -> Any:
 
 @scenario("mistralai", "error: timeout", "error")
 def timeout(stage: MistralStage) -> Any:
-    return kind(attempt(lambda: stage.client(trouble="slow:0.6", timeout_ms=200).chat.complete(**CHAT)))
+    return kind(attempt(lambda: stage.client(trouble="slow:9", timeout_ms=200).chat.complete(**CHAT)))
 
 
 @scenario("mistralai", "error: server dies before it answers", "error")

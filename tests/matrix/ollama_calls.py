@@ -226,7 +226,7 @@ async def async_stream_cancelled(stage: Stage) -> Any:
     seen = []
 
     async def work() -> None:
-        async for part in await stage.async_client(**trouble("slow:0.05")).chat(**CHAT, stream=True):
+        async for part in await stage.async_client(**trouble("slow:0.4")).chat(**CHAT, stream=True):
             seen.append(plain(part))
 
     task = asyncio.create_task(work())

@@ -198,7 +198,7 @@ async def cancelled(stage: Stage) -> Any:
 @scenario("openai", "async: cancelled while waiting", "cancelled")
 async def cancelled_waiting(stage: Stage) -> Any:
     client = stage.async_client(max_retries=0)
-    task = asyncio.create_task(client.chat.completions.create(**CHAT, **trouble("slow:1")))
+    task = asyncio.create_task(client.chat.completions.create(**CHAT, **trouble("slow:9")))
     while not stage.provider.attempts:
         await asyncio.sleep(0.01)
     task.cancel()

@@ -143,7 +143,7 @@ def server_dies(stage: Stage) -> Any:
 @scenario("openai", "error: timeout", "error")
 def timeout(stage: Stage) -> Any:
     client = stage.client(max_retries=0, timeout=0.2)
-    return client.chat.completions.create(**CHAT, **trouble("slow:0.5"))
+    return client.chat.completions.create(**CHAT, **trouble("slow:9"))
 
 
 @scenario("openai", "error: nothing sent", "not metered")
