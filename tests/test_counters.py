@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -245,9 +246,11 @@ def test_both_formats_and_the_exemplar_leads_to_the_call(served: Served) -> None
 
 
 def test_everything_is_restored_after_a_kill(served: Served) -> None:
-    served.send(usage_event(tenant="acme", team="search"))
+    # Of now: what comes late is counted, too.
+    now = time.time_ns()
+    served.send(usage_event(start_ns=now, tenant="acme", team="search"))
     served.settled("cost_usd_total", 0.0035, **WHO)
-    served.send(usage_event(tenant="zeta", model="no-such-model"))
+    served.send(usage_event(start_ns=now, tenant="zeta", model="no-such-model"))
     moving = ("store_syncs", "ingest_ignored", "last_event", "_evaluated", "last_reload")
     before = {key: value for key, value in served.scrape().items() if not any(name in key[0] for name in moving)}
     served.kill()
