@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import add as plus
 from typing import Any, Final, TypeAlias
 
 GRAIN_SECONDS: Final = 900
 """Quarters of an hour in UTC: every time zone's day is a sum of them."""
 
-_GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
+GRAIN_NS: Final = GRAIN_SECONDS * 1_000_000_000
 
 DIMENSIONS: Final = (
     "tenant",
@@ -53,7 +54,7 @@ COST: Final = MEASURES.index("cost")
 def cell(values: Mapping[str, Any]) -> Cell:
     """The cell of one call, from its ledger columns."""
     get = values.get
-    return values["start"] // _GRAIN_NS * GRAIN_SECONDS, (
+    return values["start"] // GRAIN_NS * GRAIN_SECONDS, (
         get("tenant") or "",
         get("team") or "",
         get("project") or "",
@@ -91,34 +92,10 @@ def measures(values: Mapping[str, Any]) -> Measures:
     )
 
 
-def gain(total: dict[Cell, list[int]], where: Cell, values: Mapping[str, Any]) -> None:
-    """Add what one call adds, in place; `measures` at the speed that every call needs."""
-    sums = total.get(where)
-    if sums is None:
-        total[where] = list(measures(values))
-        return
-    get = values.get
-    tokens, cost = get("input_tokens"), get("cost")
-    if tokens is None or cost is None or get("cost_status") == "unpriced":
-        for index, amount in enumerate(measures(values)):
-            sums[index] += amount
-        return
-    sums[0] += 1
-    if (attempts := get("attempt_count") or 1) > 1:
-        sums[1] += attempts - 1
-    sums[2] += tokens
-    sums[3] += get("output_tokens") or 0
-    sums[4] += get("cache_read_tokens") or 0
-    sums[5] += get("cache_write_tokens") or 0
-    sums[6] += get("reasoning_tokens") or 0
-    sums[9] += get("list_cost") or 0
-    sums[10] += cost
-
-
 def add(total: dict[Cell, Measures], where: Cell, what: Measures) -> None:
     """Add to a cell."""
     before = total.get(where)
-    total[where] = what if before is None else tuple(map(int.__add__, before, what))
+    total[where] = what if before is None else tuple(map(plus, before, what))
 
 
 def negative(what: Measures) -> Measures:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from operator import add as plus
 from operator import itemgetter
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -190,37 +191,37 @@ class Deltas:
 def add_cells(deltas: Deltas, bounds: Bounds, gained: Mapping[tuple[str, ...], Measures]) -> None:
     """New calls by their dimensions. Most differ in a tenant only, and share all series but the tenant's."""
     shared: dict[tuple[str, ...], Measures] = {}
+    tenants: dict[str, int] = {}
+    workflows: dict[tuple[str, str], int] = {}
+    models: dict[tuple[str, str], int] = {}
     for dimensions, what in gained.items():
-        _add_owners(deltas, bounds, dimensions, what)
         key = _SERIES_OF(dimensions)
         before = shared.get(key)
-        shared[key] = what if before is None else tuple(map(int.__add__, before, what))
-    for key, what in shared.items():
-        _add_shared(deltas, bounds, key[:-2], key, what)
-
-
-def add_cell(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
-    """Calls of one cell."""
-    _add_owners(deltas, bounds, dimensions, what)
-    key = _SERIES_OF(dimensions)
-    _add_shared(deltas, bounds, key[:-2], key, what)
-
-
-def _add_owners(deltas: Deltas, bounds: Bounds, dimensions: tuple[str, ...], what: Measures) -> None:
-    """What is counted by tenant and by workflow; and tokens beside their cost, which only priced calls have."""
-    cost = what[COST]
-    if not cost:
-        return
+        shared[key] = what if before is None else tuple(map(plus, before, what))
+        cost = what[COST]
+        if not cost:
+            continue
+        tenant = dimensions[_TENANT]
+        tenants[tenant] = tenants.get(tenant, 0) + cost
+        if workflow := dimensions[_WORKFLOW]:
+            owner = dimensions[_TEAM], workflow
+            workflows[owner] = workflows.get(owner, 0) + cost
+        if not what[_UNPRICED]:
+            model = dimensions[_PROVIDER], dimensions[_MODEL]
+            models[model] = models.get(model, 0) + what[_GROSS_INPUT] + what[_GROSS_OUTPUT]
 
     def add(family: Family, labels: tuple[str, ...], amount: int) -> None:
         deltas.add(family.name, bounds.fold(family.name, family.labels, labels), amount)
 
-    add(TENANT_COST, (dimensions[_TENANT],), cost)
-    if workflow := dimensions[_WORKFLOW]:
-        add(WORKFLOW_COST, (dimensions[_TEAM], workflow), cost)
-    if not what[_UNPRICED]:
-        model = dimensions[_PROVIDER], dimensions[_MODEL]
-        add(PRICED_TOKENS, model, what[_GROSS_INPUT] + what[_GROSS_OUTPUT])
+    for tenant, cost in tenants.items():
+        add(TENANT_COST, (tenant,), cost)
+    for owner, cost in workflows.items():
+        add(WORKFLOW_COST, owner, cost)
+    # Tokens beside their cost, which only priced calls have.
+    for model, tokens in models.items():
+        add(PRICED_TOKENS, model, tokens)
+    for key, what in shared.items():
+        _add_shared(deltas, bounds, key[:-2], key, what)
 
 
 def _add_shared(deltas: Deltas, bounds: Bounds, who: tuple[str, ...], ended: tuple[str, ...], what: Measures) -> None:
@@ -263,8 +264,8 @@ def replace_cell(deltas: Deltas, bounds: Bounds, old: tuple[Cell, Measures], new
     """
     (_, dimensions), was = old
     before, after = Deltas(), Deltas()
-    add_cell(before, bounds, dimensions, was)
-    add_cell(after, bounds, new[0][1], new[1])
+    add_cells(before, bounds, {dimensions: was})
+    add_cells(after, bounds, {new[0][1]: new[1]})
     for key, amount in after.values.items():
         grown = amount - before.values.get(key, 0)
         if grown > 0 and key[0] != LEDGER_COST.name:

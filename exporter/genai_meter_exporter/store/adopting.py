@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genai_meter_exporter import cells
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.store.base import Past, StoreError, Tally
 from genai_meter_exporter.store.placing import Placing
@@ -22,11 +21,7 @@ def adopt(tables: Rows, placing: Placing, past: Sequence[Past], raw_since: int) 
     ranks, linked = tables.known([call.values["call_id"] for call in past])
     taken = {key for key, _ in linked}
     new = [call for call in past if call.values["call_id"] not in ranks and call.values["call_id"] not in taken]
-    placed = [(call.values, cells.cell(call.values)) for call in new]
-    tables.insert([(values, dimensions) for values, (_, dimensions) in placed])
-    for values, where in placed:
-        cells.gain(placing.added, where, values)
-        placing.observed.append((values, where[1]))
+    placing.adopt([call.values for call in new])
     for call in new:
         for row in call.linked:
             tables.link(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
+from operator import add
 
 from genai_meter_exporter import series
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import Measures
+from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Quarantined, usage_json
 from genai_meter_exporter.observations import observe
@@ -24,7 +25,7 @@ def gains(placing: Placing, bounds: Bounds) -> Deltas:
     gained: dict[tuple[str, ...], Measures] = {}
     for (_, dimensions), what in placing.added.items():
         before = gained.get(dimensions)
-        gained[dimensions] = tuple(what) if before is None else tuple(map(int.__add__, before, what))
+        gained[dimensions] = what if before is None else tuple(map(add, before, what))
     series.add_cells(deltas, bounds, gained)
     for old, new in placing.replaced:
         series.replace_cell(deltas, bounds, old, new)
@@ -32,15 +33,15 @@ def gains(placing: Placing, bounds: Bounds) -> Deltas:
         series.withdraw_cell(deltas, bounds, dimensions, what)
     observe(deltas, bounds, placing.observed)
     deltas.cells = placing.rollup()
-    deltas.runs = [run for values, _ in placing.observed if (run := _run(values)) is not None]
+    deltas.runs = [run for calls in placing.observed if "run_id" in calls.told for run in _runs(calls)]
     return deltas
 
 
-def _run(values: Mapping[str, Any]) -> Run | None:
-    run_id, workflow = values.get("run_id"), values.get("workflow")
-    if not run_id or not workflow:
-        return None
-    return Run(values.get("team") or "", workflow, run_id, values.get("cost") or 0, values.get("end") or 0)
+def _runs(calls: Columns) -> Iterator[Run]:
+    told = zip(*map(calls.get, ("team", "workflow", "run_id", "cost", "end")), strict=True)
+    for team, workflow, run_id, cost, end in told:
+        if run_id and workflow:
+            yield Run(team or "", workflow, run_id, cost or 0, end or 0)
 
 
 def count_tallies(deltas: Deltas, tallies: Sequence[Tally]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import orjson
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY, Cell, Measures
+from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Batch, Beside, Kind
 from genai_meter_exporter.series import Deltas, SeriesKey
@@ -102,10 +103,10 @@ class JournalRows(SqliteRows):
         super().forget()
         self.changed.clear()
 
-    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
-        """New calls: their columns and their dimensions."""
+    def insert(self, calls: Columns) -> None:
+        """New calls."""
         super().insert(calls)
-        self.changed.update((Table.CALL, values["call_id"]) for values, _ in calls)
+        self.changed.update((Table.CALL, key) for key in calls.told["call_id"])
 
     def delete(self, call_id: bytes) -> None:
         """A call that another record has replaced."""
@@ -141,8 +142,9 @@ class JournalRows(SqliteRows):
     def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
         """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
         super().add_sums(rollup, deltas)
-        ids = self._ids({dimensions for _, dimensions in rollup})
-        self.changed.update((Table.ROLLUP, b"%d/%d" % (start, ids[dimensions])) for start, dimensions in rollup)
+        ids = self._ids([dimensions for _, dimensions in rollup])
+        starts = (start for start, _ in rollup)
+        self.changed.update((Table.ROLLUP, b"%d/%d" % place) for place in zip(starts, ids, strict=True))
         self.changed.update((Table.COUNTER, family.encode()) for family, labels in deltas.values if not labels)
 
 

@@ -6,14 +6,16 @@ A row of a hundred columns costs four times as much to insert. The view `usage` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from operator import itemgetter
-from typing import Any, Final, TypeAlias
+from collections.abc import Mapping, Sequence
+from itertools import repeat
+from typing import Any, Final
 
 import orjson
 from genai_meter.schema import FIELDS
 
 from genai_meter_exporter.cells import DIMENSIONS
+from genai_meter_exporter.columns import Columns
+from genai_meter_exporter.store.together import equal
 
 KINDS: Final[Mapping[str, str]] = {f.name: f.kind for f in FIELDS} | {"parent_span_id": "text", "recorded_at": "time"}
 """Column → kind. Beside the fields of the event: the span above, and when the ledger learned of the call."""
@@ -84,31 +86,20 @@ def unpack(row: Any, first: Mapping[str, Any]) -> bytes:
     return orjson.dumps(values)[:-1] + (b"," + more[1:].encode() if len(more) > 2 else b"}")
 
 
-_Values: TypeAlias = Mapping[str, Any]
-_SHAPES_KEPT: Final = 1_000
-_shapes: dict[tuple[str, ...], tuple[tuple[str, ...], Callable[[_Values], Any], Callable[[_Values], Any]]] = {}
-"""Columns that a call has → those that go into `more`, what takes their values, what takes the others'."""
+def packed(calls: Columns, cells: Sequence[int]) -> list[Sequence[Any]]:
+    """Columns of the table `call`, in the order of `STORED`; `cells` are the keys of the dimensions."""
+    return [*map(calls.get, OWN), cells, _more(calls)]
 
 
-def pack(values: _Values, cell: int) -> tuple[Any, ...]:
-    """A row of the table `call`."""
-    columns = tuple(values)
-    shape = _shapes.get(columns)
-    if shape is None:
-        if len(_shapes) >= _SHAPES_KEPT:
-            _shapes.clear()
-        names = tuple(name for name in columns if name in MORE)
-        whole = set(OWN) <= set(columns)
-        # Names twice over: of one name, `itemgetter` would give its value alone.
-        shape = _shapes[columns] = names, itemgetter(*names, "call_id", "call_id"), _own if whole else _own_known
-    names, more_of, own_of = shape
-    # What is unknown may be null in it: the view makes no difference.
-    more = dict(zip(names, more_of(values), strict=False))
-    return (*own_of(values), cell, orjson.dumps(more).decode())
-
-
-_own: Final[Callable[[_Values], tuple[Any, ...]]] = itemgetter(*OWN)
-
-
-def _own_known(values: _Values) -> tuple[Any, ...]:
-    return tuple(map(values.get, OWN))
+def _more(calls: Columns) -> Sequence[str]:
+    """The column `more`. What is unknown may be null in it: the view makes no difference."""
+    told = {name: column for name, column in calls.told.items() if name in MORE}
+    same = {name: column[0] for name, column in told.items() if equal(column)}
+    head = orjson.dumps(same)[:-1].decode()
+    names = told.keys() - same.keys()
+    if not names:
+        return (head + "}",) * calls.count
+    # All in C: twenty names, thousands of calls.
+    objects = map(dict, map(zip, repeat(names), zip(*map(told.__getitem__, names), strict=True)))
+    texts = list(map(str, map(orjson.dumps, objects), repeat("utf-8")))
+    return [f"{head},{text[1:]}" for text in texts] if same else texts

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections import deque
-from collections.abc import Iterable, Iterator
-from functools import lru_cache
-from operator import attrgetter
-from typing import Any, Final
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence, Set
+from typing import Any, Final, TypeAlias
 
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord
 from genai_meter_exporter.store import nesting, siblings
+from genai_meter_exporter.store.charges import Charge, Folded, Producers, Shelf, of_one, shared, state, unfolded
 from genai_meter_exporter.store.facts import (
-    Facts,
     agree,
     equal,
     facts_of,
@@ -21,13 +18,9 @@ from genai_meter_exporter.store.facts import (
     same_input,
     same_model,
 )
-from genai_meter_exporter.store.nesting import Account
 
 _DEPTH: Final = 64
 """Steps from a span up to its ancestors."""
-
-_NEAREST: Final = 128
-"""Charges under one response id or in one trace that are looked at, on either side of a record's start."""
 
 _PLACEHOLDERS: Final = "anthropic"
 """Family whose streams begin with a placeholder of the output; OpenLLMetry adds it to the output's count."""
@@ -35,143 +28,14 @@ _PLACEHOLDERS: Final = "anthropic"
 _PARENTS_KEPT: Final = 500_000
 """Spans whose parents are known; the oldest are forgotten first."""
 
-Producers = frozenset[str]
+Keys: TypeAlias = tuple[bytes, str | None, bytes, bytes]
+"""What others may know a record by: call id, response id, span (trace id + span id) and trace id; the last two are
+empty when there is no span."""
 
-_sets: dict[Producers, Producers] = {}
-
-
-def _shared(producers: Producers) -> Producers:
-    """One object for equal sets: there are few, and each charge has one."""
-    return _sets.setdefault(producers, producers) if len(_sets) < 10_000 else producers
-
-
-@lru_cache(10_000)
-def _of(producer: str) -> Producers:
-    return _shared(frozenset((producer,)))
-
-
-class Charge:
-    """One call as the index knows it: the facts of its best record and the spans of all of them."""
-
-    __slots__ = (
-        "call_id",
-        "end",
-        "facts",
-        "family",
-        "gone",
-        "operation",
-        "producers",
-        "rank",
-        "response_id",
-        "seen",
-        "spans",
-        "start",
-        "where",
-        "who",
-    )
-
-    def __init__(self, record: UsageRecord, seen: int) -> None:
-        self.producers = _of(record.producer)
-        self.spans: tuple[bytes, ...] = (record.trace_id + record.span_id,) if record.span_id else ()
-        self.response_id: str | None = record.values.get("response_id")
-        self.family = family_of(record.values)
-        self.gone = False
-        self.seen = seen
-        self.who: Account | None = None
-        """The account of ours that says who asked, when it is not the charge's own."""
-        self.take(record)
-
-    def take(self, record: UsageRecord) -> None:
-        """The record is the charge from now on."""
-        values = record.values
-        self.call_id = record.key
-        get = values.get
-        self.rank = record.rank
-        self.start: int = values["start"]
-        self.end: int = values["end"]
-        self.operation: str | None = get("operation")
-        self.facts: Facts = get("model"), get("request_model"), get("input_tokens"), get("output_tokens")
-        self.where: tuple[str | None, str | None, str | None] = get("service"), get("instance"), get("usage_source")
-
-    def account(self) -> Account:
-        """What the charge's record says of it."""
-        service, instance, source = self.where
-        return Account((service, instance), self.start, self.end, self.facts[2:] if source == "provider" else None)
-
-
-_start: Final = attrgetter("start")
-_state: Final = attrgetter(*Charge.__slots__)
-
-
-class _Shelf:
-    """Charges by a key that several may share: grouped by their producers, each group in the order of time."""
-
-    def __init__(self) -> None:
-        self.entries: dict[Any, Charge | dict[Producers, list[Charge]]] = {}
-
-    def put(self, key: Any, charge: Charge) -> None:
-        entry = self.entries.setdefault(key, charge)
-        if entry is charge:
-            return
-        if isinstance(entry, Charge):
-            entry = self.entries[key] = {entry.producers: [entry]}
-        group = entry.setdefault(charge.producers, [])
-        insort(group, charge, key=_start)
-
-    def drop(self, key: Any, charge: Charge) -> None:
-        entry = self.entries.get(key)
-        if entry is charge:
-            del self.entries[key]
-        elif isinstance(entry, dict):
-            group = entry.get(charge.producers, [])
-            index = bisect_left(group, charge.start, key=_start)
-            while index < len(group) and group[index].start == charge.start:
-                if group[index] is charge:
-                    del group[index]
-                    break
-                index += 1
-            if not group:
-                entry.pop(charge.producers, None)
-                if not entry:
-                    del self.entries[key]
-
-    def others(self, key: Any, producers: Producers, start: int) -> Iterator[Charge]:
-        """Charges that none of these producers has told of: of each group the nearest in time first."""
-        entry = self.entries.get(key)
-        if entry is None:
-            return
-        if isinstance(entry, Charge):
-            if producers.isdisjoint(entry.producers):
-                yield entry
-            return
-        for told_by, group in entry.items():
-            if producers.isdisjoint(told_by):
-                yield from _nearest(group, start)
-
-    def told_by(self, key: Any, producer: str, since: int, until: int) -> Iterator[Charge]:
-        """Charges that this producer has told of and that began in this time; of many, the first."""
-        entry = self.entries.get(key)
-        if isinstance(entry, Charge):
-            if producer in entry.producers and since <= entry.start <= until:
-                yield entry
-            return
-        for told_by, group in (entry or {}).items():
-            if producer in told_by:
-                first = bisect_left(group, since, key=_start)
-                yield from (charge for charge in group[first : first + _NEAREST] if charge.start <= until)
-
-
-def _nearest(group: list[Charge], start: int) -> Iterator[Charge]:
-    right = bisect_left(group, start, key=_start)
-    left = right - 1
-    first, last = max(right - _NEAREST, 0), min(right + _NEAREST, len(group))
-    while left >= first or right < last:
-        if right >= last or (left >= first and start - group[left].start <= group[right].start - start):
-            yield group[left]
-            left -= 1
-        else:
-            yield group[right]
-            right += 1
+_NOTHING: Final = (None, "", b"")
+"""Keys that nobody is known by."""
+_SPAN: Final = 2
+"""Where a folded charge has its span."""
 
 
 class LinkingIndex:
@@ -182,12 +46,15 @@ class LinkingIndex:
 
     def __init__(self, window_ns: int) -> None:
         self._window = window_ns
-        self._queue: deque[Charge] = deque()
-        self._by_response = _Shelf()
-        self._by_span = _Shelf()
-        self._by_trace = _Shelf()
-        self._by_call: dict[bytes, Charge] = {}
-        self._added: list[Charge] = []
+        self._queue: deque[tuple[int, Sequence[Charge | Folded]]] = deque()
+        """When they were seen, and the charges."""
+        self._by_response = Shelf(self._unfold)
+        self._by_span = Shelf(self._unfold)
+        self._by_trace = Shelf(self._unfold)
+        self._by_call: dict[bytes, Charge | Folded] = {}
+        self._unfolded: dict[bytes, Charge] = {}
+        """Key of a folded charge → what has come of it."""
+        self._added: list[Sequence[Charge | Folded]] = []
         self._before: dict[Charge, tuple[Any, ...]] = {}
         self.parents: dict[bytes, bytes] = {}
         """Trace id + span id → parent span id."""
@@ -202,14 +69,15 @@ class LinkingIndex:
 
     def rollback(self) -> None:
         """Undo everything since `begin`."""
-        for charge in (*self._before, *self._added):
+        added = {charge for several in self._added for found in several if (charge := self._take_out(found))}
+        for charge in self._before:
             self._unshelve(charge)
-        for charge, state in self._before.items():
-            for name, value in zip(Charge.__slots__, state, strict=True):
+        for charge, before in self._before.items():
+            for name, value in zip(Charge.__slots__, before, strict=True):
                 setattr(charge, name, value)
-            self._shelve(charge)
-        added = set(self._added)
-        while self._queue and self._queue[-1] in added:
+            if charge not in added:
+                self._shelve(charge)
+        for _ in self._added:
             self._queue.pop()
         self.begin()
 
@@ -222,23 +90,53 @@ class LinkingIndex:
 
     def add(self, record: UsageRecord, seen: int) -> Charge:
         """A new charge, seen at `seen` (Unix nanoseconds)."""
-        charge = Charge(record, seen)
+        charge = Charge(record)
         self._learn(record)
         self._shelve(charge)
-        self._queue.append(charge)
-        self._added.append(charge)
+        self._enqueue([charge], seen)
         return charge
+
+    def strangers(self, told: Sequence[Keys], known: Set[bytes]) -> list[bool]:
+        """Which of the records with these keys share none with another of them or with a charge.
+
+        `known`: call ids that the ledger has, whether or not the index does.
+        """
+        strange = [True] * len(told)
+        shelves = self._by_call, self._by_response.entries, self._by_span.entries, self._by_trace.entries
+        for shelf, keys in zip(shelves, zip(*told, strict=True), strict=bool(told)):
+            met = shelf.keys() & keys
+            if len(set(keys)) < len(keys):
+                met.update(key for key, times in Counter(keys).items() if times > 1)
+            if shelf is self._by_call:
+                met |= known
+            met.difference_update(_NOTHING)
+            if met:
+                strange = [alone and key not in met for alone, key in zip(strange, keys, strict=True)]
+        return strange
+
+    def add_strangers(self, charges: Sequence[Folded], seen: int) -> None:
+        """New charges that share no key with any other."""
+        keys, responses, spans, *_ = zip(*charges, strict=True)
+        self._by_call.update(zip(keys, charges, strict=True))
+        self._by_response.entries.update(zip(responses, charges, strict=True))
+        self._by_span.entries.update(zip(spans, charges, strict=True))
+        self._by_trace.entries.update(zip([span[:16] for span in spans], charges, strict=True))
+        for nothing in _NOTHING:
+            for shelf in (self._by_response, self._by_span, self._by_trace):
+                shelf.entries.pop(nothing, None)
+        self._enqueue(charges, seen)
 
     def charge_of(self, call_id: bytes) -> Charge | None:
         """The charge under this key, while it is in the window."""
-        return self._by_call.get(call_id)
+        found = self._by_call.get(call_id)
+        return self._unfold(found) if isinstance(found, tuple) else found
 
     def join(self, charge: Charge, record: UsageRecord, *, take: bool = False) -> None:
         """Another record of the same call; if it is a better one (or `take`), the charge is its from now on."""
         self._learn(record)
-        self._before.setdefault(charge, _state(charge))
+        self._before.setdefault(charge, state(charge))
         self._unshelve(charge)
-        charge.producers = _shared(charge.producers | {record.producer})
+        charge.producers = shared(charge.producers | {record.producer})
         if record.span_id and (span := record.trace_id + record.span_id) not in charge.spans:
             charge.spans = (*charge.spans, span)
         if not charge.response_id and (response_id := record.values.get("response_id")):
@@ -262,7 +160,7 @@ class LinkingIndex:
 
         With `charge`, to which the record has just been joined: another charge that is the same call too.
         """
-        taken = charge.producers if charge else _of(record.producer)
+        taken = charge.producers if charge else of_one(record.producer)
         start: int = record.values["start"]
         span = record.trace_id + record.span_id if record.span_id else b""
         # Most calls are told of once: nothing is under their keys.
@@ -325,9 +223,9 @@ class LinkingIndex:
     def absorb(self, charge: Charge, other: Charge) -> None:
         """Two charges turned out to be one call: `other` is part of `charge` from now on."""
         for one in (charge, other):
-            self._before.setdefault(one, _state(one))
+            self._before.setdefault(one, state(one))
             self._unshelve(one)
-        charge.producers = _shared(charge.producers | other.producers)
+        charge.producers = shared(charge.producers | other.producers)
         if not charge.response_id and other.response_id:
             charge.response_id, charge.family = other.response_id, other.family
         charge.spans = (*charge.spans, *(span for span in other.spans if span not in charge.spans))
@@ -336,7 +234,7 @@ class LinkingIndex:
 
     def forget(self, call_id: bytes) -> None:
         """A charge that has been removed from the ledger."""
-        if charge := self._by_call.get(call_id):
+        if charge := self.charge_of(call_id):
             self._unshelve(charge)
             charge.gone = True
 
@@ -344,12 +242,40 @@ class LinkingIndex:
         """Forget charges first seen more than the window ago."""
         horizon = now - self._window
         queue = self._queue
-        while queue and queue[0].seen < horizon:
-            charge = queue.popleft()
-            self._unshelve(charge)
-            if not charge.gone:
-                for span in charge.spans:
-                    self.parents.pop(span, None)
+        while queue and queue[0][0] < horizon:
+            for found in queue.popleft()[1]:
+                charge = self._take_out(found)
+                if isinstance(found, tuple) and charge is None:
+                    self.parents.pop(found[_SPAN], None)
+                elif charge is not None and not charge.gone:
+                    for span in charge.spans:
+                        self.parents.pop(span, None)
+
+    def _enqueue(self, charges: Sequence[Charge | Folded], seen: int) -> None:
+        self._queue.append((seen, charges))
+        self._added.append(charges)
+
+    def _take_out(self, found: Charge | Folded) -> Charge | None:
+        """Take a charge off the shelves; None when it was folded."""
+        if isinstance(found, tuple):
+            key, response_id, span, *_ = found
+            if self._by_call.get(key) is found:
+                del self._by_call[key]
+                self._by_response.entries.pop(response_id, None)
+                self._by_span.entries.pop(span, None)
+                self._by_trace.entries.pop(span[:16], None)
+                return None
+            found = self._unfolded.pop(key)
+        self._unshelve(found)
+        return found
+
+    def _unfold(self, folded: Folded) -> Charge:
+        charge = self._unfolded[folded[0]] = self._by_call[folded[0]] = unfolded(folded)
+        if charge.response_id:
+            self._by_response.entries[charge.response_id] = charge
+        for span in charge.spans:
+            self._by_span.entries[span] = self._by_trace.entries[span[:16]] = charge
+        return charge
 
     def _same_response(self, record: UsageRecord, response_id: str, taken: Producers) -> Charge | None:
         """The nearest in time among those with equal ids: local servers repeat theirs."""

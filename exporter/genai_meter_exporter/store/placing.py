@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
+from itertools import compress, islice
+from operator import add, not_
 from typing import Any, Final
 
 import orjson
 
 from genai_meter_exporter import cells
 from genai_meter_exporter.cells import Cell, Measures
+from genai_meter_exporter.columns import Columns, alike, by_shape, transposed
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, Batch, UsageRecord, usage_json
 from genai_meter_exporter.store import nesting, rows
 from genai_meter_exporter.store.base import Price, StoreError, Tally
-from genai_meter_exporter.store.linking import Charge, LinkingIndex
+from genai_meter_exporter.store.charges import Charge, fold
+from genai_meter_exporter.store.linking import Keys, LinkingIndex
 from genai_meter_exporter.store.rows import Rows
 
 _PRICE: Final = tuple(field.name for field in fields(Price))
@@ -26,29 +30,43 @@ class Placing:
         self._rows = tables
         self._index = index
         self._now = now_ns
-        self._pending: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
+        self._pending: list[dict[str, Any]] = []
         self._ranks: dict[bytes, int] = {}
         self._linked: set[tuple[bytes, str]] = set()
         self._linked_keys: set[bytes] = set()
-        self.added: dict[Cell, list[int]] = {}
+        self.added: dict[Cell, Measures] = {}
         """New calls."""
         self.replaced: list[tuple[tuple[Cell, Measures], tuple[Cell, Measures]]] = []
         """Charges that a better record has taken over: (old, new)."""
         self.withdrawn: list[tuple[Cell, Measures]] = []
         """Charges for calls that had been charged already."""
-        self.observed: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
+        self.observed: list[Columns] = []
         """New calls, for the histograms."""
+        self._observed: list[dict[str, Any]] = []
+        """The same, those that were placed one at a time."""
 
     def place(self, batches: Sequence[Batch]) -> list[Tally]:
-        """Place every record; the best sources first, so that a twin in the same transaction is linked at once."""
+        """Place every record. Those that no other is about are new, all at once; the others one at a time."""
         tallies = [Tally(quarantined=len(batch.quarantined)) for batch in batches]
-        placed = [(record, tally) for batch, tally in zip(batches, tallies, strict=True) for record in batch.records]
-        placed.sort(key=lambda pair: pair[0].rank)
-        self._ranks, self._linked = self._rows.known([record.key for record, _ in placed])
+        keys = [_keys(record) for batch in batches for record in batch.records]
+        self._ranks, self._linked = self._rows.known([key for key, *_ in keys])
         self._linked_keys = {key for key, _ in self._linked}
+        strangers = iter(self._index.strangers(keys, self._ranks.keys() | self._linked_keys))
+        placed: list[tuple[UsageRecord, Tally]] = []
+        for batch, tally in zip(batches, tallies, strict=True):
+            of_batch = list(islice(strangers, len(batch.records)))
+            new = list(compress(batch.records, of_batch))
+            tally.accepted += len(new)
+            for records in by_shape([record.values for record in new], new):
+                self._add_strangers(records)
+            if len(new) < len(of_batch):
+                placed += [(record, tally) for record in compress(batch.records, map(not_, of_batch))]
+        # The best sources first, so that a twin in the same transaction is linked at once.
+        placed.sort(key=lambda pair: pair[0].rank)
         for record, tally in placed:
             self._place(record, tally)
         self._flush()
+        self.observed += alike(self._observed)
         return tallies
 
     def revise(self, call_id: bytes, price: Price, reason: str) -> None:
@@ -64,7 +82,7 @@ class Placing:
 
     def rollup(self) -> dict[Cell, Measures]:
         """Net change of the roll-up."""
-        total: dict[Cell, Measures] = {where: tuple(what) for where, what in self.added.items()}
+        total = dict(self.added)
         for (where, what), after in self.replaced:
             cells.add(total, where, cells.negative(what))
             cells.add(total, *after)
@@ -114,14 +132,48 @@ class Placing:
         self._flush()
         return (self._stored(call_id).get("tenant") or "") in record.tenants
 
-    def _new(self, record: UsageRecord) -> None:
-        where = cells.cell(record.values)
-        self._insert(record, where[1])
-        self._index.add(record, self._now)
-        cells.gain(self.added, where, record.values)
-        self.observed.append((record.values, where[1]))
+    def adopt(self, calls: Sequence[dict[str, Any]]) -> None:
+        """New calls as they are, whatever the index knows."""
+        for columns in alike(calls):
+            self._add(columns)
 
-    def _insert(self, record: UsageRecord, dimensions: tuple[str, ...]) -> None:
+    def _add_strangers(self, records: Sequence[UsageRecord]) -> None:
+        """New calls that tell of the same columns."""
+        count = len(records)
+        keys = [record.key for record in records]
+        spans = [record.trace_id + record.span_id if record.span_id else b"" for record in records]
+        told: dict[str, Sequence[Any]] = {
+            "revision": (0,) * count,
+            **transposed([record.values for record in records]),
+            "call_id": keys,
+            "usage": [usage_json(record.usages) for record in records],
+            "parent_span_id": [record.parent_span_id.hex() or None for record in records],
+            "recorded_at": (self._now,) * count,
+        }
+        columns = Columns(told, count)
+        self._add(columns)
+        self._index.add_strangers(fold(columns, keys, spans, [record.producer for record in records]), self._now)
+        self._index.learn_parents(
+            (span, record.parent_span_id)
+            for span, record in zip(spans, records, strict=True)
+            if span and record.parent_span_id
+        )
+
+    def _add(self, columns: Columns) -> None:
+        self._rows.insert(columns)
+        self.observed.append(columns)
+        added = self.added
+        for where, what in zip(columns.cells(), columns.measures(), strict=True):
+            before = added.get(where)
+            added[where] = what if before is None else tuple(map(add, before, what))
+
+    def _new(self, record: UsageRecord) -> None:
+        self._insert(record)
+        self._index.add(record, self._now)
+        cells.add(self.added, cells.cell(record.values), cells.measures(record.values))
+        self._observed.append(record.values)
+
+    def _insert(self, record: UsageRecord) -> None:
         values = record.values
         values["call_id"] = record.key
         values["usage"] = usage_json(record.usages)
@@ -130,7 +182,7 @@ class Placing:
         values.setdefault("revision", 0)
         values.setdefault("links", None)
         self._ranks[record.key] = record.rank
-        self._pending.append((values, dimensions))
+        self._pending.append(values)
 
     def _link(self, record: UsageRecord, call_id: bytes, rule: str, charge: Charge | None) -> None:
         """Keep the record beside the charge it repeats."""
@@ -176,7 +228,7 @@ class Placing:
         stored = self._stored(charge.call_id)
         new = {**stored, **nesting.merged(stored, record.values, over=over)}
         self._rows.delete(charge.call_id)
-        self._rows.insert([(new, cells.cell(new)[1])])
+        self._rows.insert(Columns(transposed([new]), 1))
         self._exchange(old, new)
 
     def _replace(
@@ -193,7 +245,7 @@ class Placing:
         links = [link for link in rows.links(old) if link != record.key.hex()]
         record.values["links"] = rows.links_json([*links, old_key.hex()])
         self._ranks.pop(old_key, None)
-        self._insert(record, cells.cell(record.values)[1])
+        self._insert(record)
         self._flush()
         self._exchange(old, record.values)
         if charge is not None:
@@ -217,6 +269,11 @@ class Placing:
 
     def _flush(self) -> None:
         """New rows go in together; links and replacements need them to be there."""
-        if self._pending:
-            self._rows.insert(self._pending)
-            self._pending.clear()
+        for columns in alike(self._pending):
+            self._rows.insert(columns)
+        self._pending.clear()
+
+
+def _keys(record: UsageRecord) -> Keys:
+    span = record.trace_id + record.span_id if record.span_id else b""
+    return record.key, record.values.get("response_id"), span, span[:16]

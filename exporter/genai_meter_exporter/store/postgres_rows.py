@@ -10,10 +10,11 @@ from psycopg import Connection
 
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MEASURES, Cell, Measures
+from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.normalise.record import Batch, Beside, UsageRecord
 from genai_meter_exporter.series import Deltas, SeriesKey
 from genai_meter_exporter.store import beside, rows
-from genai_meter_exporter.store.layout import STORED, cell_id, pack
+from genai_meter_exporter.store.layout import STORED, cell_id, packed
 from genai_meter_exporter.store.linking import LinkingIndex
 from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, labels_json
 
@@ -76,12 +77,12 @@ class PostgresRows:
         """All columns of a call."""
         return self._db.execute("SELECT * FROM usage WHERE call_id = %s", (call_id,)).fetchone()
 
-    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
-        """New calls: their columns and their dimensions. One transaction writes at a time: nothing can be there."""
-        cells = self._ids({dimensions for _, dimensions in calls})
+    def insert(self, calls: Columns) -> None:
+        """New calls. One transaction writes at a time: nothing can be there."""
+        columns = packed(calls, self._ids(calls.dimensions))
         with self._db.cursor().copy(_COPY_CALLS) as copy:
-            for values, dimensions in calls:
-                copy.write_row(pack(values, cells[dimensions]))
+            for row in zip(*columns, strict=True):
+                copy.write_row(row)
 
     def delete(self, call_id: bytes) -> None:
         """A call that another record has replaced."""
@@ -116,11 +117,10 @@ class PostgresRows:
 
     def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
         """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
-        cells = self._ids({dimensions for _, dimensions in rollup})
         days: dict[tuple[int, int], Measures] = {}
         quarters: list[tuple[int, ...]] = []
-        for (start, dimensions), what in rollup.items():
-            cell = cells[dimensions]
+        cells = self._ids([dimensions for _, dimensions in rollup])
+        for (start, _), cell, what in zip(rollup, cells, rollup.values(), strict=True):
             quarters.append((start, cell, *what))
             day = start // DAY_SECONDS * DAY_SECONDS, cell
             before = days.get(day)
@@ -210,14 +210,15 @@ class PostgresRows:
         index.begin()
         return index
 
-    def _ids(self, wanted: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], int]:
+    def _ids(self, wanted: Sequence[tuple[str, ...]]) -> list[int]:
         """Keys of dimensions; those that the database has not are put in."""
-        if len(self._cells) > _CELLS_KEPT:
-            self._cells.clear()
-        new = [(cell_id(dimensions), *dimensions) for dimensions in wanted if dimensions not in self._cells]
+        known = self._cells
+        if len(known) > _CELLS_KEPT:
+            known.clear()
+        new = [(cell_id(dimensions), *dimensions) for dimensions in set(wanted) if dimensions not in known]
         self._unnest(_INSERT_CELLS, new)
-        self._cells.update((tuple(row[1:]), row[0]) for row in new)
-        return self._cells
+        known.update((tuple(row[1:]), row[0]) for row in new)
+        return [known[dimensions] for dimensions in wanted]
 
     def _unnest(self, sql: str, found: Sequence[tuple[Any, ...]], *before: Any) -> None:
         """One statement for many rows: a column is an array."""

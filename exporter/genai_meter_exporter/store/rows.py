@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.normalise.record import OWN_PRODUCER, RANK_OWN_SPAN, UsageRecord, usage_json
 from genai_meter_exporter.store.base import Price
 
@@ -23,8 +24,8 @@ class Rows(Protocol):
         """All columns of a call."""
         ...
 
-    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
-        """New calls: their columns and their dimensions."""
+    def insert(self, calls: Columns) -> None:
+        """New calls."""
         ...
 
     def delete(self, call_id: bytes) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from typing import Any, Final
 
 import orjson
 
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY, Cell, Measures
+from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.series import Deltas
-from genai_meter_exporter.store.layout import STORED, cell_id, pack
+from genai_meter_exporter.store import together
+from genai_meter_exporter.store.layout import STORED, cell_id, packed
 
 MICRO: Final = 1_000_000
 """Pico-USD in a micro-USD: sums are kept in both, so that none overflows 64 bits."""
@@ -40,7 +43,6 @@ def _upsert_rollup(table: str) -> str:
 
 _UPSERT_ROLLUP: Final = _upsert_rollup("rollup")
 _UPSERT_DAY: Final = _upsert_rollup("rollup_day")
-_INSERT_CALL: Final = f"INSERT INTO call ({', '.join(STORED)}) VALUES ({', '.join('?' * len(STORED))})"
 _INSERT_CELL: Final = f"INSERT OR IGNORE INTO cell VALUES ({', '.join('?' * (len(DIMENSIONS) + 1))})"
 _INSERT_LINKED: Final = "INSERT OR IGNORE INTO linked VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_LINK: Final = "UPDATE call SET links = json_insert(COALESCE(links, '[]'), '$[#]', ?) WHERE call_id = ?"
@@ -103,11 +105,10 @@ class SqliteRows:
         row = self._db.execute("SELECT * FROM usage WHERE call_id = ?", (call_id,)).fetchone()
         return None if row is None else dict(row)
 
-    def insert(self, calls: Sequence[tuple[Mapping[str, Any], tuple[str, ...]]]) -> None:
-        """New calls: their columns and their dimensions."""
-        cells = self._ids({dimensions for _, dimensions in calls})
-        self._db.executemany(_INSERT_CALL, [pack(values, cells[dimensions]) for values, dimensions in calls])
-        self.fresh += [values["call_id"] for values, _ in calls]
+    def insert(self, calls: Columns) -> None:
+        """New calls."""
+        together.insert(self._db, "call", STORED, packed(calls, self._ids(calls.dimensions)))
+        self.fresh += calls.told["call_id"]
 
     def delete(self, call_id: bytes) -> None:
         """A call that another record has replaced."""
@@ -139,31 +140,32 @@ class SqliteRows:
 
     def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
         """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
-        cells = self._ids({dimensions for _, dimensions in rollup})
         days: dict[tuple[int, int], Measures] = {}
         quarters: list[tuple[Any, ...]] = []
-        for (start, dimensions), what in rollup.items():
-            cell = cells[dimensions]
+        cells = self._ids([dimensions for _, dimensions in rollup])
+        for (start, _), cell, what in zip(rollup, cells, rollup.values(), strict=True):
             quarters.append((start, cell, *_split(what)))
             day = start // DAY_SECONDS * DAY_SECONDS, cell
             before = days.get(day)
-            days[day] = what if before is None else tuple(map(int.__add__, before, what))
+            days[day] = what if before is None else tuple(map(add, before, what))
         self._db.executemany(_UPSERT_ROLLUP, quarters)
         self._db.executemany(_UPSERT_DAY, [(*day, *_split(what)) for day, what in days.items()])
         self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
         self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
 
-    def _ids(self, wanted: Iterable[tuple[str, ...]]) -> Mapping[tuple[str, ...], int]:
+    def _ids(self, wanted: Sequence[tuple[str, ...]]) -> list[Any]:
         """Keys of dimensions; those that the file has not are put in."""
         known = self._cells
-        new = [(cell_id(dimensions), *dimensions) for dimensions in wanted if dimensions not in known]
-        if new:
-            if len(known) > _CELLS_KEPT:
-                known.clear()
-                return self._ids(wanted)
-            self._db.executemany(_INSERT_CELL, new)
-            known.update((tuple(row[1:]), row[0]) for row in new)
-        return known
+        if len(known) > _CELLS_KEPT:
+            known.clear()
+        found = list(map(known.get, wanted))
+        if None not in found:
+            return found
+        missing = {dimensions for dimensions, cell in zip(wanted, found, strict=True) if cell is None}
+        new = {dimensions: cell_id(dimensions) for dimensions in missing}
+        self._db.executemany(_INSERT_CELL, [(cell, *dimensions) for dimensions, cell in new.items()])
+        known.update(new)
+        return list(map(known.__getitem__, wanted))
 
 
 def _split(what: Measures) -> list[int]:
