@@ -124,7 +124,7 @@ def _traffic(report: Report, stage: Stage) -> None:
         stage.request(*RUNAWAY, QUESTION)
     answered = len(stage.provider.served)
     with report.step(f"the provider has answered {answered} calls, and the ledger holds {answered}"):
-        wait_for(f"{answered} calls are in the ledger", lambda: stage.metric(EVENTS) == answered or None, timeout=20)
+        wait_for(f"{answered} calls are in the ledger", lambda: stage.metric(EVENTS) == answered or None, timeout=60)
 
 
 def _at_once(stage: Stage, requests: Sequence[tuple[str, str]]) -> None:
@@ -207,9 +207,9 @@ def _told(report: Report, stage: Stage, started: float) -> None:
     def about_budget(body: Any) -> bool:
         return OVER in json.dumps(body)
 
-    message = wait_for(f"{OVER} is delivered to Slack", lambda: inbox.first("/slack", about_budget), 40)
-    page = wait_for(f"{OVER} is delivered to PagerDuty", lambda: inbox.first("/pagerduty", about_budget), 20)
-    wait_for(f"{OVER} is delivered as a ticket", lambda: inbox.first("/ticket", about_budget), 20)
+    message = wait_for(f"{OVER} is delivered to Slack", lambda: inbox.first("/slack", about_budget), 60)
+    page = wait_for(f"{OVER} is delivered to PagerDuty", lambda: inbox.first("/pagerduty", about_budget), 60)
+    wait_for(f"{OVER} is delivered as a ticket", lambda: inbox.first("/ticket", about_budget), 60)
     delivered = max(message.at, page.at) - time.time() + time.monotonic() - started
     report.chat(message.body)
     report.line(
@@ -218,7 +218,7 @@ def _told(report: Report, stage: Stage, started: float) -> None:
     report.line(
         "loopback stands for Slack, for PagerDuty, which was paged, and for the ticket system, which has a ticket."
     )
-    wait_for(f"{BURN} fires and is held back", lambda: BURN in _held_back(alertmanager) or None, 20)
+    wait_for(f"{BURN} fires and is held back", lambda: BURN in _held_back(alertmanager) or None, 60)
     report.line(f"Held back meanwhile: {BURN}. What is over needs no second page that it burns.")
 
 
@@ -232,7 +232,7 @@ def _exemplar(report: Report, stage: Stage, calls: Sequence[Mapping[str, Any]]) 
     report.title("From a histogram to one call")
     prometheus = stage.prometheus
     expression = f'{DURATION}{{service="{SERVICE}"}}'
-    exemplars = wait_for("Prometheus has an exemplar", lambda: prometheus.exemplars(expression), timeout=20)
+    exemplars = wait_for("Prometheus has an exemplar", lambda: prometheus.exemplars(expression), timeout=60)
     exemplar = exemplars[0]
     labels, series = exemplar["labels"], exemplar["series"]
     call = next(c for c in calls if (c["trace_id"], c["span_id"]) == (labels["trace_id"], labels["span_id"]))
