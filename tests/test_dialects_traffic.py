@@ -172,6 +172,9 @@ def _differences(exchange: Exchange, dialect: str, reading: Reading, usages: lis
     if not usages:
         return set()
     usage = usages[0]
+    if usage.model is not None:
+        # Billed by the models behind a system: the truth is of the whole.
+        usage = Usage({b: sum(u.buckets.get(b, 0) for u in usages) for u in usages for b in u.buckets})
     if dialect.startswith("cohere") and "billed_input" in truth:
         # What is billed counts; the truth's tokens are what was processed.
         truth |= {"input_tokens": truth["billed_input"], "output_tokens": truth.get("billed_output")}

@@ -22,13 +22,16 @@ NONE: Final[Mapping[str, int]] = {}
 
 MAX_COUNT: Final = 2**53
 """A larger count is no count (and would not survive JSON)."""
+MAX_DIGITS: Final = 16
 
 
 def count(value: Json) -> int:
-    """A reported count; 0 for what is no count (None, text, negative, not finite)."""
+    """A reported count, also one in digits; 0 for what is none (None, text, negative, not finite)."""
     kind = value.__class__
     if kind is int:
         return value if 0 < value <= MAX_COUNT else 0
+    if kind is str and len(value) <= MAX_DIGITS and value.isdecimal():
+        value, kind = int(value), float
     if kind is float and 0 < value <= MAX_COUNT:
         return int(value)
     return 0

@@ -11,6 +11,7 @@ FLAVOURS: Final = {
     "chat": "openai_chat",
     "completions": "openai_completions",
     "responses": "openai_responses",
+    "decisions": "openai_decisions",
     "embeddings": "openai_embeddings",
     "images": "openai_images",
     "moderations": "openai_moderations",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import AUDIO, IMAGE, NONE, TEXT, VIDEO, Tally, count
 from genai_meter.dialects.gemini import tier_of
@@ -153,6 +154,10 @@ class GoogleDecisions(GoogleInteractions):
     def response(self, reading: Reading, payload: Json) -> None:
         reading.terminal = True
         self._usage(reading, fields(payload).get("usage"))
+
+    def billed(self, reading: Reading) -> list[Usage]:
+        # The path is OpenAI's, too.
+        return super().billed(reading) or openai_usage.usages(reading)
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None

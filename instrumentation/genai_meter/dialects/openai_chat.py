@@ -100,6 +100,8 @@ class OpenAIChat(Dialect):
                 for call in calls:
                     arguments = read(read(call, "function"), "arguments")
                     reading.output_chars += len(arguments) if type(arguments) is str else 0
+        if answer.get("usage_breakdown") is not None:
+            _breakdown(reading, answer["usage_breakdown"])
         if MISSING in reading.finish_reasons and not any(r != MISSING for r in reading.finish_reasons):
             reading.finish_reasons.clear()
         if "error" in answer:
@@ -149,7 +151,7 @@ class OpenAIChat(Dialect):
             reason = part.get("finish_reason")
             if reason:
                 finish(reading, index or 0, reason)
-                _groq(reading, event)
+                _extension(reading, event, choice)
         if "error" in told:
             note_error(reading, told)
 
@@ -166,6 +168,8 @@ class OpenAIChat(Dialect):
             if not searches and reading.model and "-search-" in reading.model:
                 # OpenAI's search models look at the web in every call, and count it nowhere.
                 searches = 1
+            if "breakdown" in reading.scratch:
+                found = _by_model(found[0], reading.scratch["breakdown"], reading.model)
             if searches:
                 found[0].buckets["web_search"] = searches
         return found
@@ -257,14 +261,40 @@ def finish(reading: Reading, index: int, reason: str) -> None:
     reading.terminal = len(reasons) >= reading.scratch.get("choices", 1) and MISSING not in reasons
 
 
-def _groq(reading: Reading, event: Json) -> None:
-    """Groq tells the usage in `x_groq` of the last choice chunk, asked or not."""
+def _extension(reading: Reading, event: Json, choice: Json) -> None:
+    """Groq tells the usage in `x_groq` of the last choice chunk, Moonshot in the choice, asked or not."""
     extension = read(event, "x_groq")
-    if extension is not None and reading.usage is None:
-        usage = read(extension, "usage")
-        if usage is not None:
+    if extension is not None:
+        _breakdown(reading, read(extension, "usage_breakdown"))
+    if reading.usage is None:
+        usage = read(choice if extension is None else extension, "usage")
+        if usage is not None and fields(usage):
             reading.usage = usage
             reading.fidelity = "final"
+
+
+def _breakdown(reading: Reading, told: Json) -> None:
+    """Groq's compound systems bill the models they have asked."""
+    models = read(told, "models") if told is not None else None
+    if models:
+        reading.scratch["breakdown"] = models
+
+
+def _by_model(whole: Usage, models: Json, served: str | None) -> list[Usage]:
+    """The parts that the models have of the whole; the whole, when they do not make it up."""
+    parts: dict[str, Usage] = {}
+    for entry in models:
+        model, part = read(entry, "model"), openai_usage.tally(read(entry, "usage"))
+        if type(model) is not str or part is None:
+            return [whole]
+        same = parts.setdefault(model, Usage({}, None if model == served else model))
+        for name, amount in part.buckets.items():
+            # Thoughts that the whole does not tell apart are output.
+            bucket = "output" if name == "output_reasoning" and not whole.reasoning_tokens else name
+            same.buckets[bucket] = same.buckets.get(bucket, 0) + amount
+    found = list(parts.values())
+    sums = sum(part.input_tokens for part in found), sum(part.output_tokens for part in found)
+    return found if sums == (whole.input_tokens, whole.output_tokens) else [whole]
 
 
 def _bound_name(model: Json) -> str:

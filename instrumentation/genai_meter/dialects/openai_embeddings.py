@@ -52,7 +52,8 @@ class OpenAIEmbeddings(Dialect):
         total = told.get("prompt_tokens", told.get("input_tokens"))
         if total is None:
             total = told.get("total_tokens")
-        return [] if total is None else [_input_only(count(total))]
+        tokens = count(total)
+        return [_input_only(tokens)] if tokens or total == 0 else []
 
 
 def _input_only(total: int) -> Usage:

@@ -30,9 +30,29 @@ CACHED: Final = (
     "prompt_cache_hit_tokens",  # DeepSeek
     "num_cached_tokens",  # Mistral
     "cached_tokens",  # Together, Moonshot, TGI
+    "cache_read_input_tokens",  # Databricks, LiteLLM
+    "cached_prompt_text_tokens",  # xAI's native API
 )
 _CACHED: Final = frozenset(CACHED)
-MODALITIES: Final = {"text_tokens": TEXT, "audio_tokens": AUDIO, "image_tokens": IMAGE, "video_tokens": VIDEO}
+WRITTEN: Final = ("cache_creation_input_tokens", "cache_write_tokens")
+"""Cache writes told beside the counts (Databricks, LiteLLM); they are part of the input."""
+MODALITIES: Final = {
+    "text_tokens": TEXT,
+    "audio_tokens": AUDIO,
+    "image_tokens": IMAGE,
+    "video_tokens": VIDEO,
+    "cached_text_tokens": TEXT,  # OpenAI's image tool
+    "cached_image_tokens": IMAGE,
+}
+_DETAIL: Final = {
+    "cached_tokens": "cached",
+    "cache_read_input_tokens": "cached",  # Perplexity
+    "reasoning_tokens": "reasoning",
+    "cache_write_tokens": "written",
+    "cache_creation_tokens": "written",  # LiteLLM
+    "cache_creation_input_tokens": "written",  # Alibaba, Perplexity
+}
+"""Field of a `…_details` object → what it tells."""
 _PREDICTED: Final = frozenset({"accepted_prediction_tokens", "rejected_prediction_tokens"})
 """Parts of the output that are billed like the rest of it."""
 SEARCHES: Final = (
@@ -47,11 +67,31 @@ XAI_TOOLS: Final = (
     ("code_exec", ("code_interpreter_calls",)),
 )
 """Bucket → counts of xAI's own tools; calls of MCP servers cost nothing but tokens."""
-WRITE_TTLS: Final = (("cache_write_30m", "ttl_30m_tokens"), ("cache_write_12h", "ttl_12h_tokens"))
+SEARCH_TOOLS: Final = ("search_web", "web_search")
+"""Tools of Perplexity's agents that search."""
+WRITE_DETAILS: Final = ("cache_write_tokens_details", "cache_creation_token_details", "cache_creation")
+"""Where OpenAI, LiteLLM and Alibaba tell the lifetime of what was written."""
+WRITE_TTLS: Final = (
+    ("cache_write_30m", "ttl_30m_tokens"),
+    ("cache_write_12h", "ttl_12h_tokens"),
+    ("cache_write_5m", "ephemeral_5m_input_tokens"),
+    ("cache_write_1h", "ephemeral_1h_input_tokens"),
+)
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
 _PLAIN: Final = frozenset((*_COUNTS, *INPUT_DETAILS, *OUTPUT_DETAILS))
 """Usage of these fields alone tells counts only."""
+_BESIDE: Final = frozenset(
+    {
+        *("completion_time", "prompt_time", "queue_time", "total_time", "service_tier", "type"),
+        *("cost", "cost_details", "cost_in_usd_ticks", "estimated_cost", "is_byok", "pydantic_ai_gateway"),
+        *("num_sources_used", "num_server_side_tools_used", "context_details", "search_context_size"),
+        *("prompt_cache_miss_tokens", "request_count", "draft_tokens", "audio_prompt_tokens", *_SEARCHES),
+    }
+)
+"""Fields that change nothing of the counts: money, times, searches, parts that are counted elsewhere."""
+_HARMLESS: Final = _PLAIN | _BESIDE | _CACHED
+_READ: Final = _HARMLESS | {"reasoning_tokens", "citation_tokens", "num_search_queries", *WRITTEN}
 
 XAI_TICK: Final = 10
 """xAI reports cost in ticks of 1e-10 USD."""
@@ -100,7 +140,7 @@ def _plain(told: Mapping[str, Json]) -> dict[str, Quantity] | None:
             if name != "cached_tokens" or type(value) is not int or not 0 < value <= total_in:
                 return None
             cached = value
-    if not cached and not _CACHED.isdisjoint(told):
+    if len(told) > len(_COUNTS) and (not told.keys() <= _HARMLESS or (not cached and not _CACHED.isdisjoint(told))):
         return None
     if outward is not None:
         details = fields(outward)
@@ -122,35 +162,32 @@ def _plain(told: Mapping[str, Json]) -> dict[str, Quantity] | None:
 
 
 def _general(told: Mapping[str, Json]) -> Tally | None:
-    incoming = told.get("prompt_tokens")
-    if incoming is None:
-        incoming = told.get("input_tokens")
-    outgoing = told.get("completion_tokens")
-    if outgoing is None:
-        outgoing = told.get("output_tokens")
-    reported = told.get("total_tokens")
-    if incoming is None and outgoing is None:
-        if reported is None:
-            return None
-        incoming = reported  # embeddings and rerank of some providers tell the total only
-    total_in, total_out, total = count(incoming), count(outgoing), count(reported)
+    totals = _totals(told)
+    if totals is None:
+        return None
+    total_in, total_out, total = totals
     inward = _parts(told, INPUT_DETAILS)
     outward = _parts(told, OUTPUT_DETAILS)
-    if not inward.cached:
-        for name in CACHED:
-            if name in told:
-                inward.cached = inward.cached or count(told[name])
+    inward.cached = inward.cached or _first(told, CACHED)
+    inward.written = inward.written or _first(told, WRITTEN)
+    outward.reasoning = outward.reasoning or count(told.get("reasoning_tokens"))
 
     result = Tally()
-    if total and total != total_in + total_out:
+    if told.get("citation_tokens") is not None:
+        # Perplexity's research: what it has read and thought is beside the answer, with rates of its own.
+        result.add("output_citation", count(told["citation_tokens"]))
+        result.add("output_reasoning", outward.reasoning)
+        outward.reasoning = 0
+    if total and total not in (total_in + total_out, total_in + total_out + sum(map(int, result.buckets.values()))):
         total_in, total_out = _arbitrate(result, total, total_in, total_out, inward, outward.reasoning)
     if inward.modalities or inward.written or inward.cached > total_in:
+        parts = inward.details if "cached_tokens_details" in inward.details else told
         result.input(
             total_in,
             cached=inward.cached,
             writes=_writes(inward) if inward.written else NONE,
             modalities=inward.modalities,
-            cached_modalities=_parts(inward.details, ("cached_tokens_details",)).modalities,
+            cached_modalities=_parts(parts, ("cached_tokens_details",)).modalities,
         )
     else:
         result.add("cache_read", inward.cached)
@@ -160,7 +197,41 @@ def _general(told: Mapping[str, Json]) -> Tally | None:
     else:
         result.add("output_reasoning", outward.reasoning)
         result.add("output", total_out - outward.reasoning)
+    if not told.keys() <= _READ:
+        _unread(result, told)
     return result
+
+
+def _totals(told: Mapping[str, Json]) -> tuple[int, int, int] | None:
+    """Input, output and their total as told; None when there are none that can be read."""
+    incoming = told.get("prompt_tokens")
+    if incoming is None:
+        incoming = told.get("input_tokens")
+    outgoing = told.get("completion_tokens")
+    if outgoing is None:
+        outgoing = told.get("output_tokens")
+    reported = told.get("total_tokens")
+    if incoming is None and outgoing is None:
+        incoming = reported  # embeddings and rerank of some providers tell the total only
+    total_in, total_out = count(incoming), count(outgoing)
+    if not total_in and not total_out and all(value is None or value != 0 for value in (incoming, outgoing)):
+        return None
+    return total_in, total_out, count(reported)
+
+
+def _first(told: Mapping[str, Json], names: tuple[str, ...]) -> int:
+    """The first count of these names that is there and not zero."""
+    return next((n for name in names if name in told and (n := count(told[name]))), 0)
+
+
+def _unread(result: Tally, told: Mapping[str, Json]) -> None:
+    """Name what looks like something billed and has no meaning here: it must not be free in silence."""
+    for name, value in told.items():
+        if name not in _READ and name.endswith(("_tokens", "_requests", "_queries")) and count(value):
+            result.rule(f"unread_count:{name[:40]}")
+    for name, used in fields(told.get("tool_calls_details")).items():
+        if name not in SEARCH_TOOLS and count(fields(used).get("invocation")):
+            result.rule(f"unread_tool:{name[:40]}")
 
 
 def usages(reading: Reading) -> list[Usage]:
@@ -208,6 +279,11 @@ def served_tier(reading: Reading, tier: Json) -> None:
 def web_searches(usage: Json) -> int:
     """Searches that the usage object itself counts (OpenRouter, xAI)."""
     told = fields(usage)
+    if told.get("citation_tokens") is not None:
+        return count(told.get("num_search_queries"))  # Perplexity's research; a fee covers those of its other models
+    if "tool_calls_details" in told:
+        used = fields(told["tool_calls_details"])
+        return sum(count(fields(used.get(name)).get("invocation")) for name in SEARCH_TOOLS)
     if _SEARCHES.isdisjoint(told):
         return 0
     for name, key in SEARCHES:
@@ -257,12 +333,8 @@ def _parts(told: Mapping[str, Json], names: tuple[str, ...]) -> _Parts:
     for name, value in parts.details.items():
         if not value:
             continue
-        if name == "cached_tokens":
-            parts.cached = count(value)
-        elif name == "reasoning_tokens":
-            parts.reasoning = count(value)
-        elif name == "cache_write_tokens":
-            parts.written = count(value)
+        if name in _DETAIL:
+            setattr(parts, _DETAIL[name], count(value))
         elif name in MODALITIES and (n := count(value)):
             parts.modalities = {**parts.modalities, MODALITIES[name]: n}
     return parts
@@ -277,8 +349,8 @@ def _arbitrate(
         result.rule("total_below_parts")
     elif gap == reasoning:
         return total_in, total_out + reasoning  # xAI chat
-    elif gap in (inward.modalities.get(AUDIO, 0), inward.cached):
-        return total_in + gap, total_out  # audio: Mistral Voxtral
+    elif gap in (inward.modalities.get(AUDIO, 0), inward.cached, inward.written, inward.cached + inward.written):
+        return total_in + gap, total_out  # audio: Mistral Voxtral; cache: gateways to Claude
     else:
         result.rule("total_over_parts")
     return total_in, total_out
@@ -286,7 +358,7 @@ def _arbitrate(
 
 def _writes(inward: _Parts) -> Mapping[str, int]:
     """Cache writes by lifetime, as far as told."""
-    ttls = fields(inward.details.get("cache_write_tokens_details"))
+    ttls = next((fields(d) for name in WRITE_DETAILS if (d := inward.details.get(name)) is not None), NONE)
     writes = {bucket: n for bucket, name in WRITE_TTLS if (n := count(ttls.get(name)))}
     rest = inward.written - sum(writes.values())
     if rest < 0:

@@ -47,6 +47,7 @@ MODULES: Final = {
     "ollama_generate": "ollama:OllamaGenerate",
     "openai_chat": "OpenAIChat",
     "openai_completions": "OpenAICompletions",
+    "openai_decisions": "OpenAIDecisions",
     "openai_embeddings": "OpenAIEmbeddings",
     "openai_images": "OpenAIImages",
     "openai_moderations": "OpenAIModerations",
@@ -82,6 +83,7 @@ SUFFIXES: Final = {
     ":predict": "google_images",
     ":predictLongRunning": "google_videos",
     "interactions": "google_interactions",
+    "decisions": "openai_decisions",
     "v1beta/decisions": "google_decisions",
     "v1/decisions": "google_decisions",
     "converse": "bedrock_converse",
@@ -150,6 +152,15 @@ NOT_METERED: Final = (
     (r"/operations/|:fetchPredictOperation$", "asks how far a job is; it was metered when it was ordered"),
     (r"/interactions/[^/]+(/cancel)?$", "changes or cancels a stored answer"),
     (r"/guardrail/|/agents?/|/retrieveAndGenerate|/knowledgebases/", "agents and guardrails: no usage is told"),
+    (
+        r"^\w+ /(v1/)?(agents|sessions|dreams|chatkit|deployments|environments)(/|$)",
+        "agents that the provider runs: they work in the background, their usage is told to a later read",
+    ),
+    (
+        r"^\w+ /(v1/)?(vaults|tunnels|user_profiles|projects|webhook_endpoints|content_provenance_checks)(/|$)"
+        r"|/voice_consents(/|$)",
+        "administration and checks: nothing is generated",
+    ),
 )
 """(pattern over `METHOD /path`, reason): what is known and deliberately not metered."""
 
