@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +19,7 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.charging import charge
 from genai_meter_exporter.counters import Counters
+from genai_meter_exporter.jobs import Job, Jobs
 from genai_meter_exporter.load import Disk, Doubt, Load, Observer, Room, State
 from genai_meter_exporter.metrics import LiveFacts
 from genai_meter_exporter.normalise import Batch, normalise
@@ -77,13 +78,6 @@ class Accepted:
     reason: str = ""
 
 
-@dataclass(slots=True)
-class _Job:
-    batch: Batch | None
-    """None: no records, only what else is waiting to be written (or a probe)."""
-    done: Future[Tally]
-
-
 class Pipeline:
     """Everything between the listeners and the store."""
 
@@ -119,10 +113,9 @@ class Pipeline:
         self._facts = facts
         self._queue_requests = queue_requests
         self._queue_bytes = queue_bytes
-        self._group_records = group_records
         self._retention_days = retention_days
         self._next_calendar = 0.0
-        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._jobs = Jobs(group_records, in_turn=store.embedded)
         self._reader = ThreadPoolExecutor(1, "genai-meter-reader")
         self._writer = threading.Thread(target=self._write_loop, name="genai-meter-writer", daemon=True)
         self._requests = 0
@@ -159,7 +152,7 @@ class Pipeline:
     def stop(self) -> None:
         """Commit what is queued, then close the store. No request may be under way."""
         self._reader.shutdown()
-        self._jobs.put(None)
+        self._jobs.close()
         self._writer.join()
 
     def reject(self, reason: str) -> None:
@@ -207,13 +200,14 @@ class Pipeline:
         started = time.time_ns() if self.observer else 0
         try:
             loop = asyncio.get_running_loop()
-            batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse, tenants)
+            with self._jobs.coming():
+                batch = await loop.run_in_executor(self._reader, self._read, signal, body, parse, tenants)
             self._facts.ignored.update(batch.ignored)
             if batch.size:
-                await asyncio.wrap_future(self._submit(batch))
+                await asyncio.wrap_future(self._jobs.put(batch))
             elif batch.parents:
                 # Nothing to make durable: no need to wait.
-                self._submit(batch)
+                self._jobs.put(batch)
         finally:
             self._requests -= 1
             self._bytes -= len(body)
@@ -263,19 +257,19 @@ class Pipeline:
         if not doubted and time.monotonic() - self._last_commit < _FRESH_SECONDS:
             return None
         try:
-            await asyncio.wait_for(asyncio.wrap_future(self._submit(None)), 10)
+            await asyncio.wait_for(asyncio.wrap_future(self._jobs.put(None)), 10)
         except StoreError as error:
             return str(error)
         except TimeoutError:
             return "the store does not answer"
         if doubted and not self._doubt.records:
-            self._submit(None)  # A small probe takes the place of the large one.
+            self._jobs.put(None)  # A small probe takes the place of the large one.
         return self._doubt.reason or None
 
     def record_shown(self) -> None:
         """After a scrape: let the store know which new series it was given."""
         if self._counters.shown():
-            self._submit(None)
+            self._jobs.put(None)
 
     def _read(
         self,
@@ -284,49 +278,30 @@ class Pipeline:
         parse: Callable[[Signal, bytes], Parsed],
         tenants: frozenset[str] | None,
     ) -> Batch:
-        batch = normalise(parse(signal, body))
-        self.attribution.apply(batch.records)
-        if tenants is not None:
-            bind(batch, tenants)
-        charge(batch)
-        return batch
+        with self._jobs.reading():
+            batch = normalise(parse(signal, body))
+            self.attribution.apply(batch.records)
+            if tenants is not None:
+                bind(batch, tenants)
+            charge(batch)
+            return batch
 
     def _tell(self, text: str) -> None:
         if text not in self._told and len(self._told) < _REASONS_TOLD:
             self._told.add(text)
             logger.warning("%s (logged once)", text)
 
-    def _submit(self, batch: Batch | None) -> Future[Tally]:
-        job = _Job(batch, Future())
-        # Whoever waits may give up; the writer's result must still find its future.
-        job.done.set_running_or_notify_cancel()
-        self._jobs.put(job)
-        return job.done
-
     def _write_loop(self) -> None:
-        running = True
-        while running:
+        while not self._jobs.closed:
             try:
                 # Never less than an instant: what waits for the disk goes first.
-                first = self._jobs.get(timeout=max(self._next_calendar - time.monotonic(), 0.001))
+                jobs = self._jobs.gather(max(self._next_calendar - time.monotonic(), 0.001))
             except queue.Empty:
                 with self._turn:
                     self._do_calendar()
                 continue
-            if first is None:
+            if not jobs:
                 break
-            jobs = [first]
-            size = first.batch.size if first.batch else 0
-            while size < self._group_records:
-                try:
-                    job = self._jobs.get_nowait()
-                except queue.Empty:
-                    break
-                if job is None:
-                    running = False
-                    break
-                jobs.append(job)
-                size += job.batch.size if job.batch else 0
             with self._turn:
                 self._commit(jobs)
                 if time.monotonic() >= self._next_calendar:
@@ -405,9 +380,9 @@ class Pipeline:
             return False
         return self._store.retire(before, _RETIRED_AT_ONCE) == _RETIRED_AT_ONCE
 
-    def _commit(self, jobs: list[_Job]) -> None:
+    def _commit(self, jobs: list[Job]) -> None:
         """One transaction for all that waits; every producer learns its end."""
-        size = sum(job.batch.size for job in jobs if job.batch)
+        size = sum(job.size for job in jobs)
         probes = [job for job in jobs if job.batch is None]
         if not size and not probes:
             for job in jobs:
@@ -445,7 +420,7 @@ class Pipeline:
         if self.observer is not None and any(tally.accepted or tally.linked for tally in tallies):
             self.observer.committed(len(jobs), size, started)
 
-    def _failed(self, jobs: list[_Job], records: int, reason: str) -> None:
+    def _failed(self, jobs: list[Job], records: int, reason: str) -> None:
         self._failing = True
         self._doubt.failed(records, reason)
         self._facts.store_errors += 1
@@ -457,7 +432,8 @@ class Pipeline:
             self._next_review = time.monotonic() + _REVIEW_SECONDS
             self._review(self._bounds.full)
         shown = self._counters.shown()
-        written = self._store.write(batches, shown, time.time_ns())
+        with self._jobs.writing():
+            written = self._store.write(batches, shown, time.time_ns())
         if not any(batch.size for batch in batches) and (self._doubt.records or not shown):
             self._store.probe(self._doubt.bytes)
         self._make_durable(written, shown)

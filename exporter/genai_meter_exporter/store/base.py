@@ -174,6 +174,8 @@ class Store(Protocol):
     """Commits that were synced to disk before they returned."""
     alone: bool
     """Nobody else writes these rows: what the calendar asks for on them is this exporter's, whoever leads."""
+    embedded: bool
+    """Writing is this process's own work, not a server's."""
 
     def open(self) -> Restored:
         """Lock, migrate, rebuild the linking index; returns the counters."""

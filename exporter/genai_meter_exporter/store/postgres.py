@@ -46,6 +46,7 @@ class PostgresStore:
     """One exporter's way into the ledger. Used by one thread after `open`."""
 
     alone = False
+    embedded = False
 
     def __init__(
         self,

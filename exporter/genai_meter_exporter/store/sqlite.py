@@ -41,6 +41,7 @@ class SqliteStore:
     """The one writer of a store file. Used by one thread after `open`."""
 
     alone = True
+    embedded = True
     _rows_type = SqliteRows
 
     def __init__(
