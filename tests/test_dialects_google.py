@@ -169,6 +169,7 @@ def test_interaction() -> None:
         "output_reasoning": 5,
         "output": 7,
         "web_search": 2,
+        "maps_search": 1,
     }
     assert (reading.response_id, reading.model, reading.service_tier) == ("v1_1", "gemini-2.5-flash", "flex")
     assert (reading.finish_reasons, reading.tool_call_count, reading.output_chars) == (["completed"], 1, 6)

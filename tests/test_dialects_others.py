@@ -191,7 +191,7 @@ def test_a_compound_system_bills_the_models_it_asked() -> None:
 
 def test_a_streamed_breakdown_counts_when_it_makes_up_the_whole() -> None:
     def end(models: list[dict[str, Any]]) -> dict[str, Any]:
-        choice = {"index": 0, "delta": {}, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
         told = {"usage": counts(35, 9), "usage_breakdown": {"models": models}}
         return {"id": "c", "model": "groq/compound", "choices": [choice], "x_groq": told}
 
@@ -204,7 +204,7 @@ def test_a_streamed_breakdown_counts_when_it_makes_up_the_whole() -> None:
 
 def test_usage_in_the_last_choice_of_a_stream() -> None:
     """https://platform.moonshot.ai/docs/api/chat: the last chunk's choice has the usage, asked or not."""
-    choice = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts(9, 4, cached_tokens=5)}
+    choice: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop", "usage": counts(9, 4, cached_tokens=5)}
     reading, [usage] = streamed("openai_chat", {"id": "c", "model": "kimi-k3", "choices": [choice]})
     assert usage.buckets == {"cache_read": 5, "input": 4, "output": 4}
     assert reading.fidelity == "final"

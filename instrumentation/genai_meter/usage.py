@@ -52,6 +52,7 @@ OUTPUT_BUCKETS: Final = (
 OTHER_BUCKETS: Final = (
     "web_search",
     "social_search",
+    "maps_search",
     "file_search",
     "code_exec",
     "rerank_search",

@@ -39,6 +39,15 @@ _PARAMETERS: Final[Parameters] = {
     "top_p": ("top_p", NUMBER),
     "top_k": ("top_k", WHOLE),
 }
+_TOTALS: Final = ("input_tokens", "output_tokens")
+_TTLS: Final = ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens")
+_KNOWN: Final = frozenset(
+    {
+        *(*_TOTALS, "output_tokens_details", "cache_creation", "cache_creation_input_tokens"),
+        *("cache_read_input_tokens", "server_tool_use", "service_tier", "speed", "inference_geo", "iterations"),
+    }
+)
+"""Fields of a usage that have their place in a bucket or in the context; `fallback_credit` has none."""
 _TOOL_USE: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -135,6 +144,10 @@ class AnthropicMessages(Dialect):
         if told.get("input_tokens") is None and told.get("output_tokens") is None:
             return []
         total, tools = _tally(told), _tools(told, reading)
+        if not total.buckets and any(told.get(name) for name in _TOTALS):
+            return []  # counts that are none
+        if not told.keys() <= _KNOWN:
+            _unread(total, told)
         iterations = told.get("iterations")
         if not iterations:
             total.buckets.update(tools)
@@ -229,6 +242,9 @@ def _tally(told: Mapping[str, Json]) -> Tally:
     written = told.get("cache_creation_input_tokens")
     if written:
         _add_written(result, count(written), told.get("cache_creation"))
+    elif written is None and told.get("cache_creation") is not None:
+        ttls = fields(told["cache_creation"])
+        _add_written(result, sum(count(ttls.get(name)) for name in _TTLS), ttls)
     outgoing = count(told.get("output_tokens"))
     details = told.get("output_tokens_details")
     if details is None:
@@ -242,8 +258,7 @@ def _add_written(result: Tally, written: int, ttls: Json) -> None:
     """Cache writes by lifetime, as far as told."""
     by_ttl = fields(ttls)
     if by_ttl:
-        short = count(by_ttl.get("ephemeral_5m_input_tokens"))
-        long = count(by_ttl.get("ephemeral_1h_input_tokens"))
+        short, long = (count(by_ttl.get(name)) for name in _TTLS)
         if short + long > written:
             result.rule("cache_ttls_over_written")
         else:
@@ -251,6 +266,15 @@ def _add_written(result: Tally, written: int, ttls: Json) -> None:
             result.add("cache_write_1h", long)
             written -= short + long
     result.add("cache_write", written)
+
+
+def _unread(result: Tally, told: Mapping[str, Json]) -> None:
+    """Name what looks like something billed and has no meaning here, and a price that was changed afterwards."""
+    if fields(told.get("fallback_credit")).get("type") == "redeemed":
+        result.rule("fallback_credit")
+    for name, value in told.items():
+        if name not in _KNOWN and name.endswith(("_tokens", "_requests")) and count(value):
+            result.rule(f"unread_count:{name[:40]}")
 
 
 def _iterations(top: Usage, entries: list[Mapping[str, Json]], served: str | None) -> list[Usage]:

@@ -57,7 +57,9 @@ class BedrockConverse(Dialect):
             _block(reading, fields(fields(delta).get("delta")))
         elif "contentBlockStart" in told:
             started = fields(fields(told["contentBlockStart"]).get("start"))
-            reading.tool_call_count += "toolUse" in started
+            if "toolUse" in started:
+                reading.tool_call_count += 1
+                _server_tool(reading, fields(started["toolUse"]))
         elif "messageStop" in told:
             _stop(reading, fields(told["messageStop"]))
         elif "metadata" in told:
@@ -72,7 +74,10 @@ class BedrockConverse(Dialect):
         if reading.usage is None:
             return []
         result = tally(fields(reading.usage))
-        return [] if result is None else [result.usage()]
+        if result is None:
+            return []
+        result.add("web_search", reading.scratch.get("searches", 0))
+        return [result.usage()]
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -106,11 +111,13 @@ def serve(reading: Reading, tier: str | None, latency: str | None) -> None:
 
 def tally(told: Mapping[str, Json]) -> Tally | None:
     """The buckets of Converse's (and Nova's) usage: cached tokens are beside `inputTokens`."""
-    if told.get("inputTokens") is None and told.get("outputTokens") is None:
+    totals = told.get("inputTokens"), told.get("outputTokens")
+    incoming, outgoing = map(count, totals)
+    if not incoming and not outgoing and all(value is None or value != 0 for value in totals):
         return None
     result = Tally()
-    result.add("input", count(told.get("inputTokens")))
-    result.add("output", count(told.get("outputTokens")))
+    result.add("input", incoming)
+    result.add("output", outgoing)
     read, written = (
         count(told.get(f"cache{kind}InputTokens")) or count(told.get(f"cache{kind}InputTokenCount"))
         for kind in ("Read", "Write")
@@ -136,9 +143,16 @@ def _block(reading: Reading, block: Mapping[str, Json]) -> None:
     use = fields(block.get("toolUse"))
     if "toolUseId" in use:
         reading.tool_call_count += 1
+        _server_tool(reading, use)
     arguments = use.get("input")
     if type(arguments) is str:
         reading.output_chars += len(arguments)
+
+
+def _server_tool(reading: Reading, use: Mapping[str, Json]) -> None:
+    """Count what Amazon's models look up by themselves: billed beside the tokens."""
+    if use.get("type") == "server_tool_use" and use.get("name") == "nova_grounding":
+        reading.scratch["searches"] = reading.scratch.get("searches", 0) + 1
 
 
 def _stop(reading: Reading, told: Mapping[str, Json]) -> None:

@@ -31,6 +31,10 @@ TRAFFIC_TIERS: Final = {
 """`trafficType` of Vertex → served tier; plain `ON_DEMAND` is the standard price."""
 
 
+GROUNDING: Final = ("webSearchQueries", "imageSearchQueries", "groundingChunks", "googleMapsWidgetContextToken")
+"""Where the metadata of a grounded answer names queries of the web and of pictures, sources, and maps."""
+
+
 class Gemini(Dialect):
     """`POST …/models/{model}:generateContent` and `:streamGenerateContent`."""
 
@@ -118,7 +122,7 @@ class Gemini(Dialect):
             reasoning=thoughts,
             modalities=by_modality(told.get("candidatesTokensDetails")),
         )
-        result.add("web_search", _searches(reading))
+        add_grounding(result, reading, reading.model)
         return [result.usage()]
 
     def apply(
@@ -217,18 +221,29 @@ def _candidate(reading: Reading, candidate: Mapping[str, Json]) -> None:
         if index >= len(reading.finish_reasons):
             reading.finish_reasons.append(str(reason)[:64])
         reading.terminal = True
-    queries = fields(candidate.get("groundingMetadata")).get("webSearchQueries")
+    grounding = candidate.get("groundingMetadata")
+    if grounding is not None:
+        note_grounding(reading, fields(grounding), GROUNDING)
+
+
+def note_grounding(reading: Reading, told: Mapping[str, Json], names: tuple[str, str, str, str]) -> None:
+    """Keep what an answer was grounded in: distinct queries of the web, and whether maps were asked."""
+    web, images, chunks, widget = names
+    queries = [*(told.get(web) or ()), *(told.get(images) or ())]
     if queries:
         searches = reading.scratch.setdefault("searches", set[int]())
         searches.update(hash(query) for query in queries if type(query) is str and query)
+    if told.get(widget) or any(fields(chunk).get("maps") is not None for chunk in told.get(chunks) or ()):
+        reading.scratch["maps"] = True
 
 
-def _searches(reading: Reading) -> int:
+def add_grounding(result: Tally, reading: Reading, model: str | None) -> None:
     """Gemini 3 bills each distinct query, the generations before it each grounded prompt."""
-    distinct = len(reading.scratch.get("searches", ()))
-    if (reading.model or "").startswith(("gemini-1", "gemini-2")):
-        return min(distinct, 1)
-    return distinct
+    searches = len(reading.scratch.get("searches", ()))
+    if (model or "").startswith(("gemini-1", "gemini-2")):
+        searches = min(searches, 1)
+    result.add("web_search", searches)
+    result.add("maps_search", int("maps" in reading.scratch))
 
 
 def _evidence(reading: Reading, counts: Mapping[str, Json]) -> None:

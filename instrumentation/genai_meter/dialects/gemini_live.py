@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import NONE, Tally, count
-from genai_meter.dialects.gemini import TRAFFIC_TIERS, by_modality, tier_of
+from genai_meter.dialects.gemini import TRAFFIC_TIERS, add_grounding, by_modality, note_grounding, tier_of
 from genai_meter.dialects.requests import for_model, text
 from genai_meter.usage import Usage
+
+_GROUNDING: Final = (
+    "web_search_queries",
+    "image_search_queries",
+    "grounding_chunks",
+    "google_maps_widget_context_token",
+)
 
 
 class GeminiLive(Dialect):
@@ -43,7 +51,7 @@ class GeminiLive(Dialect):
             if tier is not None:
                 reading.service_tier = reading.context["service_tier"] = tier
 
-    def billed(self, reading: Reading) -> list[Usage]:
+    def usages(self, reading: Reading, request: RequestView) -> list[Usage]:
         result = Tally()
         for usage in reading.scratch.get("usages", ()):
             told = fields(usage)
@@ -61,7 +69,10 @@ class GeminiLive(Dialect):
                 reasoning=thoughts,
                 modalities=by_modality(told.get("response_tokens_details"), "token_count"),
             )
-        return [result.usage()] if result.buckets else []
+        if not result.buckets:
+            return []
+        add_grounding(result, reading, reading.model or request.model)
+        return [result.usage()]
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -71,6 +82,9 @@ class GeminiLive(Dialect):
 
 
 def _content(reading: Reading, content: Mapping[str, Json]) -> None:
+    grounding = content.get("grounding_metadata")
+    if grounding is not None:
+        note_grounding(reading, fields(grounding), _GROUNDING)
     for part in fields(content.get("model_turn")).get("parts") or ():
         said = fields(part).get("text")
         if type(said) is str:

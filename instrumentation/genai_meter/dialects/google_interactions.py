@@ -13,6 +13,8 @@ from genai_meter.dialects.requests import ROLES, bound_in, chars, for_model, ite
 from genai_meter.usage import Usage
 
 _MODALITIES: Final = {TEXT: TEXT, IMAGE: IMAGE, VIDEO: VIDEO, AUDIO: AUDIO}
+_GROUNDING: Final = {"google_search": "web_search", "google_maps": "maps_search", "retrieval": "file_search"}
+"""Tool that grounds an answer → bucket of its uses."""
 _WORKING: Final = frozenset({"in_progress", "queued"})
 _STEPS: Final = {
     "user_input": "user",
@@ -121,8 +123,9 @@ class GoogleInteractions(Dialect):
             modalities=_by_modality(told.get("output_tokens_by_modality")),
         )
         for tool in told.get("grounding_tool_count") or ():
-            if fields(tool).get("type") == "google_search":
-                result.add("web_search", count(fields(tool).get("count")))
+            bucket = _GROUNDING.get(str(fields(tool).get("type")))
+            if bucket is not None:
+                result.add(bucket, count(fields(tool).get("count")))
         return [result.usage()]
 
     def apply(

@@ -112,8 +112,14 @@ class OpenAIResponses(Dialect):
         tools = {**dict(openai_usage.hosted_tools(reading.usage)), **reading.scratch.get("tools", NONE)}
         for bucket, amount in tools.items():
             result.add(bucket, amount)
-        drawn = reading.scratch.get("drawn")
-        return [result.usage()] if drawn is None else [result.usage(), drawn]
+        found, drawn = [result.usage()], reading.scratch.get("drawn")
+        if drawn is not None:
+            found.append(drawn)
+        for told in reading.scratch.get("authored", ()):
+            authored = openai_usage.tally(told)
+            if authored is not None:
+                found.append(authored.usage(text(fields(told), "model")))
+        return found
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -196,6 +202,9 @@ def _output(reading: Reading, output: list[Json]) -> None:
             containers.add(str(container))
         elif kind == "image_generation_call":
             reading.scratch["images"] = reading.scratch.get("images", 0) + 1
+            if told.get("svg_usage") is not None:
+                # Vector graphics are written by another model, whose usage is told with each.
+                reading.scratch.setdefault("authored", []).append(told["svg_usage"])
     if containers:
         tools["code_exec"] = len(containers)
     if tools:

@@ -29,6 +29,7 @@ _SUFFIXES: Final = {
 _OTHER: Final[dict[str, tuple[int, dict[str, str]]]] = {
     "web_search": (1000, {"family": "tool_calls", "tool_type": "web_search"}),
     "social_search": (1000, {"family": "tool_calls", "tool_type": "social_search"}),
+    "maps_search": (1000, {"family": "tool_calls", "tool_type": "maps_search"}),
     "file_search": (1000, {"family": "tool_calls", "tool_type": "storage_search"}),
     "code_exec": (1000, {"family": "tool_calls", "tool_type": "code_execution"}),
     "rerank_search": (1000, {"family": "rerank"}),
@@ -69,7 +70,9 @@ PER: Final[dict[str, int]] = {unit: _OTHER[unit][0] if unit in _OTHER else 1_000
 """Customary quantity of one price: a million tokens, a thousand searches, an hour of seconds."""
 
 TOKENS: Final = frozenset(INPUT_BUCKETS + OUTPUT_BUCKETS)
-TOOL_CALLS: Final = frozenset({"web_search", "social_search", "file_search", "code_exec", "rerank_search"})
+TOOL_CALLS: Final = frozenset(
+    {"web_search", "social_search", "maps_search", "file_search", "code_exec", "rerank_search"}
+)
 INPUT: Final = frozenset(INPUT_BUCKETS)
 
 
