@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import DIMENSIONS, MEASURES, Cell, Measures
+from genai_meter_exporter.columns import alike
 from genai_meter_exporter.observations import observe
 from genai_meter_exporter.series import Deltas, replace_cell
 
@@ -75,10 +76,10 @@ def test_the_latest_event_is_bounded_and_never_ahead_of_its_arrival() -> None:
     deltas = Deltas()
     services = ("shop", "s" * 300, "mail", "blog")
     calls = [
-        ({"start": 0, "end": number * 10, "recorded_at": 35}, cell(service=service)[1])
+        {"start": 0, "end": number * 10, "recorded_at": 35, **WHO, "service": service}
         for number, service in enumerate(services, 1)
     ]
-    observe(deltas, Bounds({"service": 2}, 100, 1000), calls)
+    observe(deltas, Bounds({"service": 2}, 100, 1000), alike(calls))
     assert deltas.last_events == {
         ("search", "prod", "shop"): 10,
         ("search", "prod", "s" * 128): 20,
