@@ -323,3 +323,31 @@ def test_the_deciders_of_others_answer_for_free(provider: str, model: str, rate:
 def test_what_the_newest_clients_send_beside_has_a_reason(path: str, word: str) -> None:
     assert for_path("POST", path) is None
     assert word in str(not_metered("POST", path))
+
+
+# --- voices -------------------------------------------------------------------------------------------
+def test_a_voice_of_xai_is_billed_by_the_second_and_the_message() -> None:
+    """https://docs.x.ai/developers/pricing: $0.08 a minute (since 2026-08-05), $4 a thousand text messages."""
+    told = {
+        "input_tokens": 156,
+        "input_token_details": {"text_tokens": 10, "audio_tokens": 146, "grok_tokens": 0},
+        "output_tokens": 185,
+        "output_token_details": {"text_tokens": 15, "audio_tokens": 170, "grok_tokens": 0},
+        "total_tokens": 341,
+        "output_audio_seconds": 3.38,
+        "billable_audio_seconds": 5,
+        "input_text_messages": 2,
+    }
+    event = {"type": "response.done", "response": {"id": "r", "status": "completed", "usage": {}}, "usage": told}
+    reading, [usage] = streamed("openai_realtime", event)
+    assert usage.buckets == {
+        "input_text": 10,
+        "input_audio": 146,
+        "output_text": 15,
+        "output_audio": 170,
+        "audio_seconds": 5,
+        "messages_in": 2,
+    }
+    cost = pricing.price("x_ai", "grok-voice-think-fast-2.0", [usage], NOON, reading.context)
+    # 5 seconds of $4.80 an hour; 2 messages.
+    assert cost.list_pico == 5 * 4_800_000_000_000 // 3600 + 2 * 4_000_000_000 + 1  # half-even to the next

@@ -57,13 +57,15 @@ OTHER_BUCKETS: Final = (
     "code_exec",
     "rerank_search",
     "chars_in",
+    "messages_in",
+    "audio_seconds",
     "audio_seconds_in",
     "audio_seconds_out",
     "images",
     "pages",
     "classifications",
 )
-"""Billed things that are no tokens: tool calls, characters, seconds, images, pages."""
+"""Billed things that are no tokens: tool calls, characters, messages, seconds, images, pages."""
 
 BUCKETS: Final = INPUT_BUCKETS + OUTPUT_BUCKETS + OTHER_BUCKETS
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from genai_meter.dialects import openai_usage
 from genai_meter.dialects.base import Dialect, Json, Reading, RequestView, fields
 from genai_meter.dialects.buckets import quantity
 from genai_meter.dialects.requests import text
 from genai_meter.usage import Usage
+
+XAI_VOICE: Final = (("billable_audio_seconds", "audio_seconds"), ("input_text_messages", "messages_in"))
+"""What xAI bills in the place of the tokens, which cost nothing."""
 
 
 class OpenAIRealtime(Dialect):
@@ -46,8 +50,16 @@ class OpenAIRealtime(Dialect):
             reading.model = text(fields(told.get("session")), "model")
 
     def billed(self, reading: Reading) -> list[Usage]:
-        seconds = quantity(fields(reading.usage).get("seconds"))
-        return [Usage({"audio_seconds_in": seconds})] if seconds else openai_usage.usages(reading)
+        told = fields(reading.usage)
+        seconds = quantity(told.get("seconds"))
+        if seconds:
+            return [Usage({"audio_seconds_in": seconds})]
+        found = openai_usage.usages(reading)
+        if found:
+            for name, bucket in XAI_VOICE:
+                if amount := quantity(told.get(name)):
+                    found[0].buckets[bucket] = amount
+        return found
 
     def _end(self, reading: Reading, usage: Json) -> None:
         if usage is not None:
