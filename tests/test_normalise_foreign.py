@@ -282,3 +282,29 @@ def test_other_ids_stay(response_id: str) -> None:
 
 def test_litellms_raw_request_repeats_the_one_above() -> None:
     assert records("litellm", {"llm.None.total_tokens": 15}, name="raw_gen_ai_request") == []
+
+
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [
+        ({"cache_creation_input_tokens": 6}, {"cache_write": 6}),
+        ({"cache_creation_input_tokens": 6, "cache_creation": {"ephemeral_1h_input_tokens": 6}}, {"cache_write_1h": 6}),
+        ({}, {}),
+    ],
+)
+def test_litellm_repeats_what_was_written_and_has_it_in_the_prompt(
+    told: dict[str, Any], written: dict[str, Quantity]
+) -> None:
+    """https://docs.litellm.ai/docs/completion/prompt_caching: both of Anthropic's names beside OpenAI's details."""
+    usage = {
+        "prompt_tokens": 10,
+        "completion_tokens": 5,
+        "total_tokens": 15,
+        "prompt_tokens_details": {"cached_tokens": 3},
+        "cache_read_input_tokens": 3,
+        **told,
+    }
+    (record,) = records("litellm", {**CHAT, "metadata.usage_object": str(usage)})
+    (found,) = record.usages
+    fresh = 7 - sum(map(int, written.values()))
+    assert found.buckets == {"input": fresh, "cache_read": 3, "output": 5, **written}

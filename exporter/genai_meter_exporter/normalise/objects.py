@@ -22,10 +22,10 @@ _OUTPUT: Final = ("completion_tokens", "output_tokens", "completionTokens", "out
 _TOTAL: Final = ("total_tokens", "totalTokens", "total")
 _INPUT_DETAILS: Final = ("prompt_tokens_details", "input_tokens_details")
 _OUTPUT_DETAILS: Final = ("completion_tokens_details", "output_tokens_details")
-_WRITTEN_IN: Final = ("cache_creation_tokens", "cache_write_tokens")
+_WRITTEN_IN: Final = ("cache_creation_tokens", "cache_write_tokens", "cache_creation_input_tokens")
 """Among the details of the input: part of it."""
 _SERVER_TOOLS: Final = ("server_tool_use",)
-_TTL_IN: Final = ("cache_creation_token_details",)
+_TTL_IN: Final = ("cache_creation_token_details", "cache_creation")
 _READ_BESIDE: Final = ("cache_read_input_tokens", "cacheReadInputTokens", "input_cached_tokens", "input_cache_read")
 """Beside the input, not part of it: Anthropic, Bedrock, and details that add up."""
 _WRITTEN_BESIDE: Final = ("cache_creation_input_tokens", "cacheWriteInputTokens", "input_cache_creation")
@@ -103,6 +103,10 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]
     beside: bool | None = False if "cached_tokens" in inside else None
     if beside is None and first(usage, (*_READ_BESIDE, *_WRITTEN_BESIDE)) is not None:
         beside = True
+    written = count(usage, *_WRITTEN_BESIDE) if beside else count(inside, *_WRITTEN_IN)
+    if written is None and beside is False:
+        # LiteLLM repeats both of Anthropic's names beside details that tell the reads alone; all of it is in the input.
+        written = count(usage, *_WRITTEN_BESIDE)
     output, reasoning = count(usage, *_OUTPUT), count(answered, "reasoning_tokens", "thinking_tokens")
     if (apart := count(usage, *_REASONING_BESIDE)) is not None:
         output, reasoning = (output or 0) + apart, apart
@@ -110,7 +114,7 @@ def counts_of(usage: Mapping[str, Any], name: str) -> tuple[Counts, bool | None]
         input=count(usage, *_INPUT),
         output=output,
         cache_read=count(usage, *_READ_BESIDE) if beside else count(inside, "cached_tokens"),
-        cache_write=count(usage, *_WRITTEN_BESIDE) if beside else count(inside, *_WRITTEN_IN),
+        cache_write=written,
         reasoning=reasoning,
         total=count(usage, *_TOTAL),
         cache_write_5m=count(ttl, "ephemeral_5m_input_tokens"),
