@@ -91,7 +91,6 @@ class Line:
     __slots__ = (
         "_n",
         "_prior",
-        "_seen",
         "_x",
         "_xx",
         "_xy",
@@ -101,6 +100,7 @@ class Line:
         "counted",
         "error",
         "estimated",
+        "seen",
         "slope",
     )
 
@@ -109,7 +109,8 @@ class Line:
         self.base = base
         self._prior = slope, base
         self._n = self._x = self._y = self._xx = self._xy = 0.0
-        self._seen = 0
+        self.seen = 0
+        """Calls that were estimated by it, and may have been too many to learn from all."""
         self.calls = 0
         self.estimated = 0
         """Sum of the estimates of calls whose count is known."""
@@ -119,9 +120,8 @@ class Line:
         """Sum of the differences, whichever way."""
 
     def learn(self, size: int, tokens: int, estimate: int) -> None:
-        """One more call whose tokens the provider counted: every one at first, one in some later."""
-        self._seen = seen = self._seen + 1
-        if (seen > _ALL_OF_THE_FIRST and seen % _ONE_IN) or tokens <= 0:
+        """One more call whose tokens the provider counted."""
+        if tokens <= 0:
             return
         self.estimated += estimate
         self.counted += tokens
@@ -197,7 +197,11 @@ def estimate(call: Call, outcome: Outcome) -> None:
         key = (provider, model, 0, "output")
         said = _lines.get(key) or _new(key)
         outcome.estimated_output = round(said.slope * chars + said.base)
-    outcome.measure = Measure(given, size, said, chars)
+    line = given or said
+    if line is not None:
+        line.seen = seen = line.seen + 1
+        if seen <= _ALL_OF_THE_FIRST or not seen % _ONE_IN:
+            outcome.measure = Measure(given, size, said, chars)
 
 
 def tokens(provider: str, model: str | None, size: int, unit: str) -> int:

@@ -9,6 +9,7 @@ import re
 import struct
 import threading
 import time
+from binascii import hexlify
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from genai_meter.environment import HashKey
 
 _halves: Final = struct.Struct(">QQ").pack
+_groups: Final = struct.Struct("8s4s4s4s12s").unpack
 _FINGERPRINT: Final = re.compile(r"[A-Za-z0-9_-]{1,16}:[0-9a-f]{32}")
 _CACHED: Final = 256
 _SYSTEM_ROLES: Final = ("system", "developer")
@@ -79,8 +81,7 @@ def derived_call_id(time_ns: int, *parts: str) -> bytes:
 
 def text(call_id: bytes) -> str:
     """A call id in its usual form, `0190c1f2-….`"""
-    digits = call_id.hex()
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    return b"-".join(_groups(hexlify(call_id))).decode("ascii")
 
 
 def _after_fork() -> None:

@@ -62,7 +62,7 @@ class Outcome:
     estimated_input: int = 0
     estimated_output: int = 0
     measure: estimator.Measure | None = None
-    """What the estimates were made of."""
+    """What the estimates were made of, when something is to be learned from this call."""
     context: Mapping[str, str] = field(default_factory=lambda: {})
     """Price dimensions: as served, else as asked for."""
     cost: Cost | None = None
