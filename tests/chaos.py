@@ -60,7 +60,7 @@ STAND_INS: Final = frozenset(
 SPARED: Final = NET | STAND_INS
 NO_STAND_INS: Final = frozenset({"read", "parse", "Exchange.read", "Body.read"})
 """Functions of ours that have such a name."""
-HIDING: Final = frozenset({"Ending.__init__", "Observer.__init__", "Exchange._see", "hides", "observe"})
+HIDING: Final = frozenset({"Ending.__init__", "Observer.__init__", "_is_stream", "hides", "observe"})
 """Once a stream was asked for its usage these hide the extra chunk: without them the caller sees it."""
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import Token
+from functools import lru_cache
 from typing import Any, Final, get_origin
 
 from genai_meter import emit
@@ -22,6 +24,12 @@ def body_of(options: Any) -> Mapping[str, Any]:
     if not isinstance(body, dict):
         body = {}
     return {**body, **extra} if isinstance(extra, Mapping) else body  # pyright: ignore[reportUnknownVariableType]
+
+
+@lru_cache(maxsize=64)
+def _is_stream(kind: type) -> bool:
+    # Kept, because what the SDK's models have not is asked of pydantic, which raises.
+    return hasattr(kind, "__stream__")
 
 
 class Exchange:
@@ -52,10 +60,16 @@ class Exchange:
         options.__dict__["post_parser"] = self
 
     def __call__(self, answer: Any) -> Any:
+        # Comes again for a raw response that is parsed twice, and perhaps much later.
         try:
-            self._see(answer)
+            if _is_stream(answer.__class__):
+                if not self._streaming:
+                    self._streaming = True
+                    streams.observe(answer, self.call, self._body)
+            elif self.call.open:
+                self._read(answer)
         except Exception as error:  # noqa: BLE001 - the answer is the caller's, whatever we make of it
-            swallow("Exchange.see", error)
+            swallow("Exchange.__call__", error)
         return answer if self._parser is None else self._parser(answer)
 
     def __copy__(self) -> Exchange:
@@ -109,7 +123,8 @@ class Exchange:
         """The caller's arguments with our copy of the options in them."""
         if "options" in kwargs:
             return args, {**kwargs, "options": self._options}
-        return (args[0], self._options, *args[2:]), kwargs
+        cast_to, _, *rest = args
+        return (cast_to, self._options, *rest), kwargs
 
     def withdraw(self, error: BaseException) -> bool:
         """Take the question for usage back when the host refused it; True when the request goes out once more."""
@@ -135,22 +150,19 @@ class Exchange:
         lifecycle.answered(call, response.status_code, lifecycle.request_id_of(response.headers))
         call.prepared.dialect.headers(call.reading, response.headers)
 
-    def release(self) -> None:
-        """The SDK has returned or raised."""
+    def release(self, outer: Token[Call | None] | None = None) -> None:
+        """The SDK has returned or raised; `outer` undoes that the call is the current one."""
         self._options = None
         if self._activation is not None:
             emit.deactivate(self._activation)
+        if outer is not None:
+            try:
+                lifecycle.current.reset(outer)
+            except (ValueError, RuntimeError):
+                # A coroutine that nobody resumes is thrown away in another context: there is nothing of ours there.
+                return
 
     # --- what comes back
-
-    def _see(self, answer: Any) -> None:
-        """Read a parsed answer, or watch a stream; also when a raw response is parsed much later."""
-        if hasattr(answer.__class__, "__stream__"):
-            if not self._streaming:
-                self._streaming = True
-                streams.observe(answer, self.call, self._body)
-        elif self.call.open:
-            self._read(answer)
 
     def _read(self, answer: Any) -> None:
         call = self.call

@@ -55,11 +55,13 @@ def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mappin
 
 def begin_attempt(call: Call) -> bool:
     """One more HTTP exchange is about to start; True for the first one of the call."""
-    now = time.time_ns()
-    if call.attempts and call.attempts[-1].end_ns is None:
-        call.attempts[-1].end_ns = now
-    call.attempts.append(Attempt(now))
-    return len(call.attempts) == 1
+    now, attempts = time.time_ns(), call.attempts
+    attempts.append(Attempt(now))
+    if len(attempts) == 1:
+        return True
+    if attempts[-2].end_ns is None:
+        attempts[-2].end_ns = now
+    return False
 
 
 def answered(call: Call, status: int, request_id: str | None) -> None:

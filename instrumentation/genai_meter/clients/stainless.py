@@ -18,17 +18,18 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from contextvars import Token
 from functools import wraps
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from genai_meter import dialects
-from genai_meter.call import Call
 from genai_meter.clients import later, lifecycle
 from genai_meter.clients.exchange import Exchange, body_of
 from genai_meter.clients.targets import target_of
 from genai_meter.safety import guarded, logger, swallow
+
+Metered: TypeAlias = tuple[Exchange, tuple[Any, ...], dict[str, Any]]
+"""A call that is metered, and the arguments for the SDK."""
 
 REQUIRED: Final = (
     ("BaseClient", "_build_request"),
@@ -101,8 +102,8 @@ class Seam:
 
         @wraps(original)
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
-            if exchange is None:
+            metered = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            if metered is None:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
                     return original(client, *args, **kwargs)
@@ -110,11 +111,11 @@ class Seam:
                 result = original(client, *args, **kwargs)
                 guarded(visit.returned, result)
                 return result
+            exchange, args, kwargs = metered
             if lifecycle.decide(exchange.call):
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -125,7 +126,7 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(_leave, exchange, outer)
+                guarded(exchange.release, outer)
             guarded(exchange.returned, result)
             return result
 
@@ -136,8 +137,8 @@ class Seam:
 
         @wraps(original)
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            exchange = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
-            if exchange is None:
+            metered = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            if metered is None:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
                     return await original(client, *args, **kwargs)
@@ -145,11 +146,11 @@ class Seam:
                 result = await original(client, *args, **kwargs)
                 guarded(visit.returned, result)
                 return result
+            exchange, args, kwargs = metered
             if await lifecycle.decide_async(exchange.call):
                 guarded(exchange.change)
             if exchange.call.prepared.request.stream:
                 guarded(exchange.ask_usage, kwargs.get("stream_cls"))
-            args, kwargs = guarded(exchange.arguments, args, kwargs) or (args, kwargs)
             outer = lifecycle.current.set(exchange.call)
             try:
                 while True:
@@ -160,14 +161,14 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(_leave, exchange, outer)
+                guarded(exchange.release, outer)
             guarded(exchange.returned, result)
             return result
 
         return request
 
-    def _exchange(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exchange | None:
-        """What the SDK is about to do, when it is a call that is metered."""
+    def _exchange(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Metered | None:
+        """What the SDK is about to do, when it is a call that is metered, and the arguments for it."""
         options = kwargs["options"] if "options" in kwargs else args[1]
         dialect = dialects.for_path(options.method, options.url)
         if dialect is None or lifecycle.is_nested(dialect) or isinstance(options.post_parser, Exchange):
@@ -180,8 +181,10 @@ class Seam:
         if request.background:
             from genai_meter.clients import background
 
-            return background.order(target, self._copy(options), request, body)
-        return Exchange(lifecycle.prepare(target, dialect, request, body), self._copy(options))
+            exchange = background.order(target, self._copy(options), request, body)
+        else:
+            exchange = Exchange(lifecycle.prepare(target, dialect, request, body), self._copy(options))
+        return exchange, *exchange.arguments(args, kwargs)
 
     def _visit(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> later.Visit | None:
         """A request that is no call, and may bring the usage of one that was made before."""
@@ -225,15 +228,6 @@ def _goes_on(exchange: Exchange, error: BaseException) -> bool:
         return True
     guarded(lifecycle.settle_error, exchange.call, error)
     return False
-
-
-def _leave(exchange: Exchange, outer: Token[Call | None]) -> None:
-    exchange.release()
-    try:
-        lifecycle.current.reset(outer)
-    except (ValueError, RuntimeError):
-        # A coroutine that nobody resumes is thrown away in another context: there is nothing of ours there.
-        return
 
 
 def _build_request(original: Callable[..., Any]) -> Callable[..., Any]:
