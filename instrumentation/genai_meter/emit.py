@@ -54,6 +54,10 @@ Step: TypeAlias = "Callable[[Call, Outcome, Kind, Mapping[str, Any]], None]"
 
 _ASKED_AGAIN_NS: Final = 1_000_000_000
 
+# Python 3.11 looks a member of an enumeration up anew each time, which takes longer than a call.
+_CLIENT: Final = SpanKind.CLIENT
+_INFO: Final = SeverityNumber.INFO
+
 
 # --- pipeline ---------------------------------------------------------------------------------------
 @dataclass(slots=True)
@@ -80,9 +84,7 @@ class _Pipeline:
         now = call.end_ns or 0
         if 0 <= now - self.asked_ns < _ASKED_AGAIN_NS:
             return True
-        enabled = self.logger.enabled(
-            context=call.context, severity_number=SeverityNumber.INFO, event_name=semconv.EVENT_USAGE
-        )
+        enabled = self.logger.enabled(context=call.context, severity_number=_INFO, event_name=semconv.EVENT_USAGE)
         self.asked_ns = now if enabled else 0
         return enabled
 
@@ -186,12 +188,8 @@ def _open_span(call: Call, native: Span | None) -> None:
         if foreign.is_recording():
             interop.before_end(foreign, partial(_enrich_early, call, foreign))
         return
-    call.span = _get().tracer.start_span(
-        start.name,
-        context,
-        SpanKind.CLIENT,
-        {**call.attributes, **records.span_only(call, start)},
-        start_time=call.start_ns,
+    call.span = (_pipeline or _build()).tracer.start_span(
+        start.name, context, _CLIENT, records.span_at_start(call, start), start_time=call.start_ns
     )
     call.span_is_ours = True
     call.context = trace.set_span_in_context(call.span, context)
@@ -339,12 +337,12 @@ def _measure_late(call: Call, outcome: Outcome, kind: Kind, _shared: Mapping[str
 
 
 def _emit_event(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> None:
-    pipeline = _get()
+    pipeline = _pipeline or _build()
     if pipeline.takes_events(call):
         pipeline.logger.emit(
             timestamp=call.end_ns,
             context=call.context,
-            severity_number=SeverityNumber.INFO,
+            severity_number=_INFO,
             severity_text="INFO",
             attributes=records.event(call, outcome, kind, shared),
             event_name=semconv.EVENT_USAGE,

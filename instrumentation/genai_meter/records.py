@@ -14,7 +14,7 @@ from genai_meter.usage import BUCKETS
 
 if TYPE_CHECKING:
     from genai_meter.call import Attempt, Call, Target
-    from genai_meter.dialects.base import Dialect
+    from genai_meter.dialects.base import Dialect, RequestView
     from genai_meter.metrics import Account
     from genai_meter.settle import Outcome
     from genai_meter.usage import Quantity
@@ -66,7 +66,10 @@ def _quote(text: str) -> str:
 
 def _sizes(by_role: Mapping[str, int]) -> str:
     """Characters by role as JSON."""
-    return "{" + ",".join([f"{_quoted.get(role) or _quote(role)}:{size}" for role, size in by_role.items()]) + "}"
+    parts: list[str] = []
+    for role, size in by_role.items():
+        parts.append(f"{_quoted.get(role) or _quote(role)}:{size}")
+    return f"{{{','.join(parts)}}}"
 
 
 # --- at the start -----------------------------------------------------------------------------------
@@ -146,21 +149,30 @@ _PARAMETERS: Final = {
 """Field of the request view → attribute of the span."""
 
 
-def span_only(call: Call, start: Start) -> dict[str, Any]:
-    """What only the span says of the request."""
-    request = call.prepared.request
-    told: dict[str, Any] = {**start.span}
+_TOLD: Final = frozenset(_PARAMETERS)
+_SELDOM: Final = frozenset({"choice_count", "encoding_format", "service_tier"})
+"""What few requests say, and the span not in every case."""
+
+
+def span_at_start(call: Call, start: Start) -> dict[str, Any]:
+    """What the span says of the request."""
+    told, asked = {**call.attributes, **start.span}, vars(call.prepared.request)
     # Few of its fields are set.
-    for name, value in vars(request).items():
-        if name in _PARAMETERS and value is not None:
-            told[_PARAMETERS[name]] = value
+    for name in _TOLD.intersection(asked):
+        if asked[name] is not None:
+            told[_PARAMETERS[name]] = asked[name]
+    if not _SELDOM.isdisjoint(asked):
+        _put_seldom(told, call.prepared.request)
+    return told
+
+
+def _put_seldom(told: dict[str, Any], request: RequestView) -> None:
     if request.choice_count is not None and request.choice_count != 1:
         told[semconv.REQUEST_CHOICE_COUNT] = request.choice_count
     if request.encoding_format:
         told[semconv.REQUEST_ENCODING_FORMATS] = [request.encoding_format]
     if request.service_tier is not None and request.service_tier != "auto" and semconv.OPENAI_API_TYPE in told:
         told[semconv.OPENAI_REQUEST_SERVICE_TIER] = request.service_tier
-    return told
 
 
 # --- at the end: what calls have in common ------------------------------------------------------------
@@ -285,7 +297,7 @@ def at_end(call: Call, outcome: Outcome) -> dict[str, Any]:
     return attributes
 
 
-def put_buckets(attributes: dict[str, Any], outcome: Outcome) -> None:
+def _put_buckets(attributes: dict[str, Any], outcome: Outcome) -> None:
     """The exclusive buckets of the call's own model."""
     if outcome.source != "unknown":
         for bucket, quantity in outcome.own.items():
@@ -311,7 +323,7 @@ def span_at_end(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, A
     """What the span says at its end: of the usage only what the provider counted."""
     attributes = {**kind.span, **shared}
     if outcome.source != "provider" or outcome.others or not _TOLD_BY_TOTALS.issuperset(outcome.own):
-        put_buckets(attributes, outcome)
+        _put_buckets(attributes, outcome)
     if len(call.attempts) > 1:
         attributes[semconv.HTTP_REQUEST_RESEND_COUNT] = len(call.attempts) - 1
     reported, cost = outcome.reported_pico, outcome.cost
@@ -325,6 +337,7 @@ def span_at_end(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, A
 
 def event(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -> dict[str, Any]:
     """The usage event: every field of the schema that is known."""
+    request, attempts, cost = call.prepared.request, call.attempts, outcome.cost
     attributes: dict[str, Any] = {
         **kind.event,
         **call.attributes,
@@ -334,37 +347,31 @@ def event(call: Call, outcome: Outcome, kind: Kind, shared: Mapping[str, Any]) -
         _ESTIMATED_INPUT: outcome.estimated_input,
         _ESTIMATED_OUTPUT: outcome.estimated_output,
     }
-    put_buckets(attributes, outcome)
-    if outcome.source == "estimated":
-        put_tokens(attributes, outcome, exact_input=True, exact_output=True)
-    _put_request(attributes, call)
-    _put_answer(attributes, call)
-    _put_cost(attributes, outcome)
-    if call.decision is not ALLOW:
-        _put_guard(attributes, call)
-    if not call.span_is_ours and call.span is not None and call.span.get_span_context().is_valid:
-        attributes[_ATTRIBUTE["span_scope"]] = interop.scope(call.span)
-        attributes[_ATTRIBUTE["span_complete"]] = call.span_complete
+    _put_buckets(attributes, outcome)
+    if request.message_count is not None:
+        attributes[_MESSAGES] = request.message_count
+    if request.chars_by_role:
+        attributes[_CHARS] = _sizes(request.chars_by_role)
+    if attempts and attempts[-1].request_id:
+        attributes[_REQUEST_ID] = attempts[-1].request_id
+    if cost is not None and cost.effective_pico is not None:
+        attributes[_COST] = cost.effective_pico
+        if cost.list_pico != cost.effective_pico:
+            attributes[_LIST_COST] = cost.list_pico
+    _put_rest(attributes, call, outcome)
     return attributes
 
 
-def _put_request(attributes: dict[str, Any], call: Call) -> None:
-    prepared = call.prepared
+def _put_rest(attributes: dict[str, Any], call: Call, outcome: Outcome) -> None:
+    """What most events have not."""
+    prepared, reading, attempts = call.prepared, call.reading, call.attempts
     request = prepared.request
     if request.service_tier:
         attributes[_ATTRIBUTE["request_tier"]] = request.service_tier[:_LONGEST]
-    if request.message_count is not None:
-        attributes[_MESSAGES] = request.message_count
     if request.tool_count:
         attributes[_ATTRIBUTE["tool_count"]] = request.tool_count
-    if request.chars_by_role:
-        attributes[_CHARS] = _sizes(request.chars_by_role)
     for name, value in prepared.hashes.items():
         attributes[_ATTRIBUTE[name]] = value
-
-
-def _put_answer(attributes: dict[str, Any], call: Call) -> None:
-    reading, attempts = call.reading, call.attempts
     if reading.processed is not None:
         for name, value in reading.processed.items():
             attributes[_ATTRIBUTE[f"processed_{name}"]] = value
@@ -372,12 +379,21 @@ def _put_answer(attributes: dict[str, Any], call: Call) -> None:
         attributes[_ATTRIBUTE["tool_call_count"]] = reading.tool_call_count
     if call.chunk_count:
         attributes[_ATTRIBUTE["chunk_count"]] = call.chunk_count
-    if attempts and attempts[-1].request_id:
-        attributes[_REQUEST_ID] = attempts[-1].request_id
     if len(attempts) != 1:
         attributes[_ATTRIBUTE["attempt_count"]] = len(attempts)
         if attempts:
             attributes[_ATTRIBUTE["attempts"]] = dump([_attempt(attempt) for attempt in attempts])
+    if outcome.source == "estimated":
+        put_tokens(attributes, outcome, exact_input=True, exact_output=True)
+    if outcome.others:
+        attributes[_ATTRIBUTE["usage"]] = dump(_billed(outcome))
+    if outcome.reported_pico is not None:
+        attributes[_ATTRIBUTE["reported_cost"]] = outcome.reported_pico
+    if call.decision is not ALLOW:
+        _put_guard(attributes, call)
+    if not call.span_is_ours and call.span is not None and call.span.get_span_context().is_valid:
+        attributes[_ATTRIBUTE["span_scope"]] = interop.scope(call.span)
+        attributes[_ATTRIBUTE["span_complete"]] = call.span_complete
 
 
 def _attempt(attempt: Attempt) -> dict[str, Any]:
@@ -390,21 +406,12 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def _put_cost(attributes: dict[str, Any], outcome: Outcome) -> None:
-    if outcome.others:
-        attributes[_ATTRIBUTE["usage"]] = dump(
-            [
-                {"model": usage.model or outcome.model, "buckets": {k: _number(v) for k, v in usage.buckets.items()}}
-                for usage in outcome.usages
-            ]
-        )
-    if outcome.reported_pico is not None:
-        attributes[_ATTRIBUTE["reported_cost"]] = outcome.reported_pico
-    cost = outcome.cost
-    if cost is not None and cost.effective_pico is not None:
-        attributes[_COST] = cost.effective_pico
-        if cost.list_pico != cost.effective_pico:
-            attributes[_LIST_COST] = cost.list_pico
+def _billed(outcome: Outcome) -> list[dict[str, Any]]:
+    """The buckets of every model that was billed."""
+    return [
+        {"model": usage.model or outcome.model, "buckets": {k: _number(v) for k, v in usage.buckets.items()}}
+        for usage in outcome.usages
+    ]
 
 
 def _number(quantity: Quantity) -> int | float:

@@ -26,7 +26,6 @@ def _kind_of(bucket: str) -> str:
     return next((prefix for prefix in ("cache_read", "cache_write") if bucket.startswith(prefix)), "input")
 
 
-_KINDS: Final[tuple[str, ...]] = ("input", "cache_read", "cache_write", "output", "reasoning")
 _KIND: Final = {bucket: _kind_of(bucket) for bucket in INPUT_BUCKETS + OUTPUT_BUCKETS}
 """Token bucket → the inclusive counts it belongs to."""
 
@@ -177,7 +176,7 @@ def _estimate_output(usage: Usage, outcome: Outcome) -> None:
 
 def _total(usages: list[Usage], outcome: Outcome) -> None:
     outcome.usages = usages
-    counts: dict[str, int] = dict.fromkeys(_KINDS, 0)
+    counts = {"input": 0, "cache_read": 0, "cache_write": 0, "output": 0, "reasoning": 0}
     for usage in usages:
         for bucket, quantity in usage.buckets.items():
             kind = _KIND.get(bucket)

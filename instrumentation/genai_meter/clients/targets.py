@@ -119,8 +119,10 @@ _targets: Final[dict[int, _Known]] = {}
 def target_of(client: Any, sdk: str, url: str = "") -> Target:
     """Where `client` sends a request for `url`; `sdk` is the client library's package name."""
     # The property costs as much as all the rest; where the SDK keeps it, it is the same object until it is set anew.
-    base_url = getattr(client, "_base_url", None) or client.base_url
-    api_key = getattr(client, "api_key", None)
+    try:
+        base_url, api_key = client._base_url or client.base_url, client.api_key
+    except AttributeError:
+        base_url, api_key = client.base_url, getattr(client, "api_key", None)
     if "://" in url:
         return _read(client, sdk, url, api_key)
     # By identity: a subclass with an equality of its own may have no hash.

@@ -206,10 +206,10 @@ def head(reading: Reading, answer: Mapping[str, Json]) -> None:
     if told is not None:
         openai_usage.served_tier(reading, told)
     usage = answer.get("usage")
-    if usage is not None and fields(usage):
-        reading.usage = usage
+    if usage is not None and (counts := fields(usage)):
+        reading.usage = counts
         reading.fidelity = "final"
-        openai_usage.evidence(reading, usage)
+        openai_usage.evidence(reading, counts)
 
 
 def note_error(reading: Reading, answer: Mapping[str, Json]) -> None:

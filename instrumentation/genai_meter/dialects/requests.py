@@ -35,9 +35,10 @@ Parameters: TypeAlias = Mapping[str, tuple[str, tuple[type, ...]]]
 def read_parameters(view: RequestView, body: Mapping[str, Json], known: Parameters) -> None:
     """Set the fields for the parameters that a body has; bodies are short, tables are long."""
     for name, value in body.items():
-        entry = known.get(name)
-        if entry is not None and value.__class__ in entry[1]:
-            setattr(view, entry[0], float(value) if entry[1] is NUMBER else value)
+        if name in known:
+            field, kinds = known[name]
+            if value.__class__ in kinds:
+                setattr(view, field, float(value) if kinds is NUMBER else value)
 
 
 def text(body: Mapping[str, Json], key: str) -> str | None:
