@@ -229,10 +229,9 @@ class Instruments:
             if self._latest and series.kind == "inference":
                 self._count_tokens(series, outcome)
         points = series.points if call.error_type is None else self._failed(series, call.error_type)
-        start_ns, end_ns, first_ns = call.start_ns, call.end_ns, call.first_chunk_ns
         told = (
-            None if late or end_ns is None else max(0, end_ns - start_ns) / 1e9,
-            None if first_ns is None else max(0, first_ns - start_ns) / 1e9,
+            None if late else _seconds(call.start_ns, call.end_ns),
+            None if call.first_chunk_ns is None else _seconds(call.start_ns, call.first_chunk_ns),
             outcome.input_tokens if outcome.exact_input else None,
             outcome.output_tokens if outcome.exact_output else None,
         )
@@ -351,6 +350,12 @@ class Instruments:
                 attributes = {name: value for name, value in zip(labels, key, strict=True) if value is not None}
                 cells = self._costs[key, labels] = (Cell(attributes), Cell(attributes))
         return cells
+
+
+def _seconds(since: int, until: int | None) -> float | None:
+    if until is None:
+        return None
+    return (until - since) / 1e9 if until > since else 0.0
 
 
 def _kind(operation: str) -> str:

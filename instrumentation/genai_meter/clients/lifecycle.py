@@ -41,15 +41,15 @@ def is_nested(dialect: Dialect) -> bool:
 def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mapping[str, Any]) -> Call:
     """The call that is about to be made: who pays, at what rates, how much at most."""
     now, settings = time.time_ns(), environment.settings()
-    prepared = Prepared(
-        target=target,
-        dialect=dialect,
-        request=request,
-        attribution=guarded(attribution.current) or {},
-        at_ns=now,
-        hashes=(guarded(identity.request_hashes, body) or {}) if settings.request_hash else {},
-        text_tokens=guarded(tokenizer.count, request.model, body) if settings.tiktoken else None,
-    )
+    try:
+        payer = attribution.current()
+    except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+        swallow("attribution.current", error)
+        payer = {}
+    hashes = (guarded(identity.request_hashes, body) or {}) if settings.request_hash else {}
+    text_tokens = guarded(tokenizer.count, request.model, body) if settings.tiktoken else None
+    # Not by keywords, which take as long again.
+    prepared = Prepared(target, dialect, request, payer, now, hashes, text_tokens)
     return Call.begun(prepared, identity.new_call_id(), now)
 
 

@@ -102,7 +102,11 @@ class Seam:
 
         @wraps(original)
         def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            metered = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            try:
+                metered = self._exchange(client, args, kwargs) if self._layer is layer else None
+            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+                swallow("Seam._exchange", error)
+                metered = None
             if metered is None:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
@@ -126,8 +130,14 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(exchange.release, outer)
-            guarded(exchange.returned, result)
+                try:
+                    exchange.release(outer)
+                except Exception as error:  # noqa: BLE001 - as above
+                    swallow("Exchange.release", error)
+            try:
+                exchange.returned(result)
+            except Exception as error:  # noqa: BLE001 - as above
+                swallow("Exchange.returned", error)
             return result
 
         return request
@@ -137,7 +147,11 @@ class Seam:
 
         @wraps(original)
         async def request(client: Any, *args: Any, **kwargs: Any) -> Any:
-            metered = guarded(self._exchange, client, args, kwargs) if self._layer is layer else None
+            try:
+                metered = self._exchange(client, args, kwargs) if self._layer is layer else None
+            except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
+                swallow("Seam._exchange", error)
+                metered = None
             if metered is None:
                 visit = guarded(self._visit, client, args, kwargs) if self._layer is layer else None
                 if visit is None:
@@ -161,8 +175,14 @@ class Seam:
                         if not guarded(_goes_on, exchange, error):
                             raise
             finally:
-                guarded(exchange.release, outer)
-            guarded(exchange.returned, result)
+                try:
+                    exchange.release(outer)
+                except Exception as error:  # noqa: BLE001 - as above
+                    swallow("Exchange.release", error)
+            try:
+                exchange.returned(result)
+            except Exception as error:  # noqa: BLE001 - as above
+                swallow("Exchange.returned", error)
             return result
 
         return request

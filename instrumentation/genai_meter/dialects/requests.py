@@ -107,7 +107,8 @@ def by_role(messages: Iterable[Json], sizes: dict[str, int]) -> None:
         calls = body.get("tool_calls")
         if calls:
             length += sum(chars(fields(call).get("function")) for call in calls)
-        role = ROLES.get(str(body.get("role")), OTHER)
+        role = body.get("role")
+        role = ROLES.get(role, OTHER) if type(role) is str else OTHER
         sizes[role] = sizes.get(role, 0) + length
 
 
