@@ -37,7 +37,7 @@ def test_ids_ascend_even_when_the_clock_stands_still_or_goes_back(monkeypatch: p
     mint = identity.Mint()
     instants = iter([1_700_000_000_000_000_000] * 5000 + [1_600_000_000_000_000_000] * 5000)
     monkeypatch.setattr(identity.time, "time_ns", lambda: next(instants))
-    ids = [mint() for _ in range(10_000)]
+    ids = [mint.new() for _ in range(10_000)]
     assert ids == sorted(set(ids))
 
 

@@ -41,7 +41,7 @@ class Mint:
         self._random = random.Random(os.urandom(16))
         self.last = 0
 
-    def __call__(self) -> bytes:
+    def new(self) -> bytes:
         """16 bytes."""
         with self._lock:
             # Milliseconds in 48 bits, their fraction in 12.
@@ -58,7 +58,7 @@ _mint = Mint()
 
 def new_call_id() -> bytes:
     """A new, time-ordered 128-bit id."""
-    return _mint()
+    return _mint.new()
 
 
 def latest() -> int:

@@ -66,10 +66,10 @@ def _quote(text: str) -> str:
 
 def _sizes(by_role: Mapping[str, int]) -> str:
     """Characters by role as JSON."""
-    parts: list[str] = []
+    text = ""
     for role, size in by_role.items():
-        parts.append(f"{_quoted.get(role) or _quote(role)}:{size}")
-    return f"{{{','.join(parts)}}}"
+        text += f",{_quoted.get(role) or _quote(role)}:{size}"
+    return f"{{{text[1:]}}}"
 
 
 # --- at the start -----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ Fidelity: TypeAlias = Literal["final", "partial", "none"]
 
 def read(value: Json, key: str) -> Json:
     """The field `key` of a dict or of a parsed (pydantic) object; None when there is none."""
-    if value.__class__ is dict:
+    if type(value) is dict:
         return value.get(key)
     try:
         return value.__dict__[key]
@@ -36,7 +36,7 @@ def read(value: Json, key: str) -> Json:
 
 def fields(value: Json) -> Mapping[str, Json]:
     """All fields of a dict or of a parsed (pydantic) object, extras included; empty for anything else."""
-    if value.__class__ is dict:
+    if type(value) is dict:
         return value
     try:
         declared, extra = value.__dict__, value.__pydantic_extra__

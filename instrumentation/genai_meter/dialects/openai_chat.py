@@ -47,9 +47,6 @@ _SELDOM: Final = frozenset({"max_completion_tokens", "reasoning", "response_form
 _RENAMED: Final = ("gpt", "o1", "o3", "o4", "chatgpt", "codex", "ft:gpt", "ft:o")
 """Models that know the bound as `max_completion_tokens`; for all others `max_tokens` is the safe name."""
 
-_HEAD: Final = (("id", "response_id"), ("model", "model"), ("system_fingerprint", "system_fingerprint"))
-"""Field of the answer → field of the reading."""
-
 SAID: Final = ("content", "reasoning_content", "refusal")
 """Where a message or a delta has generated text."""
 
@@ -109,7 +106,7 @@ class OpenAIChat(Dialect):
         reading.terminal = True
 
     def chunk(self, reading: Reading, event: Json) -> None:
-        if event.__class__ is dict:
+        if type(event) is dict:
             self._chunk(reading, event)
             return
         try:
@@ -132,17 +129,17 @@ class OpenAIChat(Dialect):
         self._chunk(reading, event)
 
     def _chunk(self, reading: Reading, event: Json) -> None:
-        told = event if event.__class__ is dict else event.__dict__
+        told = event if type(event) is dict else event.__dict__
         if reading.model is None or told.get("usage") is not None:
             head(reading, fields(event))
         for choice in told.get("choices") or ():
-            part = choice if choice.__class__ is dict else choice.__dict__
+            part = choice if type(choice) is dict else choice.__dict__
             delta = part.get("delta")
             if delta is not None:
-                delta = delta if delta.__class__ is dict else delta.__dict__
+                delta = delta if type(delta) is dict else delta.__dict__
                 said = delta.get("content")
                 if said is not None:
-                    reading.output_chars += len(said) if said.__class__ is str else self._in_parts(said)
+                    reading.output_chars += len(said) if type(said) is str else self._in_parts(said)
                 elif delta:
                     _rare(reading, delta)
             index = part.get("index")
@@ -198,10 +195,15 @@ def parameters(body: Mapping[str, Json], known: Parameters = PARAMETERS) -> Requ
 
 def head(reading: Reading, answer: Mapping[str, Json]) -> None:
     """Id, model, tier and usage: what the whole answer and every chunk carry alike."""
-    for key, name in _HEAD:
-        told = answer.get(key)
-        if told and type(told) is str:
-            setattr(reading, name, told)
+    told = answer.get("id")
+    if told and type(told) is str:
+        reading.response_id = told
+    told = answer.get("model")
+    if told and type(told) is str:
+        reading.model = told
+    told = answer.get("system_fingerprint")
+    if told and type(told) is str:
+        reading.system_fingerprint = told
     told = answer.get("service_tier")
     if told is not None:
         openai_usage.served_tier(reading, told)

@@ -119,7 +119,7 @@ _responses: Final = itemgetter(
 def counted(reading: Reading) -> list[Usage] | None:
     """The usage of nearly every call: an object that tells counts and nothing else. None for all else."""
     told = fields(reading.usage)
-    buckets = _plain(told) if told and told.keys() <= _PLAIN else None
+    buckets = _plain(told) if told and _PLAIN.issuperset(told) else None
     return None if buckets is None else [Usage(buckets)]
 
 
@@ -249,7 +249,7 @@ def usages(reading: Reading) -> list[Usage]:
 def evidence(reading: Reading, usage: Json) -> None:
     """What else a usage object tells: a reported cost, the tier that served."""
     told = fields(usage)
-    if told.keys() <= _PLAIN:
+    if _PLAIN.issuperset(told):
         return
     cost = told.get("cost")
     if cost is not None and type(cost) not in (int, float):
