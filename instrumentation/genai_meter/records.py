@@ -129,8 +129,8 @@ def at_start(call: Call, start: Start) -> dict[str, Any]:
         attributes[semconv.REQUEST_MAX_TOKENS] = request.max_tokens
     if request.conversation_id:
         attributes[semconv.CONVERSATION_ID] = request.conversation_id[:_LONGEST]
-    for name, value in prepared.attribution.items():
-        attributes[_ATTRIBUTE[name]] = value
+    if prepared.attribution:
+        attributes.update({_ATTRIBUTE[name]: value for name, value in prepared.attribution.items()})
     return attributes
 
 
@@ -370,8 +370,8 @@ def _put_rest(attributes: dict[str, Any], call: Call, outcome: Outcome) -> None:
         attributes[_ATTRIBUTE["request_tier"]] = request.service_tier[:_LONGEST]
     if request.tool_count:
         attributes[_ATTRIBUTE["tool_count"]] = request.tool_count
-    for name, value in prepared.hashes.items():
-        attributes[_ATTRIBUTE[name]] = value
+    if prepared.hashes:
+        attributes.update({_ATTRIBUTE[name]: value for name, value in prepared.hashes.items()})
     if reading.processed is not None:
         for name, value in reading.processed.items():
             attributes[_ATTRIBUTE[f"processed_{name}"]] = value

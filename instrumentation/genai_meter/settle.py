@@ -176,17 +176,24 @@ def _estimate_output(usage: Usage, outcome: Outcome) -> None:
 
 def _total(usages: list[Usage], outcome: Outcome) -> None:
     outcome.usages = usages
-    counts = {"input": 0, "cache_read": 0, "cache_write": 0, "output": 0, "reasoning": 0}
+    fresh = read = written = said = reasoned = 0
     for usage in usages:
         for bucket, quantity in usage.buckets.items():
             kind = _KIND.get(bucket)
-            if kind is not None:
-                counts[kind] += int(quantity)
+            if kind == "input":
+                fresh += int(quantity)
+            elif kind == "output":
+                said += int(quantity)
+            elif kind == "cache_read":
+                read += int(quantity)
+            elif kind == "reasoning":
+                reasoned += int(quantity)
+            elif kind == "cache_write":
+                written += int(quantity)
         if usage.model is not None and usage.model != outcome.model:
             outcome.others = [*outcome.others, usage]
         else:
             outcome.own = _sum(outcome.own, usage.buckets) if outcome.own else usage.buckets
-    fresh, read, written, said, reasoned = counts.values()
     outcome.input_tokens, outcome.output_tokens = fresh + read + written, said + reasoned
     outcome.cache_read_tokens, outcome.cache_write_tokens, outcome.reasoning_tokens = read, written, reasoned
 
