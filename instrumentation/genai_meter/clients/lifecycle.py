@@ -45,7 +45,7 @@ def prepare(target: Target, dialect: Dialect, request: RequestView, body: Mappin
         payer = attribution.current()
     except Exception as error:  # noqa: BLE001 - as `guarded`, in place: every call comes by here
         swallow("attribution.current", error)
-        payer = {}
+        payer = dict[str, str]()
     hashes = (guarded(identity.request_hashes, body) or {}) if settings.request_hash else {}
     text_tokens = guarded(tokenizer.count, request.model, body) if settings.tiktoken else None
     # Not by keywords, which take as long again.

@@ -26,7 +26,7 @@ Fidelity: TypeAlias = Literal["final", "partial", "none"]
 def read(value: Json, key: str) -> Json:
     """The field `key` of a dict or of a parsed (pydantic) object; None when there is none."""
     if type(value) is dict:
-        return value.get(key)
+        return value.get(key)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
     try:
         return value.__dict__[key]
     except (AttributeError, KeyError):
@@ -36,8 +36,9 @@ def read(value: Json, key: str) -> Json:
 
 def fields(value: Json) -> Mapping[str, Json]:
     """All fields of a dict or of a parsed (pydantic) object, extras included; empty for anything else."""
+    # Not by `__class__`, which takes a model of pydantic as long as all the rest.
     if type(value) is dict:
-        return value
+        return value  # pyright: ignore[reportUnknownVariableType]
     try:
         declared, extra = value.__dict__, value.__pydantic_extra__
     except AttributeError:

@@ -106,7 +106,7 @@ class OpenAIChat(Dialect):
         reading.terminal = True
 
     def chunk(self, reading: Reading, event: Json) -> None:
-        if type(event) is dict:
+        if event.__class__ is dict:
             self._chunk(reading, event)
             return
         try:
@@ -129,17 +129,17 @@ class OpenAIChat(Dialect):
         self._chunk(reading, event)
 
     def _chunk(self, reading: Reading, event: Json) -> None:
-        told = event if type(event) is dict else event.__dict__
+        told = event if event.__class__ is dict else event.__dict__
         if reading.model is None or told.get("usage") is not None:
             head(reading, fields(event))
         for choice in told.get("choices") or ():
-            part = choice if type(choice) is dict else choice.__dict__
+            part = choice if choice.__class__ is dict else choice.__dict__
             delta = part.get("delta")
             if delta is not None:
-                delta = delta if type(delta) is dict else delta.__dict__
+                delta = delta if delta.__class__ is dict else delta.__dict__
                 said = delta.get("content")
                 if said is not None:
-                    reading.output_chars += len(said) if type(said) is str else self._in_parts(said)
+                    reading.output_chars += len(said) if said.__class__ is str else self._in_parts(said)
                 elif delta:
                     _rare(reading, delta)
             index = part.get("index")

@@ -37,7 +37,7 @@ def read_parameters(view: RequestView, body: Mapping[str, Json], known: Paramete
     for name, value in body.items():
         if name in known:
             field, kinds = known[name]
-            if type(value) in kinds:
+            if value.__class__ in kinds:
                 setattr(view, field, float(value) if kinds is NUMBER else value)
 
 
@@ -64,7 +64,7 @@ def number(body: Mapping[str, Json], key: str) -> float | None:
 def items(body: Mapping[str, Json], key: str) -> list[Json] | None:
     """A list parameter."""
     value = body.get(key)
-    return value if type(value) is list else None
+    return value if value.__class__ is list else None
 
 
 def size(body: Mapping[str, Json], key: str) -> int | None:
@@ -101,7 +101,7 @@ def chars(value: Json, depth: int = 4) -> int:
 def by_role(messages: Iterable[Json], sizes: dict[str, int]) -> None:
     """Add the characters of `messages` (objects with `role` and `content`) to `sizes`."""
     for message in messages:
-        body = message if type(message) is dict else fields(message)
+        body = message if message.__class__ is dict else fields(message)
         content = body.get("content")
         length = len(content) if type(content) is str else chars(content)
         calls = body.get("tool_calls")
