@@ -135,3 +135,30 @@ def test_vector_graphics_are_billed_by_the_model_that_writes_them() -> None:
         ("gpt-image-2", {"input": 8, "output_image": 2}),
         ("gpt-6-luna", {"input": 20, "output_reasoning": 10, "output": 20}),
     ]
+
+
+# --- counts that are none -----------------------------------------------------------------------------
+@pytest.mark.parametrize("count", ["many", -3, True, float("nan"), 1e300, [1], {"n": 1}])
+@pytest.mark.parametrize(
+    ("name", "root", "field"),
+    [
+        ("gemini", "usageMetadata", "promptTokenCount"),
+        ("gemini_embeddings", "usageMetadata", "promptTokenCount"),
+        ("google_interactions", "usage", "total_input_tokens"),
+        ("mistral_conversations", "usage", "prompt_tokens"),
+        ("anthropic_messages", "usage", "output_tokens"),
+        ("bedrock_converse", "usage", "inputTokens"),
+    ],
+)
+def test_what_is_no_count_is_not_taken_for_zero(name: str, root: str, field: str, count: Any) -> None:
+    assert answered(name, {root: {field: count}})[1] == []
+
+
+@pytest.mark.parametrize("details", [5, True, "x", {"modality": "TEXT"}, [None, 1, "x"]])
+def test_details_that_are_none_cost_no_count(details: Any) -> None:
+    told = {"promptTokenCount": 7, "candidatesTokenCount": 2, "promptTokensDetails": details}
+    assert buckets("gemini", {"usageMetadata": told}) == {"input": 7, "output": 2}
+    conversed = {"inputTokens": 7, "outputTokens": 2, "cacheDetails": details}
+    assert buckets("bedrock_converse", {"usage": conversed}) == {"input": 7, "output": 2}
+    answer = claude(input_tokens=7, output_tokens=2, iterations=None if isinstance(details, list) else details)
+    assert buckets("anthropic_messages", answer) == {"input": 7, "output": 2}

@@ -338,7 +338,11 @@ def test_a_voice_of_xai_is_billed_by_the_second_and_the_message() -> None:
         "billable_audio_seconds": 5,
         "input_text_messages": 2,
     }
-    event = {"type": "response.done", "response": {"id": "r", "status": "completed", "usage": {}}, "usage": told}
+    event: dict[str, Any] = {
+        "type": "response.done",
+        "response": {"id": "r", "status": "completed", "usage": {}},
+        "usage": told,
+    }
     reading, [usage] = streamed("openai_realtime", event)
     assert usage.buckets == {
         "input_text": 10,

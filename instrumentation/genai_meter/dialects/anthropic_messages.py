@@ -148,7 +148,7 @@ class AnthropicMessages(Dialect):
             return []  # counts that are none
         if not told.keys() <= _KNOWN:
             _unread(total, told)
-        iterations = told.get("iterations")
+        iterations = items(told, "iterations")
         if not iterations:
             total.buckets.update(tools)
             return [total.usage()]

@@ -123,7 +123,7 @@ def tally(told: Mapping[str, Json]) -> Tally | None:
         for kind in ("Read", "Write")
     )
     result.add("cache_read", read)
-    for detail in told.get("cacheDetails") or ():
+    for detail in items(told, "cacheDetails") or ():
         entry = fields(detail)
         bucket, tokens = f"cache_write_{entry.get('ttl')}", count(entry.get("inputTokens"))
         if bucket in BUCKETS and tokens <= written:

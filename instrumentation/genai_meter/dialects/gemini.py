@@ -31,6 +31,7 @@ TRAFFIC_TIERS: Final = {
 """`trafficType` of Vertex → served tier; plain `ON_DEMAND` is the standard price."""
 
 
+_TOTALS: Final = ("promptTokenCount", "candidatesTokenCount")
 GROUNDING: Final = ("webSearchQueries", "imageSearchQueries", "groundingChunks", "googleMapsWidgetContextToken")
 """Where the metadata of a grounded answer names queries of the web and of pictures, sources, and maps."""
 
@@ -122,6 +123,8 @@ class Gemini(Dialect):
             reasoning=thoughts,
             modalities=by_modality(told.get("candidatesTokensDetails")),
         )
+        if not result.buckets and any(told.get(name) for name in _TOTALS):
+            return []  # counts that are none
         add_grounding(result, reading, reading.model)
         return [result.usage()]
 
@@ -175,7 +178,7 @@ class GeminiEmbeddings(Dialect):
         result = Tally()
         details = told.get("promptTokensDetails", told.get("promptTokenDetails"))
         result.input(count(told.get("promptTokenCount")), modalities=by_modality(details))
-        return [result.usage()]
+        return [result.usage()] if result.buckets or not told["promptTokenCount"] else []
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -190,7 +193,7 @@ class GeminiEmbeddings(Dialect):
 def by_modality(details: Json, counted: str = "tokenCount") -> Mapping[str, int]:
     """`[{modality, tokenCount}]` → tokens by the modalities that have a bucket."""
     found: dict[str, int] = {}
-    for detail in details or ():
+    for detail in details if details.__class__ is list else ():
         told = fields(detail)
         modality = told.get("modality")
         named = MODALITIES.get(modality) if isinstance(modality, (str, int)) else None

@@ -13,6 +13,7 @@ from genai_meter.dialects.requests import ROLES, bound_in, chars, for_model, ite
 from genai_meter.usage import Usage
 
 _MODALITIES: Final = {TEXT: TEXT, IMAGE: IMAGE, VIDEO: VIDEO, AUDIO: AUDIO}
+_TOTALS: Final = ("total_input_tokens", "total_output_tokens")
 _GROUNDING: Final = {"google_search": "web_search", "google_maps": "maps_search", "retrieval": "file_search"}
 """Tool that grounds an answer → bucket of its uses."""
 _WORKING: Final = frozenset({"in_progress", "queued"})
@@ -105,7 +106,7 @@ class GoogleInteractions(Dialect):
         if reading.usage is None:
             return []
         told = fields(reading.usage)
-        if told.get("total_input_tokens") is None and told.get("total_output_tokens") is None:
+        if all(told.get(name) is None for name in _TOTALS):
             return []
         result = Tally()
         cached = count(told.get("total_cached_tokens"))
@@ -122,7 +123,9 @@ class GoogleInteractions(Dialect):
             reasoning=thoughts,
             modalities=_by_modality(told.get("output_tokens_by_modality")),
         )
-        for tool in told.get("grounding_tool_count") or ():
+        if not result.buckets and any(told.get(name) for name in _TOTALS):
+            return []  # counts that are none
+        for tool in items(told, "grounding_tool_count") or ():
             bucket = _GROUNDING.get(str(fields(tool).get("type")))
             if bucket is not None:
                 result.add(bucket, count(fields(tool).get("count")))
@@ -171,7 +174,7 @@ class GoogleDecisions(GoogleInteractions):
 
 def _by_modality(details: Json) -> Mapping[str, int]:
     found: dict[str, int] = {}
-    for detail in details or ():
+    for detail in details if details.__class__ is list else ():
         told = fields(detail)
         modality = told.get("modality")
         named = _MODALITIES.get(modality.lower()) if isinstance(modality, str) else None

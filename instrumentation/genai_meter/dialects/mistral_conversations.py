@@ -94,6 +94,8 @@ class MistralConversations(Dialect):
         result.add("input", count(told.get("prompt_tokens")))
         result.add("tool_prompt", count(told.get("connector_tokens")))
         result.add("output", count(told.get("completion_tokens")))
+        if not result.buckets and any(told.get(name) for name in ("prompt_tokens", "completion_tokens")):
+            return []  # counts that are none
         for connector, uses in fields(told.get("connectors")).items():
             bucket = CONNECTORS.get(connector)
             if bucket is not None:
