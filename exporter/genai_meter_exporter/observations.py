@@ -92,7 +92,7 @@ class _Adder:
         self, histogram: Histogram, labels: tuple[str, ...], edges: Sequence[int], amounts: Sequence[int | None]
     ) -> None:
         """One amount a call; None: it tells of none."""
-        told: Sequence[int] = [amount for amount in amounts if amount is not None]
+        told: Sequence[Any] = amounts if all(amounts) else [amount for amount in amounts if amount is not None]
         if not told:
             return
         deltas, labels = self._deltas, self._bounds.fold(histogram.name, histogram.labels, labels)
@@ -121,14 +121,16 @@ def _observe_ends(
     """The latest event of a service, and clocks that cannot be right."""
     team, environment, service = bounds.fold(LAST_EVENT, LAST_EVENT_LABELS, where)
     shown = team, environment, service
-    ages = list(map(sub, recorded, ends))
-    late = sum(age >= _LATE_NS for age in ages) if max(ages) >= _LATE_NS else 0
-    ahead = sum(age <= -_AHEAD_NS for age in ages) if min(ages) <= -_AHEAD_NS else 0
+    first, last = min(ends), max(ends)
+    late = ahead = 0
+    if max(recorded) - first >= _LATE_NS or min(recorded) - last <= -_AHEAD_NS:
+        ages = list(map(sub, recorded, ends))
+        late, ahead = sum(age >= _LATE_NS for age in ages), sum(age <= -_AHEAD_NS for age in ages)
     for family, count in ((LATE, late), (CLOCK_AHEAD, ahead)):
         if count:
             _count(deltas, bounds, family, shown, count)
     # A clock that is ahead must not stop the gauge from moving.
-    latest = max(map(min, ends, recorded))
+    latest = last if last <= min(recorded) else max(map(min, ends, recorded))
     if latest > deltas.last_events.get(shown, 0):
         deltas.last_events[shown] = latest
 

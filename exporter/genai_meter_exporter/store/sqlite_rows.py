@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import repeat
 from operator import add
 from typing import Any, Final
 
 import orjson
 
-from genai_meter_exporter.cells import COUNTS, DIMENSIONS, MONEY, Cell, Measures
+from genai_meter_exporter.cells import DIMENSIONS, MEASURES, MONEY, Cell, Measures
 from genai_meter_exporter.columns import Columns
 from genai_meter_exporter.series import Deltas
 from genai_meter_exporter.store import together
@@ -28,22 +30,36 @@ _CELLS_KEPT: Final = 200_000
 _KEY_BYTES: Final = 16
 
 
-def _upsert_rollup(table: str) -> str:
-    columns = ["start", "cell", *COUNTS, *(f"{name}_{part}" for name in MONEY for part in ("micro", "pico"))]
-    updates = [f"{name} = {name} + excluded.{name}" for name in COUNTS]
-    for name in MONEY:
-        carry = f"({name}_pico + excluded.{name}_pico)"
-        updates.append(f"{name}_micro = {name}_micro + excluded.{name}_micro + {carry} / {MICRO}")
-        updates.append(f"{name}_pico = {carry} % {MICRO}")
+@lru_cache(500)
+def _upsert_sums(table: str, told: tuple[str, ...]) -> str:
+    """Add to a roll-up: the start of the quarter or day, the cell, then these measures; the others are zero."""
+    columns = ["start", "cell"]
+    values = ["?", "?"]
+    updates: list[str] = []
+    for name in MEASURES:
+        parts = [f"{name}_micro", f"{name}_pico"] if name in MONEY else [name]
+        columns += parts
+        values += ["?" if name in told else "0"] * len(parts)
+        if name not in told:
+            continue
+        if name in MONEY:
+            carry = f"({name}_pico + excluded.{name}_pico)"
+            updates.append(f"{name}_micro = {name}_micro + excluded.{name}_micro + {carry} / {MICRO}")
+            updates.append(f"{name}_pico = {carry} % {MICRO}")
+        else:
+            updates.append(f"{name} = {name} + excluded.{name}")
     return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))}) "
+        f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(values)}) "
         f"ON CONFLICT DO UPDATE SET {', '.join(updates)}"
     )
 
 
-_UPSERT_ROLLUP: Final = _upsert_rollup("rollup")
-_UPSERT_DAY: Final = _upsert_rollup("rollup_day")
-_INSERT_CELL: Final = f"INSERT OR IGNORE INTO cell VALUES ({', '.join('?' * (len(DIMENSIONS) + 1))})"
+_OFTEN_EQUAL: Final = frozenset(
+    {"recorded_at", "source", "source_rank", "revision", "links", "attempt_count", "cache_write_tokens"}
+    | {"reasoning_tokens", "cost_status", "cost_reasons", "book_id"}
+)
+"""Columns of calls that come together."""
+_CELL: Final = ("id", *DIMENSIONS)
 _INSERT_LINKED: Final = "INSERT OR IGNORE INTO linked VALUES (?, ?, ?, ?, ?, ?)"
 _ADD_LINK: Final = "UPDATE call SET links = json_insert(COALESCE(links, '[]'), '$[#]', ?) WHERE call_id = ?"
 _UPSERT_COUNTER: Final = (
@@ -107,7 +123,8 @@ class SqliteRows:
 
     def insert(self, calls: Columns) -> None:
         """New calls."""
-        together.insert(self._db, "call", STORED, packed(calls, self._ids(calls.dimensions)))
+        columns = packed(calls, self._ids(calls.dimensions))
+        together.insert(self._db, "call", STORED, columns, often_equal=_OFTEN_EQUAL)
         self.fresh += calls.told["call_id"]
 
     def delete(self, call_id: bytes) -> None:
@@ -140,18 +157,30 @@ class SqliteRows:
 
     def add_sums(self, rollup: Mapping[Cell, Measures], deltas: Deltas) -> None:
         """Roll-ups of both grains, counters, latest events: with the rows they follow from."""
-        days: dict[tuple[int, int], Measures] = {}
-        quarters: list[tuple[Any, ...]] = []
         cells = self._ids([dimensions for _, dimensions in rollup])
-        for (start, _), cell, what in zip(rollup, cells, rollup.values(), strict=True):
-            quarters.append((start, cell, *_split(what)))
+        quarters = list(zip((start for start, _ in rollup), cells, strict=True))
+        days: dict[tuple[int, int], Measures] = {}
+        for (start, cell), what in zip(quarters, rollup.values(), strict=True):
             day = start // DAY_SECONDS * DAY_SECONDS, cell
             before = days.get(day)
             days[day] = what if before is None else tuple(map(add, before, what))
-        self._db.executemany(_UPSERT_ROLLUP, quarters)
-        self._db.executemany(_UPSERT_DAY, [(*day, *_split(what)) for day, what in days.items()])
+        self._add_to("rollup", quarters, rollup.values())
+        self._add_to("rollup_day", days, days.values())
         self._db.executemany(_UPSERT_COUNTER, _counter_rows(deltas))
         self._db.executemany(_UPSERT_LAST, [(*where, at) for where, at in deltas.last_events.items()])
+
+    def _add_to(self, table: str, where: Collection[tuple[int, int]], sums: Iterable[Measures]) -> None:
+        if not where:
+            return
+        told: list[str] = []
+        columns: list[Sequence[int]] = []
+        for name, amounts in zip(MEASURES, zip(*sums, strict=True), strict=True):
+            # Most measures of most calls are zero, and each costs as much as one that is not.
+            if name == "calls" or any(amounts):
+                told.append(name)
+                columns += zip(*map(divmod, amounts, repeat(MICRO)), strict=True) if name in MONEY else (amounts,)
+        rows = ((*place, *what) for place, what in zip(where, zip(*columns, strict=True), strict=True))
+        self._db.executemany(_upsert_sums(table, tuple(told)), rows)
 
     def _ids(self, wanted: Sequence[tuple[str, ...]]) -> list[Any]:
         """Keys of dimensions; those that the file has not are put in."""
@@ -163,14 +192,10 @@ class SqliteRows:
             return found
         missing = {dimensions for dimensions, cell in zip(wanted, found, strict=True) if cell is None}
         new = {dimensions: cell_id(dimensions) for dimensions in missing}
-        self._db.executemany(_INSERT_CELL, [(cell, *dimensions) for dimensions, cell in new.items()])
+        columns = [list(new.values()), *zip(*new, strict=True)]
+        together.insert(self._db, "cell", _CELL, columns, conflict="IGNORE")
         known.update(new)
         return list(map(known.__getitem__, wanted))
-
-
-def _split(what: Measures) -> list[int]:
-    counts = len(COUNTS)
-    return [*what[:counts], *(part for amount in what[counts:] for part in divmod(amount, MICRO))]
 
 
 def _counter_rows(deltas: Deltas) -> list[tuple[Any, ...]]:

@@ -6,20 +6,32 @@ import sqlite3
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 _ROWS: Final = 16
 """Of one statement: a row of `call` has 28 values, SQLite's limit of parameters has been 999."""
 
 
-def insert(db: sqlite3.Connection, table: str, names: Sequence[str], columns: Sequence[Sequence[Any]]) -> None:
-    """Insert rows, a column at a time, in their order. When it fails, the transaction has to be rolled back."""
-    # OR FAIL: otherwise SQLite keeps a copy of every page, to undo a statement of several rows alone.
-    into = f"INSERT OR FAIL INTO {table} ({', '.join(names)}) VALUES"
+def insert(
+    db: sqlite3.Connection,
+    table: str,
+    names: Sequence[str],
+    columns: Sequence[Sequence[Any]],
+    *,
+    often_equal: frozenset[str] = frozenset(),
+    conflict: Literal["FAIL", "IGNORE"] = "FAIL",
+) -> None:
+    """Insert rows, a column at a time, in their order. When it fails, the transaction has to be rolled back.
+
+    `often_equal`: columns to look at; each set of those that are equal is a statement of its own, and has to be
+    prepared.
+    """
+    # Not ABORT: SQLite would keep a copy of every page, to undo a statement of several rows alone.
+    into = f"INSERT OR {conflict} INTO {table} ({', '.join(names)}) VALUES"
     count = len(columns[0])
     whole = count - count % _ROWS
     if whole:
-        same = tuple(at for at, column in enumerate(columns) if equal(column))
+        same = tuple(at for at, name in enumerate(names) if name in often_equal and equal(columns[at]))
         first = tuple(columns[at][0] for at in same)
         varying = [column[:whole] for at, column in enumerate(columns) if at not in same]
         rows = chain.from_iterable(zip(*varying, strict=True))
