@@ -132,8 +132,8 @@ def test_vector_graphics_are_billed_by_the_model_that_writes_them() -> None:
     found = [(usage.model, usage.buckets) for usage in answered("openai_responses", answer, RequestView())[1]]
     assert found == [
         (None, {"input": 5, "output": 4}),
-        ("gpt-image-2", {"input": 8, "output_image": 2}),
         ("gpt-6-luna", {"input": 20, "output_reasoning": 10, "output": 20}),
+        ("gpt-image-2", {"input": 8, "output_image": 2}),
     ]
 
 

@@ -45,9 +45,10 @@ _KNOWN: Final = frozenset(
     {
         *(*_TOTALS, "output_tokens_details", "cache_creation", "cache_creation_input_tokens"),
         *("cache_read_input_tokens", "server_tool_use", "service_tier", "speed", "inference_geo", "iterations"),
+        "fallback_credit",
     }
 )
-"""Fields of a usage that have their place in a bucket or in the context; `fallback_credit` has none."""
+"""Fields of a usage whose meaning is known."""
 _TOOL_USE: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 
 
@@ -146,10 +147,10 @@ class AnthropicMessages(Dialect):
         total, tools = _tally(told), _tools(told, reading)
         if not total.buckets and any(told.get(name) for name in _TOTALS):
             return []  # counts that are none
-        if not told.keys() <= _KNOWN:
+        if not _KNOWN.issuperset(told) or told.get("fallback_credit") is not None:
             _unread(total, told)
-        iterations = items(told, "iterations")
-        if not iterations:
+        iterations = told.get("iterations")
+        if not iterations or iterations.__class__ is not list:
             total.buckets.update(tools)
             return [total.usage()]
         found = _iterations(total.usage(), [fields(entry) for entry in iterations], reading.model)

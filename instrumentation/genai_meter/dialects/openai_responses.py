@@ -112,14 +112,7 @@ class OpenAIResponses(Dialect):
         tools = {**dict(openai_usage.hosted_tools(reading.usage)), **reading.scratch.get("tools", NONE)}
         for bucket, amount in tools.items():
             result.add(bucket, amount)
-        found, drawn = [result.usage()], reading.scratch.get("drawn")
-        if drawn is not None:
-            found.append(drawn)
-        for told in reading.scratch.get("authored", ()):
-            authored = openai_usage.tally(told)
-            if authored is not None:
-                found.append(authored.usage(text(fields(told), "model")))
-        return found
+        return [result.usage(), *reading.scratch.get("beside", NONE)]
 
     def apply(
         self, body: Mapping[str, Json], *, model: str | None = None, max_tokens: int | None = None
@@ -204,7 +197,7 @@ def _output(reading: Reading, output: list[Json]) -> None:
             reading.scratch["images"] = reading.scratch.get("images", 0) + 1
             if told.get("svg_usage") is not None:
                 # Vector graphics are written by another model, whose usage is told with each.
-                reading.scratch.setdefault("authored", []).append(told["svg_usage"])
+                _beside(reading, openai_usage.tally(told["svg_usage"]), text(fields(told["svg_usage"]), "model"))
     if containers:
         tools["code_exec"] = len(containers)
     if tools:
@@ -228,4 +221,10 @@ def _hosted(reading: Reading, told: Mapping[str, Json], answer: Mapping[str, Jso
         result.add("images", images)
     asked = (fields(tool) for tool in items(answer, "tools") or ())
     model = next((text(tool, "model") for tool in asked if tool.get("type") == "image_generation"), None)
-    reading.scratch["drawn"] = result.usage(model or IMAGE_MODEL)
+    _beside(reading, result, model)
+
+
+def _beside(reading: Reading, result: Tally | None, model: str | None) -> None:
+    """Keep what another model than the answer's has used."""
+    if result is not None:
+        reading.scratch.setdefault("beside", []).append(result.usage(model or IMAGE_MODEL))

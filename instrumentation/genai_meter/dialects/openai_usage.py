@@ -140,7 +140,7 @@ def _plain(told: Mapping[str, Json]) -> dict[str, Quantity] | None:
             if name != "cached_tokens" or type(value) is not int or not 0 < value <= total_in:
                 return None
             cached = value
-    if len(told) > len(_COUNTS) and (not told.keys() <= _HARMLESS or (not cached and not _CACHED.isdisjoint(told))):
+    if len(told) > len(_COUNTS) and (not _HARMLESS.issuperset(told) or (not cached and not _CACHED.isdisjoint(told))):
         return None
     if outward is not None:
         details = fields(outward)
