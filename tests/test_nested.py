@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -262,7 +261,7 @@ def test_a_gateway_and_an_application_as_processes(provider: Provider, tmp_path:
             exporter.settled("ingest_events_total", 24, status="accepted")
             wait_for("every call has both accounts", lambda: nested(exporter.ledger) == 24, 60)
         finally:
-            proxy.send_signal(signal.SIGINT)
+            proxy.terminate()
             proxy.wait(60)
             if proxy.stdout:
                 proxy.stdout.close()
