@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -14,14 +16,24 @@ from typing import Any, Final
 
 from genai_meter.pricing import Cost
 from genai_meter.pricing.book import Book, read_book
+from genai_meter.pricing.build import STALE_AFTER_DAYS
 from genai_meter.pricing.cost import usd
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import Overlay, instant, read_entries
 from genai_meter.usage import Quantity, Usage
 from genai_meter_exporter.prices.overlay_yaml import compile_texts
 
+
+def _stale_at() -> float:
+    told = datetime.fromisoformat(read_book().data_date).replace(tzinfo=UTC)
+    return (told + timedelta(days=STALE_AFTER_DAYS)).timestamp()
+
+
 NOON: Final = instant("2026-11-20T12:00:00Z")
 """A Friday."""
+
+SURE: Final = "exact" if time.time() < _stale_at() else "estimated"
+"""Status of a plain price of a call that another process makes now: the shipped book ages."""
 
 HEAD: Final = "schema: pricebook-overlay/1\nbook: acme\nentries:\n"
 """The first lines of an overlay."""

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 import pytest
 from dialect_kit import answered, streamed
 from genai_meter.dialects import by_name
+from prices_kit import SURE
 
 from tests.client_cases import results_of
 from tests.environments import CLIENTS
@@ -21,7 +22,7 @@ CHAT = {
     "server.address": "127.0.0.1",
     "gen_ai.request.model": "command-a-03-2025",
     "genai_meter.usage.source": "provider",
-    "genai_meter.cost.status": "exact",
+    "genai_meter.cost.status": SURE,
     "genai_meter.sdk": "cohere.Client",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from environments import TREE
 from exporter_kit import Served
 from interop_kit import run
+from prices_kit import SURE
 
 from examples.provider import Provider
 
@@ -49,8 +50,8 @@ def test_one_charge_and_the_tree(
         (answer.usage["input_tokens"], answer.usage["output_tokens"]) for answer in provider.served if answer.usage
     ]
     assert [(row["workflow"], row["step"], row["cost_status"]) for row in charged] == [
-        ("desk", "research", "exact"),
-        ("desk", "write", "exact"),
+        ("desk", "research", SURE),
+        ("desk", "write", SURE),
     ]
     # OpenInference reads no usage from a raw response: its record is kept beside, and charges nothing.
     assert [row["source"] for row in rows if row["cost"] is None] == ["openinference.instrumentation.anthropic/span"]

@@ -7,14 +7,16 @@ import json
 import subprocess
 import sys
 import threading
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
-from genai_meter.pricing import Cost, Line, RateCard, add_costs, overlay
+from genai_meter.pricing import Cost, Line, RateCard, add_costs, build, overlay
 from genai_meter.pricing.book import Book, BookError, read_book
+from genai_meter.pricing.build import STALE_AFTER_DAYS
 from genai_meter.pricing.cost import usd
 from genai_meter.pricing.engine import MAX_CARDS, Resolver
 from genai_meter.pricing.overlay import instant
@@ -134,8 +136,16 @@ def test_deepseek_peaks_and_weekends_on_the_clock_of_beijing(at: str, input_usd:
 def test_a_card_is_valid_until_the_next_change_of_price() -> None:
     card = PRICES.card("deepseek", "deepseek-v4-flash", instant("2026-11-20T02:30:00Z"), {})
     assert (card.valid_from, card.valid_until) == (instant("2026-11-20T01:00:00Z"), instant("2026-11-20T04:00:00Z"))
-    flat = PRICES.card("openai", "gpt-4.1", NOON, {})
-    assert flat.valid_until == instant("2026-12-25T00:00:00Z"), "when the book becomes stale"
+
+
+def test_a_book_becomes_stale(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "STALE_AFTER_DAYS", STALE_AFTER_DAYS)
+    prices = resolver()
+    stale = f"{date.fromisoformat(prices.book.data_date[:10]) + timedelta(45)}T00:00:00Z"
+    assert prices.card("openai", "gpt-4.1", NOON, {}).valid_until == instant(stale)
+    found = cost(prices, "openai", "gpt-4.1", stale, input=10)
+    assert (found.status, found.reasons) == ("estimated", ("stale_book",))
+    assert found.effective_pico
 
 
 @given(

@@ -153,7 +153,6 @@ def test_what_has_no_price_is_unpriced_and_never_zero(provider: str, model: str,
         ("openai", "gpt-5.2-2026-09-09", NOON, "snapshot_unlisted"),
         ("openai", "gpt-4o-2024-08-06", "2024-07-01T00:00:00Z", "date_before_first_row"),
         ("openai", "gpt-4.1", "2025-01-01T00:00:00Z", "date_before_first_row"),
-        ("openai", "gpt-4.1", "2026-12-25T00:00:00Z", "stale_book"),
         ("", "gpt-4.1", NOON, "provider_inferred"),
     ],
 )
