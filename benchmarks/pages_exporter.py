@@ -22,6 +22,7 @@ from genai_meter_exporter.budgets.engine import Engine
 from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import Budgets
 from genai_meter_exporter.cells import DIMENSIONS, GRAIN_SECONDS, MEASURES, Cell, Measures
+from genai_meter_exporter.columns import alike
 from genai_meter_exporter.config import Config
 from genai_meter_exporter.counters import Counters
 from genai_meter_exporter.metrics import Exposition, LiveFacts, MeterCollector
@@ -178,20 +179,19 @@ class Exporter:
         """Calls that have ended up to an instant."""
         self.now = at
         deltas = Deltas()
-        placed: dict[Cell, list[int]] = {}
-        observed: list[tuple[Mapping[str, Any], tuple[str, ...]]] = []
+        placed: dict[Cell, Measures] = {}
+        observed: list[dict[str, Any]] = []
         for told in calls:
             values = {**told, "recorded_at": told["end"]}
-            where = cells.cell(values)
-            cells.gain(placed, where, values)
-            observed.append((values, where[1]))
+            cells.add(placed, cells.cell(values), cells.measures(values))
+            observed.append(values)
             self.rollups.release(values)
             if run_id := values.get("run_id"):
                 deltas.runs.append(
                     Run(values["team"], values["workflow"], run_id, values.get("cost") or 0, values["end"])
                 )
-        observe(deltas, self._bounds, observed)
-        deltas.cells = {where: tuple(what) for where, what in placed.items()}
+        observe(deltas, self._bounds, alike(observed))
+        deltas.cells = placed
         gained: dict[tuple[str, ...], Measures] = {}
         for (_, dimensions), what in deltas.cells.items():
             _add(gained, dimensions, what)

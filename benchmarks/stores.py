@@ -21,12 +21,13 @@ from typing import Any, Final, Protocol
 import orjson
 from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.charging import charge, open_prices
+from genai_meter_exporter.columns import alike
 from genai_meter_exporter.normalise import Batch, normalise
 from genai_meter_exporter.normalise.record import UsageRecord
 from genai_meter_exporter.receive import protobuf
 from genai_meter_exporter.store.archive import Archive, open_archive
 from genai_meter_exporter.store.base import Query, Reader, Store
-from genai_meter_exporter.store.layout import KINDS, STORED, pack
+from genai_meter_exporter.store.layout import KINDS, STORED, packed
 from genai_meter_exporter.store.reader import SqliteReader
 from genai_meter_exporter.store.sqlite import SqliteStore
 from genai_meter_exporter.store.transfer import export_days
@@ -193,7 +194,8 @@ class BareClickHouse:
 def fill(figures: Figures, events: Events, store: Store, bare: Bare) -> None:
     """The same groups into both, one after the other."""
     for batch, now_ns in events.groups():
-        rows = [pack({**record.values, "call_id": record.key, "usage": "[]"}, 1) for record in batch.records]
+        calls = alike([{**record.values, "call_id": record.key, "usage": "[]"} for record in batch.records])
+        rows = [row for columns in calls for row in zip(*packed(columns, (1,) * columns.count), strict=True)]
         figures.bare_seconds += took(lambda rows=rows: bare.insert(rows))
         figures.ingest_seconds += took(lambda batch=batch, now_ns=now_ns: _write(store, batch, now_ns))
     figures.bare_query_seconds = least(bare.query)
