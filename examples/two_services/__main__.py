@@ -86,7 +86,7 @@ def _instrumented(
         try:
             yield process
         finally:
-            process.send_signal(signal.SIGTERM if service == "worker" else signal.SIGINT)
+            process.terminate()
             process.wait(STOP_SECONDS)
 
 
