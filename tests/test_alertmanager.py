@@ -206,7 +206,10 @@ def delivered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Inbox,
     with Inbox() as inbox:
         config = shipped(inbox, time_scale=100)
         with Alertmanager(tmp_path_factory.mktemp("alertmanager"), config) as alertmanager:
-            send(alertmanager, EXCEEDED, BURN, OTHER_BURN, FORECAST)
+            # What holds another back has to be known first.
+            send(alertmanager, EXCEEDED)
+            wait_for("a page", lambda: inbox.at("/pagerduty"), 60)
+            send(alertmanager, BURN, OTHER_BURN, FORECAST)
             for path in ("/slack", "/pagerduty", "/ticket", "finance@example.com"):
                 wait_for(f"a message to {path}", lambda path=path: inbox.at(path), 60)
             wait_for("both messages to the team of ads", lambda: len(inbox.at("/ticket")) >= 3 or None, 60)
