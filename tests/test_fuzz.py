@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import subprocess
+import sys
 import time
 import zlib
 from collections import Counter
@@ -84,6 +85,18 @@ async def test_changed_requests_over_http(
     record_property("table", f"{count:,} HTTP requests: {dict(sorted(statuses.items()))}; grown {grown / MIB:.1f} MiB")
     assert statuses.keys() == {200, 400, 404, 413, 415}
     assert grown < 64 * MIB
+
+
+def test_what_coverage_guided_imports_needs_no_pytest() -> None:
+    """Its environment has none."""
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; sys.modules['pytest'] = None; import fuzz_kit"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from exporter_kit import NOW, Answer, Served, fetch, logs, small_disk, usage_event
+from disk_kit import small_disk
+from exporter_kit import NOW, Answer, Served, fetch, logs, usage_event
 from ledger_kit import Ledger, PostgresLedger
 
 from examples.children import wait_for

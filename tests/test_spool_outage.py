@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_kit import small_disk
 from environments import ROOT
-from exporter_kit import Served, small_disk
+from exporter_kit import Served
 from genai_meter import spool_files
 from genai_meter_exporter.cli import main
 from spool_kit import NOWHERE, Receiver, make, on_disk, response_ids, spooling, states, wait_until
