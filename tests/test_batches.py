@@ -191,7 +191,7 @@ def test_responses_and_embeddings(telemetry: Telemetry, provider: Provider) -> N
         by_text(client, ordered(client, vectors, endpoint="/v1/embeddings").output_file_id)
     response, embedding = telemetry.take(spans=False)
     assert (response["gen_ai.operation.name"], response["genai_meter.id_family"]) == ("chat", "openai.response")
-    assert response["genai_meter.usage.output_reasoning"] == 64
+    assert response["gen_ai.usage.reasoning.output_tokens"] == 64
     assert (embedding["gen_ai.operation.name"], embedding["gen_ai.usage.input_tokens"]) == ("embeddings", 3)
     assert embedding["genai_meter.cost.effective"] == 3 * 10_000
 
@@ -359,7 +359,7 @@ async def test_message_batches_in_a_coroutine(telemetry: Telemetry, provider: Pr
         results = await client.messages.batches.results(batch.id)
         assert [result.custom_id async for result in results] == ["a"]
     (event,) = telemetry.take(spans=False)
-    assert event["genai_meter.usage.output"] == 7
+    assert event["gen_ai.usage.output_tokens"] == 7
 
 
 # --- every process, and the exporter ------------------------------------------------------------------

@@ -106,7 +106,6 @@ def test_a_buffered_chat() -> None:
         "gen_ai.usage.cache_read.input_tokens": 40,
         "gen_ai.usage.reasoning.output_tokens": 5,
         "genai_meter.call.id": CALL_ID_TEXT,
-        "genai_meter.id_family": "openai.chat",
         "genai_meter.tenant": "acme",
         "genai_meter.feature": "search",
         "user.id": "u-1",
@@ -129,6 +128,7 @@ def test_a_buffered_chat() -> None:
         "genai_meter.schema_version": "1",
         "genai_meter.start": START_NS,
         "genai_meter.end": END_NS,
+        "genai_meter.id_family": "openai.chat",
         "genai_meter.status": "ok",
         "genai_meter.sdk": "test.Client",
         "genai_meter.request.messages": 2,
@@ -139,10 +139,6 @@ def test_a_buffered_chat() -> None:
         "genai_meter.tier": "default",
         "genai_meter.estimate.input_tokens": 17,  # 36 / 4.2 + 8
         "genai_meter.estimate.output_tokens": 4,
-        "genai_meter.usage.input": 60,
-        "genai_meter.usage.cache_read": 40,
-        "genai_meter.usage.output": 15,
-        "genai_meter.usage.output_reasoning": 5,
         "genai_meter.cost.effective": CHAT_PICO,
         "genai_meter.cost.book": _book(),
     }
@@ -177,11 +173,11 @@ def test_a_stream_read_to_its_end() -> None:
         "gen_ai.usage.cost.currency": "USD",
         "gen_ai.usage.cost.source": "local",
         "genai_meter.call.id": CALL_ID_TEXT,
-        "genai_meter.id_family": "anthropic.message",
         "genai_meter.usage.source": "provider",
         "genai_meter.cost.status": "exact",
     }
-    assert (event["genai_meter.usage.input"], event["genai_meter.usage.output"]) == (100, 25)
+    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 25)
+    assert event["genai_meter.id_family"] == "anthropic.message"
     assert event["genai_meter.cost.effective"] == 675_000_000
     assert event["genai_meter.response.chunks"] == 4
     assert event["gen_ai.response.time_to_first_chunk"] == 0.5
@@ -243,7 +239,6 @@ def test_a_refused_call_after_retries() -> None:
         "error.type": "RateLimitError",
         "http.request.resend_count": 1,
         "genai_meter.call.id": CALL_ID_TEXT,
-        "genai_meter.id_family": "openai.chat",
         "genai_meter.status": "error",
         "genai_meter.usage.source": "unknown",
     }
@@ -278,7 +273,7 @@ def test_an_unknown_model_is_visible_and_costs_null() -> None:
         assert told["genai_meter.cost.status"] == "unpriced"
         assert not [name for name in told if name in ("genai_meter.cost.effective", "gen_ai.usage.cost.amount")]
     assert event["genai_meter.cost.reasons"] == '["unknown_model"]'
-    assert event["genai_meter.usage.input"] == 60
+    assert event["gen_ai.usage.input_tokens"] == 100
     assert (point.value, point.attributes["gen_ai.request.model"]) == (1, "mystery-1")
     assert "genai_meter.cost" not in pipeline.points()
 
@@ -307,11 +302,11 @@ def test_embeddings() -> None:
         "gen_ai.usage.cost.source": "local",
         "server.address": "api.openai.com",
         "genai_meter.call.id": CALL_ID_TEXT,
-        "genai_meter.id_family": "openai.embedding",
         "genai_meter.usage.source": "provider",
         "genai_meter.cost.status": "exact",
     }
-    assert (event["genai_meter.usage.input"], event["genai_meter.cost.effective"]) == (8, 160_000)
+    assert (event["gen_ai.usage.input_tokens"], event["genai_meter.cost.effective"]) == (8, 160_000)
+    assert event["genai_meter.id_family"] == "openai.embedding"
     assert "gen_ai.response.id" not in event
 
 

@@ -7,7 +7,6 @@ import gzip
 import json
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,7 +18,7 @@ import pytest
 from emission_kit import Telemetry, metered
 from genai_meter import attribute, emit, environment, guard, safety
 from genai_meter.call import Call, Prepared
-from genai_meter.clients import injection, lifecycle
+from genai_meter.clients import injection
 from genai_meter.clients.targets import provider_of
 from genai_meter.dialects import NOT_METERED
 from genai_meter.instrumentor import AnthropicInstrumentor, OpenAIInstrumentor
@@ -403,20 +402,24 @@ def test_a_call_of_another_operation_inside_a_request_is_a_call(telemetry: Telem
 
 
 def test_nothing_of_a_call_waits_for_the_collector(telemetry: Telemetry, provider: Provider) -> None:
-    calls: list[weakref.ref[Call]] = []
+    def living() -> set[int]:
+        return {id(one) for one in gc.get_objects() if type(one) is Call}
+
+    during: list[set[int]] = []
 
     def handle(request: httpx2.Request) -> httpx2.Response:
-        call = lifecycle.current.get()
-        assert call is not None
-        calls.append(weakref.ref(call))
+        during.append(living())
         return httpx2.Response(200, json={"id": "c", "choices": [], "model": "m"})
 
     client = answering(handle)
+    gc.collect()
     gc.disable()
     try:
+        before = living()
         client.chat.completions.create(**ASK)
         client.chat.completions.with_raw_response.create(**ASK)
-        assert [call() for call in calls] == [None, None]
+        assert [len(some - before) for some in during] == [1, 1]
+        assert living() <= before
     finally:
         gc.enable()
 

@@ -136,7 +136,7 @@ FIELDS: Final[tuple[Field, ...]] = (
         "genai_meter.usage.models",
         "json",
         "usage",
-        "Buckets by model; on the wire `genai_meter.usage.<bucket>`",
+        "Buckets by model; on the wire `genai_meter.usage.<bucket>`, or the inclusive counts where they tell as much",
     ),
     Field("usage_source", "genai_meter.usage.source", "text", "usage", "provider, estimated or unknown", label=True),
     Field("input_tokens", semconv.USAGE_INPUT_TOKENS, "int", "usage", "Gross input tokens"),

@@ -22,7 +22,9 @@ from genai_meter_exporter.normalise.record import (
     Beside,
     Unreadable,
     UsageRecord,
+    buckets_of,
     fill_totals,
+    id_family,
     price_context,
 )
 from genai_meter_exporter.receive import wire
@@ -52,8 +54,10 @@ def usage_event(raw: Raw) -> UsageRecord | Beside:
 
 
 def span(raw: Raw) -> UsageRecord:
-    """Our span (or another's that we enriched): carries the same attributes, but may have been sampled away."""
-    return _record(raw, OWN_PRODUCER + "/span", RANK_OWN_SPAN)
+    """Our span (or another's that we enriched): carries most of the attributes, but may have been sampled away."""
+    record = _record(raw, OWN_PRODUCER + "/span", RANK_OWN_SPAN)
+    record.values.setdefault("id_family", id_family(record.values.get("response_id")))
+    return record
 
 
 def cost_event(raw: Raw) -> UsageRecord:
@@ -152,6 +156,7 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
     trace_id = _identifier(values, "trace_id", raw.trace_id)
     span_id = _identifier(values, "span_id", raw.span_id)
     if usages:
+        values.pop("list_cost", None)
         fill_totals(values, usages)
     return UsageRecord(
         key=key,
@@ -185,19 +190,8 @@ def _usages(attributes: Attributes, values: dict[str, Any]) -> list[Usage]:
     if not buckets:
         if values.get("usage_source") != "provider":
             return []
-        buckets = _from_totals(values)
+        buckets = buckets_of(values)
     return [Usage({name: count for name, count in buckets.items() if count})]
-
-
-def _from_totals(values: dict[str, Any]) -> dict[str, int]:
-    """A span whose buckets follow from the inclusive counts carries those only."""
-    cached, reasoning = values.get("cache_read_tokens") or 0, values.get("reasoning_tokens") or 0
-    return {
-        "input": max((values.get("input_tokens") or 0) - cached, 0),
-        "cache_read": cached,
-        "output": max((values.get("output_tokens") or 0) - reasoning, 0),
-        "output_reasoning": reasoning,
-    }
 
 
 def _models(text: str) -> list[Usage]:

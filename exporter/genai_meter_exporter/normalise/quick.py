@@ -26,6 +26,7 @@ from genai_meter_exporter.normalise.record import (
     WORKED_OUT,
     Unreadable,
     UsageRecord,
+    buckets_of,
     fill_totals,
     price_context,
 )
@@ -57,23 +58,26 @@ _LONGEST_KEPT: Final = 128
 _known: dict[bytes, _Told] = {}
 """Encoded attribute → what it tells."""
 
-_Limits: TypeAlias = tuple[str, int, int, bool]
-"""Of a whole number: column or bucket; the least and the largest that may be written in so many bytes; whether it is a
-bucket."""
+_VALUES, _TOTALS, _BUCKET = range(3)
+"""Where a whole number goes: into a column, an inclusive count, a bucket."""
 
-_Form: TypeAlias = tuple[int, int, str, _Limits | tuple[()] | None]
-"""Size of an attribute; where its text begins, which ends with it; its column. A number has limits, or none when it is
-not read; its `AnyValue` begins there."""
+_Limits: TypeAlias = tuple[str, int, int, int]
+"""Of a whole number: column or bucket; the least and the largest that may be written in so many bytes; where it
+goes."""
 
-_HEADS: Final[Mapping[bytes, tuple[str, read.Reader, bool]]] = {
+_Form: TypeAlias = tuple[int, int, str, _Limits | None]
+"""Size of an attribute; where its text begins, which ends with it; its column. A number has limits, and its `AnyValue`
+begins there."""
+
+_HEADS: Final[Mapping[bytes, tuple[str, read.Reader, int]]] = {
     **{
-        wire.head(attribute): (column, reader, False)
+        wire.head(attribute): (column, reader, _TOTALS if column in WORKED_OUT else _VALUES)
         for attribute, (column, reader) in read.BY_ATTRIBUTE.items()
         if column in _DIFFERENT
     },
-    **{wire.head(name): (bucket, read.count, True) for name, bucket in _BUCKETS.items()},
+    **{wire.head(name): (bucket, read.count, _BUCKET) for name, bucket in _BUCKETS.items()},
 }
-"""How an attribute begins, up to its value's length → column or bucket, reader, whether it is a bucket."""
+"""How an attribute begins, up to its value's length → column or bucket, reader, where its number goes."""
 _LARGEST: Final[Mapping[read.Reader, int]] = {read.count: MAX_COUNT, read.integer: MAX_INT}
 _FORMLESS: Final[_Form] = (0, 0, "", None)
 _FORMS_KEPT: Final = 4_096
@@ -104,9 +108,8 @@ def _usage_event(raw: Raw) -> UsageRecord | None:
             size, at, name, limit = forms(encoded[: encoded[1] + 5]) or _form(encoded)
             if size == len(encoded):
                 if limit is not None:
-                    if limit:
-                        limits.append(limit)
-                        numbers.append(encoded[at:])
+                    limits.append(limit)
+                    numbers.append(encoded[at:])
                     continue
                 if encoded[at - 1] == size - at:
                     values[name] = encoded[at:].decode()
@@ -115,18 +118,17 @@ def _usage_event(raw: Raw) -> UsageRecord | None:
         name, value = told
         values[name] = value
     values.pop(_NOTHING, None)
-    buckets: dict[str, Quantity] = {}
+    totals: dict[str, int] = {}
+    buckets: dict[str, int] = {}
+    places = values, totals, buckets
     # All at once, by the library: a varint read in Python costs ten times as much.
-    for (name, low, high, bucket), number in zip(limits, wire.integers(numbers), strict=True):
+    for (name, low, high, place), number in zip(limits, wire.integers(numbers), strict=True):
         if not low <= number <= high:
             return None
-        if not bucket:
-            values[name] = number
-        elif number:
-            buckets[name] = number
-        else:
-            buckets.pop(name, None)
-    return _finish(raw, values, buckets)
+        places[place][name] = number
+    if not buckets and values.get("usage_source") == "provider":
+        buckets = buckets_of(totals)
+    return _finish(raw, values, {name: number for name, number in buckets.items() if number})
 
 
 def _form(encoded: bytes) -> _Form:
@@ -134,7 +136,7 @@ def _form(encoded: bytes) -> _Form:
     head = encoded[: encoded[1] + 3]
     if head not in _HEADS:
         return _FORMLESS
-    name, reader, bucket = _HEADS[head]
+    name, reader, place = _HEADS[head]
     at = len(head) + 1
     length, tag = encoded[at - 1], encoded[at]
     largest = _LARGEST.get(reader)
@@ -144,7 +146,7 @@ def _form(encoded: bytes) -> _Form:
     elif 1 < length < 11 and tag == wire.INTEGER and largest is not None:
         bits = 7 * (length - 1)
         low, high = 1 << bits - 7 if bits > 7 else 0, min((1 << bits) - 1, largest)
-        form = at + length, at, name, () if name in WORKED_OUT else (name, low, high, bucket)
+        form = at + length, at, name, (name, low, high, place)
     if len(_forms) >= _FORMS_KEPT:
         _forms.clear()
     _forms[encoded[: at + 1]] = form

@@ -38,16 +38,7 @@ class Exchange:
     The SDK may copy the options; there is only ever one of these.
     """
 
-    _activation: Any = None
-    """What undoes that our span is the current one."""
-    _unasked: tuple[Any, Any] | None = None
-    """The body as it was before we asked for the usage."""
-    _seen = False
-    """An answer was read."""
-    _streaming = False
-    """A stream is in the caller's hands; it ends the call."""
-    _body: Ending | None = None
-    """Watches the body of a raw response."""
+    __slots__ = ("_activation", "_body", "_options", "_parser", "_seen", "_streaming", "_unasked", "call")
 
     def __init__(self, call: Call, options: Any) -> None:
         self.call = call
@@ -56,6 +47,16 @@ class Exchange:
         parser = options.post_parser
         self._parser = parser if callable(parser) else None
         """The SDK's own parser, for `parse()` and the like."""
+        self._activation: Any = None
+        """What undoes that our span is the current one."""
+        self._unasked: tuple[Any, Any] | None = None
+        """The body as it was before we asked for the usage."""
+        self._seen = False
+        """An answer was read."""
+        self._streaming = False
+        """A stream is in the caller's hands; it ends the call."""
+        self._body: Ending | None = None
+        """Watches the body of a raw response."""
         # Not by setattr, which marks the field as set: the SDK's debug log shows what is set.
         options.__dict__["post_parser"] = self
 

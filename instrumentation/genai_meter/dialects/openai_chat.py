@@ -211,7 +211,8 @@ def head(reading: Reading, answer: Mapping[str, Json]) -> None:
     if usage is not None and (counts := fields(usage)):
         reading.usage = counts
         reading.fidelity = "final"
-        openai_usage.evidence(reading, counts)
+        if not openai_usage.PLAIN.issuperset(counts):
+            openai_usage.evidence(reading, counts)
 
 
 def note_error(reading: Reading, answer: Mapping[str, Json]) -> None:
@@ -269,8 +270,8 @@ def _extension(reading: Reading, event: Json, choice: Json) -> None:
     if extension is not None:
         _breakdown(reading, read(extension, "usage_breakdown"))
     if reading.usage is None:
-        usage = read(choice if extension is None else extension, "usage")
-        if usage is not None and fields(usage):
+        usage = fields(read(choice if extension is None else extension, "usage"))
+        if usage:
             reading.usage = usage
             reading.fidelity = "final"
 

@@ -79,7 +79,7 @@ WRITE_TTLS: Final = (
 )
 
 _COUNTS: Final = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens", "total_tokens")
-_PLAIN: Final = frozenset((*_COUNTS, *INPUT_DETAILS, *OUTPUT_DETAILS))
+PLAIN: Final = frozenset((*_COUNTS, *INPUT_DETAILS, *OUTPUT_DETAILS))
 """Usage of these fields alone tells counts only."""
 _BESIDE: Final = frozenset(
     {
@@ -90,7 +90,7 @@ _BESIDE: Final = frozenset(
     }
 )
 """Fields that change nothing of the counts: money, times, searches, parts that are counted elsewhere."""
-_HARMLESS: Final = _PLAIN | _BESIDE | _CACHED
+_HARMLESS: Final = PLAIN | _BESIDE | _CACHED
 _READ: Final = _HARMLESS | {"reasoning_tokens", "citation_tokens", "num_search_queries", *WRITTEN}
 
 XAI_TICK: Final = 10
@@ -117,9 +117,9 @@ _responses: Final = itemgetter(
 
 
 def counted(reading: Reading) -> list[Usage] | None:
-    """The usage of nearly every call: an object that tells counts and nothing else. None for all else."""
-    told = fields(reading.usage)
-    buckets = _plain(told) if told and _PLAIN.issuperset(told) else None
+    """The usage of nearly every chat: fields that tell counts and nothing else. None for all else."""
+    told = reading.usage
+    buckets = _plain(told) if told and PLAIN.issuperset(told) else None
     return None if buckets is None else [Usage(buckets)]
 
 
@@ -249,7 +249,7 @@ def usages(reading: Reading) -> list[Usage]:
 def evidence(reading: Reading, usage: Json) -> None:
     """What else a usage object tells: a reported cost, the tier that served."""
     told = fields(usage)
-    if _PLAIN.issuperset(told):
+    if PLAIN.issuperset(told):
         return
     cost = told.get("cost")
     if cost is not None and type(cost) not in (int, float):
