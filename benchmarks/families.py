@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import libraries
-from benchmarks.workers import Worker, answer_all, compare, ended, silence
+from benchmarks.workers import Worker, answer_all, compare, ended, silence, take_turns
 from tests import environments as e
 from tests.environments import Environment
 
@@ -146,7 +146,7 @@ def _report(name: str, environment: Environment, peer: str, rounds: int) -> dict
             for variant in variants
         }
     ) as workers:
-        cases = {case: compare(workers, case, rounds) for case in CASES}
+        cases = {case: compare(take_turns(workers, case, rounds)) for case in CASES}
         return {
             "family": name,
             "version": environment.version_of(FAMILIES[name].package),

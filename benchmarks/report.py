@@ -103,9 +103,10 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         f"`{command}` on {machine}.",
         "CPU time of the process, real client libraries over a transport in the process, OpenTelemetry SDK with batch"
         " processors and exporters that drop. *Floor*: a wrapper that passes everything on, a span written by hand,"
-        " the same instruments by their plain synchronous calls, one log record of 20 attributes. Each variant has a"
-        " process of its own; they take turns in short slices, and figures are of the quietest tenth of them, for other"
-        " load only ever adds. Times differ between machines and with what else runs; the ratios are what counts.",
+        " the same instruments by their plain synchronous calls, one log record of 20 attributes. Each variant has"
+        " processes of its own, five one after another; they take turns in short slices, and figures are of the"
+        " quietest tenth of them, for other load only ever adds. Times differ between machines and with what else runs;"
+        " the ratios are what counts.",
         "## Goals",
         table(["what", "goal", "measured", ""], [[g.what, g.goal, g.measured, _mark(g)] for g in goals(results)]),
         "## Added CPU per call",

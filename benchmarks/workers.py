@@ -96,10 +96,9 @@ def take_turns(workers: Mapping[str, Worker], case: str, rounds: int) -> dict[st
     return figures
 
 
-def compare(workers: Mapping[str, Worker], case: str, rounds: int) -> dict[str, Any]:
+def compare(figures: Mapping[str, list[Take]]) -> dict[str, Any]:
     """What each variant adds to the bare call."""
-    figures = take_turns(workers, case, rounds)
-    names = [name for name in workers if name != "bare"]
+    names = [name for name in figures if name != "bare"]
     counted = [take.instructions for take in figures["bare"] if take.instructions is not None]
     return {
         "bare": quiet(figures["bare"]),
