@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 from exporter_kit import NOW, RESOURCE, Event, logs, usage_event
-from genai_meter.schema import FIELDS
+from genai_meter.schema import BY_NAME, FIELDS
 from genai_meter.usage import BUCKETS
 from genai_meter_exporter.normalise import Batch, normalise, quick
-from genai_meter_exporter.normalise.record import WORKED_OUT
 from genai_meter_exporter.receive import protobuf, wire
 from genai_meter_exporter.receive.raw import Raw
 from google.protobuf.message import DecodeError
@@ -19,8 +18,6 @@ from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 ATTRIBUTES = [f.attribute for f in FIELDS] + [f"genai_meter.usage.{bucket}" for bucket in BUCKETS]
-READ = [key for key in ATTRIBUTES if key not in {f.attribute for f in FIELDS if f.name in WORKED_OUT}]
-"""What the quick reader looks at whatever the type; of the rest not even whether it can be decoded."""
 VALUES = st.one_of(
     st.text(max_size=5),
     st.sampled_from(["", "x" * 1025, "3", '["stop"]', "{", "-1", "default"]),
@@ -56,17 +53,27 @@ def told(batch: Batch) -> dict[str, Any]:
     return found
 
 
+def inclusive_event(*, cache_read: int, **more: Any) -> Event:
+    """An event whose buckets follow from its inclusive counts, and are left out."""
+    counts = {"input_tokens": 1000 + cache_read, "cache_read_tokens": cache_read, "output_tokens": 100}
+    event = usage_event(input_tokens=0, output_tokens=0, reasoning_tokens=40, list_cost=7, **more)
+    event.attributes |= {BY_NAME[name].attribute: count for name, count in counts.items()}
+    return event
+
+
 @settings(max_examples=400, deadline=None)
 @given(
     st.dictionaries(st.sampled_from(ATTRIBUTES), VALUES, max_size=6),
     st.sets(st.sampled_from(ATTRIBUTES), max_size=3),
     st.binary(max_size=17),
     st.sampled_from([RESOURCE, {}, {"service.name": 7, "deployment.environment": "old"}, {"service.name": 0.5}]),
+    st.booleans(),
 )
 def test_both_readers_agree(
-    changed: dict[str, Any], without: set[str], trace_id: bytes, resource: dict[str, Any]
+    changed: dict[str, Any], without: set[str], trace_id: bytes, resource: dict[str, Any], inclusive: bool
 ) -> None:
-    event = usage_event(trace_id=trace_id, span_id=trace_id[:8], call_id=b"\x01" * 16, cache_read=3)
+    made = inclusive_event if inclusive else usage_event
+    event = made(trace_id=trace_id, span_id=trace_id[:8], call_id=b"\x01" * 16, cache_read=3)
     kept = {key: value for key, value in event.attributes.items() if key not in without}
     body = logs([Event({**kept, **changed}, trace_id=trace_id, span_id=trace_id[:8])], resource).SerializeToString()
     for _ in range(2):
@@ -93,6 +100,24 @@ def test_a_plain_event_is_read_quickly() -> None:
     }
     assert {name: record.values[name] for name in expected} == expected
     assert [usage.buckets for usage in record.usages] == [{"input": 1000, "output": 100, "cache_read": 500}]
+
+
+def test_buckets_that_are_left_out_are_worked_out_quickly() -> None:
+    event = inclusive_event(cache_read=500, call_id=b"\x01" * 16)
+    (raw,) = protobuf.parse("logs", logs([event]).SerializeToString()).records
+    record = quick.usage_event(raw)
+    assert record is not None
+    (usage,) = record.usages
+    assert usage.buckets == {"input": 1000, "cache_read": 500, "output": 60, "output_reasoning": 40}
+    counts = {name: count for name, count in record.values.items() if name.endswith("_tokens")}
+    assert counts == {
+        "input_tokens": 1500,
+        "cache_read_tokens": 500,
+        "cache_write_tokens": 0,
+        "output_tokens": 100,
+        "reasoning_tokens": 40,
+    }
+    assert "list_cost" not in record.values
 
 
 @pytest.mark.parametrize("odd", [{"genai_meter.call.id": "x"}, {"gen_ai.request.max_tokens": -1}])
@@ -125,7 +150,7 @@ def request(*attributes: bytes) -> bytes:
 @settings(max_examples=600, deadline=None)
 @given(st.data())
 def test_both_readers_agree_on_any_bytes(data: st.DataObject) -> None:
-    key = data.draw(st.sampled_from(READ))
+    key = data.draw(st.sampled_from(ATTRIBUTES))
     value = data.draw(st.one_of(st.text(max_size=3), st.integers(-1, 2**63 - 1), st.sampled_from([0, 127, 128, 16384])))
     typed = AnyValue(string_value=value) if isinstance(value, str) else AnyValue(int_value=value)
     changed = bytearray(KeyValue(key=key, value=typed).SerializeToString())
