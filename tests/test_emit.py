@@ -106,6 +106,7 @@ def test_a_buffered_chat() -> None:
         "gen_ai.usage.cache_read.input_tokens": 40,
         "gen_ai.usage.reasoning.output_tokens": 5,
         "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.chat",
         "genai_meter.tenant": "acme",
         "genai_meter.feature": "search",
         "user.id": "u-1",
@@ -128,7 +129,6 @@ def test_a_buffered_chat() -> None:
         "genai_meter.schema_version": "1",
         "genai_meter.start": START_NS,
         "genai_meter.end": END_NS,
-        "genai_meter.id_family": "openai.chat",
         "genai_meter.status": "ok",
         "genai_meter.sdk": "test.Client",
         "genai_meter.request.messages": 2,
@@ -173,11 +173,11 @@ def test_a_stream_read_to_its_end() -> None:
         "gen_ai.usage.cost.currency": "USD",
         "gen_ai.usage.cost.source": "local",
         "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "anthropic.message",
         "genai_meter.usage.source": "provider",
         "genai_meter.cost.status": "exact",
     }
     assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (100, 25)
-    assert event["genai_meter.id_family"] == "anthropic.message"
     assert event["genai_meter.cost.effective"] == 675_000_000
     assert event["genai_meter.response.chunks"] == 4
     assert event["gen_ai.response.time_to_first_chunk"] == 0.5
@@ -239,6 +239,7 @@ def test_a_refused_call_after_retries() -> None:
         "error.type": "RateLimitError",
         "http.request.resend_count": 1,
         "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.chat",
         "genai_meter.status": "error",
         "genai_meter.usage.source": "unknown",
     }
@@ -302,11 +303,11 @@ def test_embeddings() -> None:
         "gen_ai.usage.cost.source": "local",
         "server.address": "api.openai.com",
         "genai_meter.call.id": CALL_ID_TEXT,
+        "genai_meter.id_family": "openai.embedding",
         "genai_meter.usage.source": "provider",
         "genai_meter.cost.status": "exact",
     }
     assert (event["gen_ai.usage.input_tokens"], event["genai_meter.cost.effective"]) == (8, 160_000)
-    assert event["genai_meter.id_family"] == "openai.embedding"
     assert "gen_ai.response.id" not in event
 
 

@@ -150,6 +150,9 @@ def test_a_cost_that_is_no_call() -> None:
     assert json.loads(record.values["cost_lines"]) == [
         {"bucket": "vector_search", "list_pico": 6000, "effective_pico": 5000, "quantity": 3, "unit": "queries"}
     ]
+    # What it used does not say what it costs.
+    told = {**attributes, "genai_meter.usage.source": "provider", "gen_ai.usage.input_tokens": 7}
+    assert only(of(Event(told, name="genai_meter.cost"))).values["list_cost"] == 6000
 
 
 @pytest.mark.parametrize(

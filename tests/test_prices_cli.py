@@ -191,6 +191,24 @@ def test_explain_reads_the_attributes_of_the_wire(tmp_path: Path) -> None:
     assert "the event says $0.004: NOT equal" in done.stdout
 
 
+def test_explain_works_out_the_buckets_that_an_event_leaves_out() -> None:
+    counts = {"input_tokens": 1000, "output_tokens": 100, "cache_read.input_tokens": 400, "reasoning.output_tokens": 30}
+    attributes = {
+        "genai_meter.call.id": "0191",
+        "gen_ai.provider.name": "openai",
+        "gen_ai.response.model": "gpt-4.1",
+        "genai_meter.start": 1795176000000000000,
+        "genai_meter.usage.source": "provider",
+        **{f"gen_ai.usage.{name}": count for name, count in counts.items()},
+        # 600 at 2, 400 at 0.5, 100 at 8 USD a million.
+        "genai_meter.cost.effective": 2_200_000_000,
+    }
+    done = command("explain", "-", stdin=json.dumps({"attributes": attributes}))
+    assert "gpt-4.1  input: 600 × $2 / 1,000,000 = $0.0012" in done.stdout
+    assert "gpt-4.1  cache_read: 400 × $0.5 / 1,000,000 = $0.0002" in done.stdout
+    assert "the event says $0.0022: equal" in done.stdout
+
+
 def test_explain_uses_the_book_the_event_was_priced_by(tmp_path: Path) -> None:
     content = compiler.document(_content())
     content["rates"] = [dict.fromkeys(table, "1") for table in content["rates"]]

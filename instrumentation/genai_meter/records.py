@@ -105,6 +105,7 @@ def _start(target: Target, dialect: Dialect, model: str | None) -> Start:
         semconv.OPERATION_NAME: dialect.operation,
         semconv.PROVIDER_NAME: target.provider,
         semconv.SERVER_ADDRESS: target.host,
+        _ID_FAMILY: dialect.id_family,
     }
     name, span = dialect.operation, dict[str, Any]()
     if model:
@@ -236,7 +237,6 @@ def _kind(call: Call, outcome: Outcome, status: int | None, reasons: tuple[str, 
             kind.span[semconv.OPENAI_RESPONSE_SYSTEM_FINGERPRINT] = reading.system_fingerprint
     if status is not None:
         kind.event[semconv.HTTP_RESPONSE_STATUS_CODE] = status
-    kind.event[_ID_FAMILY] = call.prepared.dialect.id_family
     _put_target(kind.event, call)
     _put_terms(kind.event, call, outcome)
     return kind

@@ -21,13 +21,19 @@ from genai_meter_exporter.normalise.record import (
     Unreadable,
     UsageRecord,
     fill_totals,
-    id_family,
     price_context,
 )
 from genai_meter_exporter.receive.raw import Attributes, Raw
 
 CHARGED: Final = INFERENCE_OPERATIONS | {"embeddings"}
 """Operations of the conventions that call a model. All others are wrappers, tools or memory."""
+
+_FAMILY_OF_PREFIX: Final = (
+    ("chatcmpl-", "openai.chat"),
+    ("resp_", "openai.responses"),
+    ("cmpl-", "openai.completion"),
+    ("msg_", "anthropic.message"),
+)
 
 _PROVIDERS: Final = {
     "gemini": "gcp.gemini",
@@ -213,6 +219,13 @@ def key(raw: Raw, kind: str, response_id: str | None = None) -> bytes:
         raise Unreadable("the record has no trace id and span id: it could not be told from its own re-send")
     digest = hashlib.blake2b(own + kind.encode(), digest_size=10)
     return time_prefix(raw.start_ns) + digest.digest()
+
+
+def id_family(response_id: str | None) -> str | None:
+    """The wire format a response id comes from, where its shape tells."""
+    if not response_id:
+        return None
+    return next((family for prefix, family in _FAMILY_OF_PREFIX if response_id.startswith(prefix)), None)
 
 
 def provider_name(told: str) -> str:

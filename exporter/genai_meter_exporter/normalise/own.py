@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from genai_meter import semconv
 from genai_meter.schema import FIELDS
-from genai_meter.usage import BUCKETS, Usage
+from genai_meter.usage import BUCKETS, Usage, buckets_of
 from google.protobuf.message import DecodeError
 
 from genai_meter_exporter.normalise import quick, read
@@ -22,9 +22,7 @@ from genai_meter_exporter.normalise.record import (
     Beside,
     Unreadable,
     UsageRecord,
-    buckets_of,
     fill_totals,
-    id_family,
     price_context,
 )
 from genai_meter_exporter.receive import wire
@@ -50,14 +48,12 @@ def usage_event(raw: Raw) -> UsageRecord | Beside:
             raise Unreadable("an attribute is no OTLP KeyValue") from None
     if raw.attributes.get(CACHE_HIT) is True:
         return cache_hit(raw)
-    return _record(raw, OWN_PRODUCER, RANK_OWN_EVENT)
+    return _call(raw, OWN_PRODUCER, RANK_OWN_EVENT)
 
 
 def span(raw: Raw) -> UsageRecord:
-    """Our span (or another's that we enriched): carries most of the attributes, but may have been sampled away."""
-    record = _record(raw, OWN_PRODUCER + "/span", RANK_OWN_SPAN)
-    record.values.setdefault("id_family", id_family(record.values.get("response_id")))
-    return record
+    """Our span (or another's that we enriched): carries the same attributes, but may have been sampled away."""
+    return _call(raw, OWN_PRODUCER + "/span", RANK_OWN_SPAN)
 
 
 def cost_event(raw: Raw) -> UsageRecord:
@@ -141,6 +137,14 @@ def call_key(value: Any) -> bytes:
     return key
 
 
+def _call(raw: Raw, source: str, rank: int) -> UsageRecord:
+    """A call, whose list price follows from its usage."""
+    record = _record(raw, source, rank)
+    if record.usages:
+        record.values.pop("list_cost", None)
+    return record
+
+
 def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
     attributes = raw.attributes
     if CALL_ID not in attributes:
@@ -156,7 +160,6 @@ def _record(raw: Raw, source: str, rank: int) -> UsageRecord:
     trace_id = _identifier(values, "trace_id", raw.trace_id)
     span_id = _identifier(values, "span_id", raw.span_id)
     if usages:
-        values.pop("list_cost", None)
         fill_totals(values, usages)
     return UsageRecord(
         key=key,

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias
 
 from genai_meter import semconv
 from genai_meter.schema import FIELDS
-from genai_meter.usage import BUCKETS, Quantity, Usage
+from genai_meter.usage import BUCKETS, Quantity, Usage, buckets_of
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
@@ -26,7 +26,6 @@ from genai_meter_exporter.normalise.record import (
     WORKED_OUT,
     Unreadable,
     UsageRecord,
-    buckets_of,
     fill_totals,
     price_context,
 )

@@ -30,13 +30,6 @@ WORKED_OUT: Final = frozenset(
 )
 """Columns that the ledger works out itself when it knows the buckets: what is sent of them is not read."""
 
-_FAMILY_OF_PREFIX: Final = (
-    ("chatcmpl-", "openai.chat"),
-    ("resp_", "openai.responses"),
-    ("cmpl-", "openai.completion"),
-    ("msg_", "anthropic.message"),
-)
-
 _INPUT, _CACHE_READ, _CACHE_WRITE, _OUTPUT, _REASONING = range(5)
 _PARTS: Final = {
     **dict.fromkeys(INPUT_BUCKETS, _INPUT),
@@ -132,24 +125,6 @@ class Batch:
     def size(self) -> int:
         """Rows to be written."""
         return len(self.records) + len(self.beside) + len(self.quarantined)
-
-
-def id_family(response_id: str | None) -> str | None:
-    """The wire format a response id comes from, where its shape tells."""
-    if not response_id:
-        return None
-    return next((family for prefix, family in _FAMILY_OF_PREFIX if response_id.startswith(prefix)), None)
-
-
-def buckets_of(totals: Mapping[str, Any]) -> dict[str, int]:
-    """The exclusive buckets that follow from inclusive counts: what a record of ours tells that has no others."""
-    cached, reasoning = totals.get("cache_read_tokens") or 0, totals.get("reasoning_tokens") or 0
-    return {
-        "input": max((totals.get("input_tokens") or 0) - cached, 0),
-        "cache_read": cached,
-        "output": max((totals.get("output_tokens") or 0) - reasoning, 0),
-        "output_reasoning": reasoning,
-    }
 
 
 def fill_totals(values: dict[str, Any], usages: list[Usage]) -> None:

@@ -6,18 +6,20 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from genai_meter import schema, semconv
 from genai_meter.pricing import Cost, billed_model
 from genai_meter.pricing.book import BookError, read_book
 from genai_meter.pricing.engine import Resolver
 from genai_meter.pricing.overlay import instant
-from genai_meter.usage import BUCKETS, Usage
+from genai_meter.usage import BUCKETS, Usage, buckets_of
 
 from genai_meter_exporter.prices.calc import usd_text
 from genai_meter_exporter.prices.describe import cost_text, instant_text
 from genai_meter_exporter.prices.shapes import mapping, quantities, sequence
+
+_TOTALS: Final = ("input_tokens", "output_tokens", "cache_read_tokens", "reasoning_tokens")
 
 
 class NoEvent(Exception):
@@ -77,6 +79,8 @@ def _usages(facts: Mapping[str, Any]) -> list[Usage]:
     if told is not None:
         return [Usage(quantities(told))]
     own = quantities({bucket: facts.get(f"{semconv.USAGE_PREFIX}{bucket}") for bucket in BUCKETS})
+    if not own and facts.get("usage_source") == "provider":
+        own = quantities(buckets_of({name: int(facts[name]) for name in _TOTALS if facts.get(name) is not None}))
     return [Usage(own)] if own else []
 
 
