@@ -51,7 +51,7 @@ MODELS: Final = (
 
 
 def bodies(count: int, seed: int) -> list[bytes]:
-    """Usage events told in full (a plain chat leaves some of the 40 attributes out): 200 tenants, 4 models, 10 a second."""
+    """Usage events told in full (a plain chat leaves some of the 40 attributes out): 200 tenants, 4 models."""
     chance = random.Random(seed)
     return [_body(chance, number) for number in range(count)]
 
