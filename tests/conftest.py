@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from genai_meter.pricing import build
+from genai_meter.pricing import build, resolver
 
 from examples.provider import Provider
 
@@ -28,6 +28,14 @@ def young_book() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "STALE_AFTER_DAYS", 36_500)
         yield
+
+
+@pytest.fixture(autouse=True)
+def prices() -> Iterator[None]:
+    """A command run inside a test may price by an overlay of its own; no later one does."""
+    before = resolver.resolver()
+    yield
+    resolver.use(before)
 
 
 @pytest.fixture(autouse=True)

@@ -158,7 +158,10 @@ def _told(encoded: bytes) -> _Told:
     name, reader = read.BY_ATTRIBUTE.get(pair.key, (_NOTHING, None))
     if pair.key in _BUCKETS or name in _DIFFERENT:
         raise ValueError("another form than ours")
-    told = name, reader(value_of(pair.value)) if reader else None
+    value = value_of(pair.value)
+    if value is None:
+        raise ValueError("an attribute without a value")
+    told = name, reader(value) if reader else None
     if len(encoded) <= _LONGEST_KEPT:
         if len(_known) >= _KEPT:
             _known.clear()
