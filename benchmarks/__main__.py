@@ -50,13 +50,13 @@ def _cpuinfo() -> list[str]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What metering costs.")
-    parser.add_argument("--rounds", type=int, default=60, help="turns of each variant (default 60)")
+    parser.add_argument("--rounds", type=int, default=64, help="turns of each variant (default 64)")
     parser.add_argument("--calls", type=int, default=50_000, help="calls of the memory run (default 50,000)")
     options = parser.parse_args()
     seen = machine()
     results = {
         "book": child("book"),
-        "startup": child("startup", max(5, options.rounds // 6)),
+        "startup": child("startup", max(5, options.rounds // 3)),
         "calls": [child("calls", options.rounds, GENAI_METER_SEMCONV=name) for name in GENERATIONS],
         "families": child("families", max(6, options.rounds // 6)),
         "memory": child("memory", options.calls),

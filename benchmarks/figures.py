@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 
 class Take(NamedTuple):
@@ -32,9 +33,13 @@ def quiet(takes: Sequence[Take]) -> float:
     return statistics.mean(least)
 
 
+BLOCKS: Final = 8
+"""Parts of a measurement that are compared for its error; `benchmarks.calls` has new processes for each."""
+
+
 def added(figures: Mapping[str, Sequence[Take]], name: str) -> float:
-    """CPU seconds that a variant adds to the bare call, both when the machine was quiet."""
-    return quiet(figures[name]) - quiet(figures["bare"])
+    """CPU seconds that a variant adds to the bare call beside it; the median of the rounds."""
+    return statistics.median(_differences(figures, name))
 
 
 def added_instructions(figures: Mapping[str, Sequence[Take]], name: str) -> float | None:
@@ -43,7 +48,9 @@ def added_instructions(figures: Mapping[str, Sequence[Take]], name: str) -> floa
     return statistics.median(differences) if differences else None
 
 
-def spread(figures: Mapping[str, Sequence[Take]], name: str) -> float:
-    """Half the distance between the quartiles of the CPU time that was added."""
-    low, _, high = statistics.quantiles(_differences(figures, name), n=4)
-    return (high - low) / 2
+def error(figures: Mapping[str, Sequence[Take]], name: str) -> float:
+    """Standard error of `added`: how far the medians of the blocks are apart, over the root of their number."""
+    differences = _differences(figures, name)
+    size = -(-len(differences) // BLOCKS)
+    medians = [statistics.median(differences[at : at + size]) for at in range(0, len(differences), size)]
+    return statistics.stdev(medians) / math.sqrt(len(medians))

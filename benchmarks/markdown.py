@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -22,17 +23,31 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 NOISE: Final = 0.2
 UNCLEAR: Final = "–"
-"""In place of a figure whose spread exceeds `NOISE` of it."""
+"""In place of a figure whose error exceeds `NOISE` of it."""
 
 
 def clear(case: Mapping[str, Any], *names: str) -> bool:
-    """What each of these variants adds stands out from how much it swings."""
-    return all(case[f"{name}_spread"] <= NOISE * case[name] for name in names)
+    """What each of these variants adds is known well enough."""
+    return all(case[f"{name}_error"] <= NOISE * case[name] for name in names)
+
+
+def with_error(case: Mapping[str, Any], name: str) -> str:
+    """The CPU time that a variant adds, and its standard error."""
+    return f"{micro(case[name], 0)} ± {case[f'{name}_error'] * 1e6:.0f}"
+
+
+def over(case: Mapping[str, Any], name: str, base: str) -> tuple[float, float]:
+    """The ratio of the CPU time that two variants add, and its standard error."""
+    ratio = case[name] / case[base]
+    return ratio, abs(ratio) * math.hypot(case[f"{name}_error"] / case[name], case[f"{base}_error"] / case[base])
 
 
 def ratio(case: Mapping[str, Any], name: str, base: str) -> str:
-    """The ratio of the CPU time that two variants add."""
-    return f"{case[name] / case[base]:.2f}" if clear(case, name, base) else UNCLEAR
+    """`over`, written out where it is known well enough."""
+    if not clear(case, name, base):
+        return UNCLEAR
+    value, error = over(case, name, base)
+    return f"{value:.2f} ± {error:.2f}"
 
 
 def instructions(case: Mapping[str, Any], name: str, base: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from benchmarks import report_families as families
-from benchmarks.markdown import UNCLEAR, clear, instructions, micro, milli, ratio, table
+from benchmarks.markdown import UNCLEAR, clear, instructions, micro, milli, over, ratio, table, with_error
 
 FLOOR_RATIO: Final = 1.25
 CHUNK_SECONDS: Final = 2e-6
@@ -45,9 +45,9 @@ def goals(results: Mapping[str, Any]) -> list[Goal]:
 
 def _call_goals(reports: list[Any]) -> Iterator[Goal]:
     for report in reports:
-        ratio = report["cases"]["chat"]["ours"] / report["cases"]["chat"]["floor"]
+        value, error = over(report["cases"]["chat"], "ours", "floor")
         what = f"added CPU per chat call, `GENAI_METER_SEMCONV={report['semconv']}`"
-        yield Goal(what, f"≤ {FLOOR_RATIO} × floor", f"{ratio:.2f} ×", ratio <= FLOOR_RATIO)
+        yield Goal(what, f"≤ {FLOOR_RATIO} × floor", f"{value:.2f} ± {error:.2f} ×", value <= FLOOR_RATIO)
     chunk = sorted(report["chunk"]["ours"] for report in reports)[len(reports) // 2]
     yield Goal("added CPU per streamed chunk", f"≤ {micro(CHUNK_SECONDS, 0)}", micro(chunk, 2), chunk <= CHUNK_SECONDS)
     price = min(report["price"]["price"] for report in reports)
@@ -104,17 +104,17 @@ def render(results: Mapping[str, Any], machine: str, command: str) -> str:
         "CPU time of the process, real client libraries over a transport in the process, OpenTelemetry SDK with batch"
         " processors and exporters that drop. *Floor*: a wrapper that passes everything on, a span written by hand,"
         " the same instruments by their plain synchronous calls, one log record of 20 attributes. Each variant has"
-        " processes of its own, five one after another; they take turns in short slices, and figures are of the"
-        " quietest tenth of them, for other load only ever adds. Times differ between machines and with what else runs;"
-        " the ratios are what counts.",
+        " processes of its own, eight one after another; they take turns in short slices, and what is added is the"
+        " median of the differences from the bare slice beside. ± is the standard error, from how far the eight are"
+        " apart. Times differ between machines and with what else runs; the ratios are what counts.",
         "## Goals",
         table(["what", "goal", "measured", ""], [[g.what, g.goal, g.measured, _mark(g)] for g in goals(results)]),
         "## Added CPU per call",
         _cases(results["calls"]),
         "*instructions*: ours ÷ floor by the instructions executed in user space, which other load hardly changes;"
         " *seam*: reading the request and the answer, retries and ways out; *price*: the price of the call;"
-        " *emission*: span, metrics, usage event; ± is half the distance between the quartiles; – where that is"
-        " more than a fifth of the figure: what is added is lost in the noise of a call that takes longer by itself.",
+        " *emission*: span, metrics, usage event; – where the error is more than a fifth of the figure: what is added"
+        " is lost in the noise of a call that takes longer by itself.",
         "## Every library",
         families.alone(results["families"]),
         families.ALONE,
@@ -148,8 +148,8 @@ def _cases(reports: list[Any]) -> str:
                     name,
                     report["semconv"],
                     micro(case["bare"], 0),
-                    f"{micro(case['floor'], 0)} ± {case['floor_spread'] * 1e6:.0f}",
-                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}",
+                    with_error(case, "floor"),
+                    with_error(case, "ours"),
                     ratio(case, "ours", "floor"),
                     instructions(case, "ours", "floor"),
                     micro(seam, 0) if parted else UNCLEAR,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from benchmarks.markdown import UNCLEAR, clear, instructions, micro, ratio, table
+from benchmarks.markdown import UNCLEAR, clear, instructions, micro, ratio, table, with_error
 
 ALONE: Final = (
     "`GENAI_METER_SEMCONV=latest`. *seam*: reading the request and the answer, retries and ways out; the rest is"
@@ -13,7 +13,7 @@ ALONE: Final = (
 )
 BESIDE: Final = (
     "Each in an environment of its own, ours beside it; *ours ÷ it* by instructions, by CPU time in brackets (which"
-    " swings with what else the machine does; – where it swings by more than a fifth). *Emits*: spans, log records and"
+    " swings with what else the machine does; – where its error is more than a fifth). *Emits*: spans, log records and"
     " their attributes for each call, and the metrics there are. **Bold** where the other one adds less: there it emits"
     " less. None of them prices a call, writes a usage event, or counts attempts."
 )
@@ -32,7 +32,7 @@ def alone(reports: Sequence[Mapping[str, Any]]) -> str:
                     f"{report['family']} {report['version']}",
                     name,
                     micro(case["bare"], 0),
-                    f"{micro(case['ours'], 0)} ± {case['ours_spread'] * 1e6:.0f}" if clear(case, "ours") else UNCLEAR,
+                    with_error(case, "ours") if clear(case, "ours") else UNCLEAR,
                     *(_thousands(case[f"{what}_instructions"]) for what in ("bare", "ours", "seam")),
                 ]
             )

@@ -3,7 +3,7 @@
 Each variant lives in a process of its own, as it would in an application: patching classes back and forth in
 one process makes the interpreter forget what it has specialised, and the more a variant patches the more of that
 it would pay for. The processes take turns in short slices, so that what else the machine does falls on
-all alike; a figure is what remains of the quietest slices.
+all alike; what a variant adds is the median of its differences from the bare slice of the same round.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, TypeAlias
 
 from benchmarks.counter import Instructions
-from benchmarks.figures import Take, added, added_instructions, quiet, spread
+from benchmarks.figures import Take, added, added_instructions, error, quiet
 
 WARM_UP: Final = 60
 """Calls of each case before the first slice."""
@@ -104,7 +104,7 @@ def compare(figures: Mapping[str, list[Take]]) -> dict[str, Any]:
         "bare": quiet(figures["bare"]),
         "bare_instructions": statistics.median(counted) if counted else None,
         **{name: added(figures, name) for name in names},
-        **{f"{name}_spread": spread(figures, name) for name in names},
+        **{f"{name}_error": error(figures, name) for name in names},
         **{f"{name}_instructions": added_instructions(figures, name) for name in names},
     }
 
