@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -193,6 +194,28 @@ def test_nobody_is_waited_for_at_the_end(tmp_path: Path, caplog: pytest.LogCaptu
     assert told.startswith(
         f"genai_meter: events wait in the spool {tmp_path / 'spool'}: http://127.0.0.1:9/v1/logs cannot"
     )
+
+
+def test_files_that_somebody_removes_under_a_running_program_come_back(tmp_path: Path) -> None:
+    with Receiver() as receiver, spooling(tmp_path / "spool", receiver.url) as pipeline:
+        ids = [make(0)]
+        receiver.wait_for(1)
+        wait_until(lambda: on_disk(tmp_path / "spool") == [])
+        # The next file is open by now.
+        shutil.rmtree(tmp_path / "spool")
+        ids += [make(number) for number in range(1, 4)]
+        assert response_ids(receiver.wait_for(4, 20)) == ids
+        wait_until(lambda: states(pipeline) == {"spooled": 4, "acknowledged": 4})
+
+
+def test_files_that_are_removed_come_back_at_the_end(tmp_path: Path) -> None:
+    with spooling(tmp_path / "spool") as pipeline:
+        ids = [make(1)]
+        shutil.rmtree(tmp_path / "spool")
+        ids.append(make(2))
+        told = states(pipeline)
+    assert [event[6]["gen_ai.response.id"] for event in on_disk(tmp_path / "spool")] == ids
+    assert told == {"spooled": 2}
 
 
 # --- the bound, and a disk that takes nothing ---------------------------------------------------------

@@ -32,6 +32,7 @@ from spool_kit import (
 )
 
 HTML = Answer(200, b"<html>Log in</html>", {"content-type": "text/html"})
+HEALTHY = Answer(200, b"", {"content-type": "text/plain"})
 
 
 def ship(directory: Path, url: str, *options: str) -> int:
@@ -130,6 +131,7 @@ def test_what_otlp_says_of_a_record(tmp_path: Path) -> None:
         pytest.param(Answer(302, headers={"location": "/login"}), "answers HTTP 302", id="redirect"),
         pytest.param(HTML, "is no OTLP receiver: it answers 200 with text/html", id="log-in-page"),
         pytest.param(Answer(200, b"ok"), "is no OTLP receiver: its answer cannot be read", id="no-json"),
+        pytest.param(HEALTHY, "is no OTLP receiver: it answers 200 with text/plain", id="health-check"),
         pytest.param(Answer(400), "is no OTLP receiver: HTTP 400 for an empty request", id="refuses-everything"),
         pytest.param(Answer(202, b""), "is no OTLP receiver: it answers 202", id="another-status"),
     ],

@@ -169,7 +169,7 @@ class Spool(Logger):
         """The file is through; from now on it may be shipped. The caller holds the lock."""
         segment, self._segment = self._segment, successor
         if segment is not None:
-            segment.close()
+            self._counts[GIVEN_UP] += segment.close()
 
     def _hold(self, data: bytes) -> None:
         """Keep an event in memory. The caller holds the lock."""
@@ -262,6 +262,8 @@ class Spool(Logger):
         if self._sender is None:
             self._sender = Sender(self._to, self._counts, _breathe)
         job = Job(self._directory, self._sender, self._counts, go_on)
+        # Somebody may have removed it.
+        os.makedirs(self._directory, mode=0o700, exist_ok=True)
         shipped = 0
         if look_around:
             # What others have left behind when they died.

@@ -187,7 +187,7 @@ class Segment:
         self.size = 0
         self.events = 0
         new = os.path.join(directory, stem + NEW)
-        self._descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._descriptor = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         _open.add(self._descriptor)
         try:
             if not _lock(self._descriptor):
@@ -215,12 +215,23 @@ class Segment:
         self.size += written
         return written
 
-    def close(self) -> None:
-        """Leave it to whoever ships; an empty one goes."""
-        if not self.events:
-            with contextlib.suppress(OSError):
-                os.unlink(self.path)
-        _close(self._descriptor)
+    def close(self) -> int:
+        """Leave it to whoever ships; an empty one goes. How many of its events are lost."""
+        # Whoever comes back from a finalizer with a closed file must not write into another one.
+        descriptor, self._descriptor = self._descriptor, -1
+        try:
+            if not self.events:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+            elif os.fstat(descriptor).st_nlink == 0:
+                # Somebody has removed it under us; what was written is there as long as it is open.
+                os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+                _put(self.path, os.pread(descriptor, self.size, 0))
+        except OSError:
+            return self.events
+        finally:
+            _close(descriptor)
+        return 0
 
 
 # --- files of others --------------------------------------------------------------------------------
@@ -270,10 +281,16 @@ def set_aside(path: str, head: Head | None, events: list[Any]) -> None:
     """Keep events that the receiver cannot read, beside the file they came from."""
     stem = path.removesuffix(EVENTS).removesuffix(REFUSED)
     lines = [(head or Head({}, "", "")).text(), *(encode(event).encode() for event in events)]
-    descriptor = os.open(stem + NEW, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    _put(stem + REFUSED, b"".join(map(frame, lines)))
+
+
+def _put(path: str, data: bytes) -> None:
+    """Write a file that nobody sees before it is whole."""
+    new = os.path.splitext(path)[0] + NEW
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with open(descriptor, "wb") as file:
-        file.write(b"".join(map(frame, lines)))
-    os.rename(stem + NEW, stem + REFUSED)
+        file.write(data)
+    os.rename(new, path)
 
 
 def sweep(directory: str) -> None:

@@ -269,10 +269,11 @@ class Sender:
         return urllib.request.Request(self._to.url, body, headers)
 
     def _acknowledged(self, answer: HTTPResponse) -> None:
-        """Nothing but the answer of an OTLP receiver counts: a log-in page has status 200 as well."""
+        """Nothing but the answer of an OTLP receiver counts: log-in pages and health checks have status 200 as well."""
         told = answer.read(_MAX_ANSWER)
         kind = answer.headers.get_content_type()
-        if answer.status != 200 or (told and kind not in ("application/json", "application/x-protobuf")):
+        says = told or "content-type" in answer.headers
+        if answer.status != 200 or (says and kind not in ("application/json", "application/x-protobuf")):
             raise Later(f"{self._to.shown} is no OTLP receiver: it answers {answer.status} with {kind}")
         if not told or kind != "application/json":
             return
