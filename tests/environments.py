@@ -185,6 +185,9 @@ GOOGLE: Final = (
     Environment("google-aiohttp", ("google-genai==3.3.0", "aiohttp==3.11.18")),
 )
 """Interactions have a client of another make after 2.0; with `aiohttp` the asynchronous client uses that."""
+PERPLEXITY_FIREWORKS: Final = Environment("perplexity-fireworks", ("perplexityai==0.46.1", "fireworks-ai==1.2.28"))
+LM15: Final = (Environment("lm15-oldest", ("lm15==1.0.0rc3",)), Environment("lm15", ("lm15==1.5.0",)))
+"""What `dspy` 3.4 brings along, and the newest."""
 
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
@@ -197,9 +200,12 @@ MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "groq": (COMPATIBLE_OLDEST, CLIENTS),
     "together": (COMPATIBLE_OLDEST, CLIENTS),
     "cerebras": (COMPATIBLE_OLDEST, CLIENTS),
+    "perplexity": (PERPLEXITY_FIREWORKS,),
+    "fireworks": (PERPLEXITY_FIREWORKS,),
     "ollama": (OLLAMA_OLDEST, CLIENTS),
     "huggingface_hub": (*HUB, CLIENTS),
     "litellm": (LITELLM_OLDEST, LITELLM),
+    "lm15": LM15,
 }
 """Family of the caller matrix → its environments, oldest supported version first, newest last."""
 

@@ -170,6 +170,18 @@ class CerebrasInstrumentor(LibraryInstrumentor):
     library = Library("cerebras", ("cerebras.cloud.sdk._base_client",), _STAINLESS)
 
 
+class PerplexityInstrumentor(LibraryInstrumentor):
+    """Meters `perplexityai`."""
+
+    library = Library("perplexity", ("perplexity._base_client",), _STAINLESS)
+
+
+class FireworksInstrumentor(LibraryInstrumentor):
+    """Meters `fireworks-ai` from version 1 on."""
+
+    library = Library("fireworks", ("fireworks._base_client",), _STAINLESS)
+
+
 class BotocoreInstrumentor(LibraryInstrumentor):
     """Meters Bedrock through `botocore` and `aiobotocore` (`boto3`, `aioboto3`): runtime and agents."""
 
@@ -315,13 +327,26 @@ class LiteLLMInstrumentor(LibraryInstrumentor):
     library = Library("litellm", ("litellm.llms.custom_httpx.http_handler",), "genai_meter.clients.litellm")
 
 
+class LM15Instrumentor(LibraryInstrumentor):
+    """Meters what `dspy` sends by its own engine, the `lm15` it brings along, and `lm15` by itself."""
+
+    library = Library(
+        "lm15",
+        tuple(f"{root}.transports.{part}" for root in ("lm15", "dspy._vendor.lm15") for part in ("_sync", "_async")),
+        "genai_meter.clients.lm15",
+    )
+
+
 LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
     "genai_meter_groq": GroqInstrumentor,
     "genai_meter_together": TogetherInstrumentor,
     "genai_meter_cerebras": CerebrasInstrumentor,
+    "genai_meter_perplexity": PerplexityInstrumentor,
+    "genai_meter_fireworks": FireworksInstrumentor,
     "genai_meter_ollama": OllamaInstrumentor,
     "genai_meter_huggingface_hub": HuggingFaceInstrumentor,
     "genai_meter_litellm": LiteLLMInstrumentor,
+    "genai_meter_lm15": LM15Instrumentor,
     "genai_meter_google_genai": GoogleGenAIInstrumentor,
     "genai_meter_botocore": BotocoreInstrumentor,
     "genai_meter_mistralai": MistralInstrumentor,

@@ -106,7 +106,18 @@ FAMILIES: Final = {
             "tests.matrix.huggingface_calls:HubStage",
         ),
         Family("litellm", "litellm", "litellm", ("litellm_calls",), "tests.matrix.litellm_calls:LiteLLMStage"),
+        Family(
+            "lm15",
+            "lm15",
+            "lm15",
+            ("lm15_calls",),
+            "tests.matrix.lm15_calls:LM15Stage",
+            (("genai_meter.clients.lm15", "_returned"),),
+            (("genai_meter.clients.lm15", "_exchange"),),
+        ),
         Family("cerebras", "cerebras.cloud.sdk", "cerebras-cloud-sdk", COMPATIBLE, COMPATIBLE_STAGE),
+        Family("perplexity", "perplexity", "perplexityai", COMPATIBLE, COMPATIBLE_STAGE),
+        Family("fireworks", "fireworks", "fireworks-ai", COMPATIBLE, COMPATIBLE_STAGE),
     )
 }
 

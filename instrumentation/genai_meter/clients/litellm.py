@@ -194,7 +194,7 @@ def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | No
     """What is about to be sent, when it is a call that is metered."""
     given: dict[str, Any] = {**dict(zip(PARAMETERS, args, strict=False)), **kwargs}
     url = urlsplit(str(given["url"]))
-    dialect = _dialect_of(url.path)
+    dialect = dialect_of(url.path)
     if dialect is None or lifecycle.is_nested(dialect):
         return None
     body = _body_of(given)
@@ -212,13 +212,14 @@ def _exchange(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Exchange | No
         provider=provider_of(host, "", PROVIDERS.get(asked, asked), url.port, url.path),
         host=host,
         port=url.port,
-        api_key=_key_of(given.get("headers")),
+        api_key=key_of(given.get("headers")),
         sdk="litellm",
     )
     return Exchange(lifecycle.prepare(target, dialect, request, body))
 
 
-def _dialect_of(path: str) -> Dialect | None:
+def dialect_of(path: str) -> Dialect | None:
+    """The wire format of what is sent to a path; None when it is not metered."""
     if ANTHROPIC_ON_VERTEX.search(path):
         return by_name("anthropic_messages")
     return dialects.for_path("POST", path)
@@ -230,7 +231,7 @@ def _body_of(given: Mapping[str, Any]) -> Mapping[str, Any]:
     return fields(json.loads(body) if isinstance(body, str | bytes) else body)
 
 
-def _key_of(headers: Any) -> str | None:
+def key_of(headers: Any) -> str | None:
     """The provider's API key."""
     named = {name.lower(): str(value) for name, value in fields(headers).items()}
     key = (
