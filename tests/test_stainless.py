@@ -253,6 +253,14 @@ def test_a_refusal_of_the_callers_own_options_is_the_callers(telemetry: Telemetr
     assert [attempt.status for attempt in provider.attempts] == [400]
 
 
+def test_usage_in_every_chunk_is_not_asked_for(telemetry: Telemetry, provider: Provider) -> None:
+    # vLLM tells it there when `include_usage` is on, and the caller has it off.
+    options: Any = {"include_usage": False, "continuous_usage_stats": True}
+    list(client_of(provider).chat.completions.create(**ASK, stream=True, stream_options=options))
+    assert provider.served[0].request["stream_options"] == options
+    assert only_event(telemetry)["genai_meter.usage.source"] == "estimated"
+
+
 CHUNKS: list[tuple[Any, bool, Any]] = [
     ({"choices": [], "usage": {"total_tokens": 1}}, True, {"choices": [], "usage": {"total_tokens": 1}}),
     ({"choices": [{}], "usage": {"total_tokens": 1}}, False, {"choices": [{}], "usage": {"total_tokens": 1}}),
@@ -326,14 +334,35 @@ def test_bytes_of_a_compressed_body(telemetry: Telemetry) -> None:
         "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7},
     }
     headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    packed = gzip.compress(json.dumps(answer).encode())
 
     def handle(_: httpx2.Request) -> httpx2.Response:
-        return httpx2.Response(200, headers=headers, stream=Once(gzip.compress(json.dumps(answer).encode())))
+        return httpx2.Response(200, headers=headers, stream=Pieces([packed[:10], packed[10:]]))
 
     with answering(handle).chat.completions.with_streaming_response.create(**ASK) as response:
         assert json.loads("".join(response.iter_text())) == answer
     event = only_event(telemetry)
     assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (3, 4)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("size", [7, 100_000])
+def test_bytes_of_events_of_several_lines(telemetry: Telemetry, end: str, size: int) -> None:
+    choice = {"index": 0, "delta": {"content": "ok"}, "finish_reason": "stop"}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini"}
+    chunks: tuple[Any, ...] = {**head, "choices": [choice]}, {**head, "choices": [], "usage": usage}
+    # What is no event spoils none.
+    told = ["{broken", *(json.dumps(chunk, indent=1) for chunk in chunks), "[DONE]"]
+    body = "".join("".join(f"data: {line}{end}" for line in event.splitlines()) + end for event in told).encode()
+    pieces = Pieces([body[at : at + size] for at in range(0, len(body), size)])
+    headers = {"content-type": "text/event-stream"}
+    completions = answering(lambda _: httpx2.Response(200, headers=headers, stream=pieces)).chat.completions
+    with completions.with_streaming_response.create(**ASK, stream=True) as response:
+        assert b"".join(response.iter_bytes()) == body
+    event = only_event(telemetry)
+    assert (event["gen_ai.usage.input_tokens"], event["gen_ai.usage.output_tokens"]) == (3, 4)
+    assert event["genai_meter.status"] == "ok"
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>log in first</html>", b'{"id": "c", "usa'])
@@ -353,12 +382,12 @@ def test_a_body_that_is_no_json_is_no_error_of_ours(telemetry: Telemetry, body: 
     ] == [("ok", "unknown")] * 2
 
 
-class Once(httpx2.SyncByteStream):
-    def __init__(self, data: bytes) -> None:
-        self.data = data
+class Pieces(httpx2.SyncByteStream):
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = pieces
 
     def __iter__(self) -> Iterator[bytes]:
-        yield from (self.data[:10], self.data[10:])
+        yield from self.pieces
 
 
 # --- spans, contexts, memory

@@ -225,29 +225,28 @@ def finish(call: Call, status: Status, error_type: str | None = None, *, in_fina
         call.open.pop()
     except IndexError:
         return
-    call.status = status
-    call.error_type = error_type or call.error_type
+    error_type = error_type or call.error_type
+    if error_type is None:
+        # An error inside a stream that began with 200.
+        error_type = call.reading.error_type
+        if error_type is not None and status == "ok":
+            status = "error"
+        elif status == "error" and error_type is None:
+            error_type = "_OTHER"
+    call.status, call.error_type = status, error_type
     if call.end_ns is None:
         call.end_ns = time.time_ns()
     if not (in_finalizer or status == "abandoned") or not _reaper.take(call):
-        try:
-            _finish(call)
-        except Exception as error:  # noqa: BLE001 - as `guarded`
-            swallow("finish", error)
+        _end(call)
 
 
-def _finish(call: Call) -> None:
-    if call.span is None:
-        open_span(call)
-    told = call.reading.error_type
-    if told is not None and call.error_type is None:
-        # An error inside a stream that began with 200.
-        call.error_type = told
-        if call.status == "ok":
-            call.status = "error"
-    if call.status == "error" and call.error_type is None:
-        call.error_type = "_OTHER"
-    _report(call, _STEPS)
+def _end(call: Call) -> None:
+    try:
+        if call.span is None:
+            open_span(call)
+        _report(call, _STEPS)
+    except Exception as error:  # noqa: BLE001 - as `guarded`
+        swallow("finish", error)
 
 
 def _report(call: Call, steps: tuple[Step, ...]) -> None:
@@ -403,7 +402,7 @@ class _Reaper:
             elif callable(item):
                 guarded(item)
             else:
-                guarded(_finish, item)
+                _end(item)
             del item
 
 

@@ -79,11 +79,18 @@ class Cell:
     total: int = 0
 
 
-_DURATION, _FIRST_CHUNK, _GIVEN, _SAID = range(4)
-"""What of a call a histogram takes."""
+Points: TypeAlias = tuple[tuple[Histogram, Attributes], ...]
+"""Histograms that take the same figure of a call, each with its attributes."""
 
-Points: TypeAlias = tuple[tuple[Histogram, Attributes, int], ...]
-"""Histograms that a call of a series is recorded by, each with its attributes and what it takes."""
+
+class Histograms(NamedTuple):
+    """What a call of a series is recorded by."""
+
+    durations: Points
+    first_chunks: Points
+    inputs: Points
+    """Input tokens."""
+    outputs: Points
 
 
 @dataclass(slots=True)
@@ -93,9 +100,9 @@ class Series:
     attributes: Attributes
     kind: str
     """`inference`, `embeddings` or `other`."""
-    points: Points
-    errors: dict[str, Points] = field(default_factory=dict[str, Points])
-    """`points` with `error.type`, of which a series has a bounded number."""
+    histograms: Histograms
+    errors: dict[str, Histograms] = field(default_factory=dict[str, Histograms])
+    """`histograms` with `error.type`, of which a series has a bounded number."""
     tokens: dict[tuple[str, str], Cell] = field(default_factory=dict[tuple[str, str], Cell])
     buckets: dict[str, tuple[Cell, ...]] = field(default_factory=dict[str, tuple[Cell, ...]])
     """Token bucket → the cells of `tokens` it counts into."""
@@ -107,9 +114,8 @@ class Account(NamedTuple):
 
     instruments: Instruments
     series: Series
-    listed: Cell | None
-    """None for calls without a cost."""
-    effective: Cell | None
+    cost: tuple[Cell, Cell] | None
+    """At list price and after discounts; None for calls without a cost."""
 
 
 class Instruments:
@@ -220,25 +226,32 @@ class Instruments:
                 if len(kind.accounts) >= MAX_SERIES:
                     kind.accounts.clear()
                 kind.accounts[owners] = account
-            _, series, listed, effective = account
-            if listed is not None and effective is not None and cost is not None:
-                listed.total += cost.list_pico or 0
-                effective.total += cost.effective_pico or 0
-            elif cost is not None and cost.status == "unpriced":
-                self._count_unpriced(series)
+            _, series, cells = account
+            if cost is not None:
+                if cells is not None:
+                    listed, effective = cells
+                    listed.total += cost.list_pico or 0
+                    effective.total += cost.effective_pico or 0
+                elif cost.status == "unpriced":
+                    self._count_unpriced(series)
             if self._latest and series.kind == "inference":
                 self._count_tokens(series, outcome)
-        points = series.points if call.error_type is None else self._failed(series, call.error_type)
-        told = (
-            None if late else _seconds(call.start_ns, call.end_ns),
-            None if call.first_chunk_ns is None else _seconds(call.start_ns, call.first_chunk_ns),
-            outcome.input_tokens if outcome.exact_input else None,
-            outcome.output_tokens if outcome.exact_output else None,
-        )
-        for histogram, attributes, which in points:
-            value = told[which]
-            if value is not None:
-                histogram.record(value, attributes, context)
+        histograms = series.histograms if call.error_type is None else self._failed(series, call.error_type)
+        durations, first_chunks, inputs, outputs = histograms
+        if not late:
+            seconds = _seconds(call.start_ns, call.end_ns)
+            for histogram, attributes in durations:
+                histogram.record(seconds, attributes, context)
+        if call.first_chunk_ns is not None:
+            seconds = _seconds(call.start_ns, call.first_chunk_ns)
+            for histogram, attributes in first_chunks:
+                histogram.record(seconds, attributes, context)
+        if outcome.exact_input:
+            for histogram, attributes in inputs:
+                histogram.record(outcome.input_tokens, attributes, context)
+        if outcome.exact_output:
+            for histogram, attributes in outputs:
+                histogram.record(outcome.output_tokens, attributes, context)
 
     def _account(self, call: Call, outcome: Outcome) -> Account:
         """The caller holds the lock."""
@@ -248,8 +261,8 @@ class Instruments:
             (prepared.dialect.operation, asked, call.reading.model, target.provider, target.host, target.port)
         )
         if cost is None or cost.effective_pico is None:
-            return Account(self, series, None, None)
-        return Account(self, series, *self._cost_cells(records.cost_key(call, outcome), records.COST_LABELS))
+            return Account(self, series, None)
+        return Account(self, series, self._cost_cells(records.cost_key(call, outcome), records.COST_LABELS))
 
     def _series_of(self, key: tuple[Any, ...]) -> Series:
         found = self._series.get(key)
@@ -264,37 +277,38 @@ class Instruments:
             attributes: Attributes = {semconv.METRIC_OVERFLOW: True}
         else:
             attributes = _base_attributes(key)
-        created = self._series[key] = Series(attributes, kind, self._points(attributes, attributes, kind))
+        created = self._series[key] = Series(attributes, kind, self._histograms(attributes, attributes, kind))
         return created
 
-    def _points(self, attributes: Attributes, failed: Attributes, kind: str) -> Points:
+    def _histograms(self, attributes: Attributes, failed: Attributes, kind: str) -> Histograms:
         """`failed`: attributes with `error.type`, where the conventions want it."""
+        durations: list[tuple[Histogram, Attributes]] = []
+        first_chunks, inputs, outputs = durations.copy(), durations.copy(), durations.copy()
         inference = kind == "inference"
-        points: list[tuple[Histogram, Attributes, int]] = []
         if self._legacy or kind == "other":
-            points.append((self._operation_duration, failed, _DURATION))
+            durations.append((self._operation_duration, failed))
         if self._legacy and kind != "other":
-            points.append((self._old_first_chunk, attributes, _FIRST_CHUNK))
-            points.append((self._token_usage, _directed(attributes, "input"), _GIVEN))
+            first_chunks.append((self._old_first_chunk, attributes))
+            inputs.append((self._token_usage, _directed(attributes, "input")))
             if inference:
-                points.append((self._token_usage, _directed(attributes, "output"), _SAID))
+                outputs.append((self._token_usage, _directed(attributes, "output")))
         if self._latest and inference:
-            points.append((self._duration, failed, _DURATION))
-            points.append((self._first_chunk, attributes, _FIRST_CHUNK))
-            points.append((self._input, failed, _GIVEN))
-            points.append((self._output, failed, _SAID))
+            durations.append((self._duration, failed))
+            first_chunks.append((self._first_chunk, attributes))
+            inputs.append((self._input, failed))
+            outputs.append((self._output, failed))
         elif self._latest and kind == "embeddings":
-            points.append((self._embeddings_duration, failed, _DURATION))
-            points.append((self._embeddings_input, failed, _GIVEN))
-        return tuple(points)
+            durations.append((self._embeddings_duration, failed))
+            inputs.append((self._embeddings_input, failed))
+        return Histograms(tuple(durations), tuple(first_chunks), tuple(inputs), tuple(outputs))
 
-    def _failed(self, series: Series, error_type: str) -> Points:
+    def _failed(self, series: Series, error_type: str) -> Histograms:
         known = series.errors.get(error_type)
         if known is None:
             if len(series.errors) >= _MAX_ERROR_TYPES:
                 error_type = _OTHER_ERROR
             failed = {**series.attributes, semconv.ERROR_TYPE: error_type}
-            known = series.errors.setdefault(error_type, self._points(series.attributes, failed, series.kind))
+            known = series.errors.setdefault(error_type, self._histograms(series.attributes, failed, series.kind))
         return known
 
     def _count_unpriced(self, series: Series) -> None:
@@ -352,10 +366,8 @@ class Instruments:
         return cells
 
 
-def _seconds(since: int, until: int | None) -> float | None:
-    if until is None:
-        return None
-    return (until - since) / 1e9 if until > since else 0.0
+def _seconds(since: int, until: int | None) -> float:
+    return (until - since) / 1e9 if until is not None and until > since else 0.0
 
 
 def _kind(operation: str) -> str:

@@ -23,7 +23,8 @@ def body_of(options: Any) -> Mapping[str, Any]:
     body, extra = options.json_data, options.extra_json
     if not isinstance(body, dict):
         body = {}
-    return {**body, **extra} if isinstance(extra, Mapping) else body  # pyright: ignore[reportUnknownVariableType]
+    # Asked of every call, and the look at an abstract class takes as long as all the rest.
+    return {**body, **extra} if extra is not None and isinstance(extra, Mapping) else body  # pyright: ignore[reportUnknownVariableType]
 
 
 @lru_cache(maxsize=64)

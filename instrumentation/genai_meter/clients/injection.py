@@ -31,7 +31,10 @@ def wants_usage(dialect: Dialect, target: Target, body: Mapping[str, Any]) -> bo
     if not environment.settings().inject_usage:
         return False
     options = body.get(OPTION)
-    return not (isinstance(options, Mapping) and options.get("include_usage"))  # pyright: ignore[reportUnknownMemberType]
+    if not isinstance(options, Mapping):
+        return True
+    # Who wants it in every chunk (vLLM) gets it there only when it is asked for: that could not be hidden.
+    return not (options.get("include_usage") or options.get("continuous_usage_stats"))  # pyright: ignore[reportUnknownMemberType]
 
 
 def asking(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class Bytes(Ending):
         "_json",
         "_kept",
         "_kept_size",
+        "_part",
         "_piece",
         "_plain",
         "_reading",
@@ -127,6 +128,8 @@ class Bytes(Ending):
         self._response_class = response_class
         self._kept: list[bytes] = []
         self._kept_size = 0
+        self._part = b""
+        """The lines so far of an event that has several."""
 
     def read_lines(self) -> None:
         """Expect one JSON object a line, whatever the headers say."""
@@ -183,24 +186,37 @@ class Bytes(Ending):
         if rest:
             self._keep(rest)
         for line in lines:
-            if line:
+            if line or self._part:
                 self._take_line(line)
         return None
 
     def _take_line(self, line: bytes) -> None:
         if not self._bare:
             if not line.startswith(b"data:"):
+                if not line.strip():
+                    self._part = b""
                 return
             line = line[5:]
         data = line.lstrip()
-        if data.startswith(b"{"):
+        if self._part:
+            data, self._part = self._part + b"\n" + data, b""
+        elif data.startswith(b"{"):
             self.call.chunk_count += 1
-            reading = self._reading
-            # The first event tells the model; most of the others are a piece of text.
-            if self._piece is not None and reading.response_id is not None and (said := self._piece.fullmatch(data)):
-                reading.output_chars += len(said[1].decode())
-            else:
-                self._chunk(reading, parse(data.decode()))
+        else:
+            return
+        reading = self._reading
+        # The first event tells the model; most of the others are a piece of text.
+        if self._piece is not None and reading.response_id is not None and (said := self._piece.fullmatch(data)):
+            reading.output_chars += len(said[1].decode())
+            return
+        try:
+            told = parse(data.decode())
+        except ValueError:
+            # The rest is on the next lines of the event, or it is none; it spoils no other one.
+            if not self._bare and len(data) <= MOST_BYTES:
+                self._part = data
+            return
+        self._chunk(reading, told)
 
     def _read_kept(self) -> None:
         data = b"".join(self._kept)

@@ -62,8 +62,7 @@ class Seam:
         if reason is not None:
             logger.warning("genai_meter: %s is installed but not metered: %s", self.package, reason)
             return
-        # What `model_copy` comes down to, two calls further on; pydantic 1 has another way.
-        self._copy = getattr(module.FinalRequestOptions, "__copy__", None) or module.model_copy
+        self._copy = _copier(module)
         self._layer = object()
         base, sync, asynchronous = module.BaseClient, module.SyncAPIClient, module.AsyncAPIClient
         self._patch(base, "_build_request", _build_request)
@@ -240,6 +239,31 @@ def unsupported(module: ModuleType) -> str | None:
     if "post_parser" not in getattr(getattr(module, "FinalRequestOptions", None), "__annotations__", ()):
         return "FinalRequestOptions.post_parser is missing"
     return None if callable(getattr(module, "model_copy", None)) else "model_copy is missing"
+
+
+_KEPT_BY_PYDANTIC: Final = ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__")
+"""Where a model of pydantic 2 keeps what is not in its `__dict__`."""
+_new: Final[Callable[[type], Any]] = object.__new__
+
+
+def _copier(module: ModuleType) -> Callable[[Any], Any]:
+    """Copies request options: `model_copy` of the SDK, or at half its price what that comes down to with pydantic 2."""
+    places: list[Any] = [getattr(module.FinalRequestOptions, name, None) for name in _KEPT_BY_PYDANTIC]
+    if not all(map(inspect.ismemberdescriptor, places)):
+        return module.model_copy
+    keep_fields, keep_extra, keep_private = (place.__set__ for place in places)
+
+    def copy(options: Any) -> Any:
+        if options.__pydantic_extra__ is not None or options.__pydantic_private__ is not None:
+            return module.model_copy(options)
+        made = _new(options.__class__)
+        made.__dict__.update(options.__dict__)
+        keep_fields(made, options.__pydantic_fields_set__.copy())
+        keep_extra(made, None)
+        keep_private(made, None)
+        return made
+
+    return copy
 
 
 def _goes_on(exchange: Exchange, error: BaseException) -> bool:

@@ -11,7 +11,7 @@ from genai_meter.pricing.build import Unpriced, build_card
 from genai_meter.pricing.card import RateCard
 from genai_meter.pricing.cost import Cost, add_costs
 from genai_meter.pricing.overlay import Entry, Overlay, OverlayError, read_entries, read_overlay
-from genai_meter.safety import swallow
+from genai_meter.safety import internal_errors, logger
 from genai_meter.usage import Usage
 
 MAX_CARDS: Final = 2048
@@ -84,12 +84,20 @@ def open_resolver(book_path: str | None = None, overlay_path: str | None = None)
         try:
             book = read_book(Path(book_path))
         except BookError as error:
-            swallow("pricing.book", error)
+            _left_out("book", error)
             notes.append("book_unreadable")
     if overlay_path:
         try:
             overlay = read_overlay(Path(overlay_path))
         except OverlayError as error:
-            swallow("pricing.overlay", error)
+            _left_out("overlay", error)
             notes.append("overlay_unreadable")
     return Resolver(book or read_book(), overlay, notes=tuple(notes))
+
+
+def _left_out(what: str, error: Exception) -> None:
+    """Count it, and say why: the file is the operator's own, and nothing of a call is in it."""
+    place = f"pricing.{what}"
+    internal_errors[place] += 1
+    if internal_errors[place] == 1:
+        logger.warning("genai_meter: the price %s is left out, costs are estimated: %s (logged once)", what, error)
