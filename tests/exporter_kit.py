@@ -351,6 +351,8 @@ def _any(value: Any) -> AnyValue:
         return AnyValue(int_value=value)
     if isinstance(value, float):
         return AnyValue(double_value=value)
+    if isinstance(value, bytes):
+        return AnyValue(bytes_value=value)
     if isinstance(value, list):
         made = AnyValue()
         made.array_value.values.extend(_any(item) for item in value)  # pyright: ignore[reportUnknownVariableType]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import re
 import resource
 import time
 import zlib
@@ -38,12 +39,20 @@ PARSERS: Final = {"protobuf": protobuf.parse, "json": otlp_json.parse}
 
 LIMITS: Final = Limits(body_bytes=100_000, inflated_bytes=200_000)
 """Small, so that they are reached."""
+_WINDOW_NS: Final = 1_000_000_000
+"""Short: what the index remembers of calls would pass for growth."""
+
+
+_TRACE: Final = b"\x01" * 16
+_SPAN: Final = b"\x02" * 8
+"""Ids of the seeds; those of `SpanOf` too."""
+_CALL_ID: Final = re.compile(rb"([0-9a-f]{8}-[0-9a-f]{4}-)[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def seeds() -> list[tuple[Signal, str, bytes]]:
     """One good request of each kind: signal, encoding, body."""
     of_us = [
-        usage_event(tenant="acme", finish_reasons='["stop"]', trace_id=b"\x01" * 16, span_id=b"\x02" * 8),
+        usage_event(tenant="acme", finish_reasons='["stop"]', trace_id=_TRACE, span_id=_SPAN, time_to_first_chunk=0.5),
         usage_event(tenant="acme", cache_hit=True, stream=True, time_to_first_chunk=0.5),
         Event({"genai_meter.outcome.name": "won", "genai_meter.outcome.id": "T-1"}, name="genai_meter.outcome"),
         Event({**usage_event(cost=1_000_000, operation="search").attributes}, name="genai_meter.cost"),
@@ -67,6 +76,16 @@ def seeds() -> list[tuple[Signal, str, bytes]]:
         found.append(("traces", "protobuf", traces([span]).SerializeToString()))
         found.append(("traces", "json", orjson.dumps(traces_json([span]))))
     return found
+
+
+def renewed(random: Random, body: bytes) -> bytes:
+    """A seed about another call: the ledger writes no row for one that it has."""
+    rest = random.randbytes(10).hex()
+    body = _CALL_ID.sub(rb"\g<1>" + f"{rest[:4]}-{rest[4:8]}-{rest[8:]}".encode(), body)
+    for known in (_TRACE, _SPAN):
+        other = random.randbytes(len(known))
+        body = body.replace(known, other).replace(known.hex().encode(), other.hex().encode())
+    return body
 
 
 _TOKENS: Final = (
@@ -119,7 +138,7 @@ def replaced(random: Random, body: bytes) -> bytes:
     deep: Any = 1
     for _ in range(random.choice((1, 30, 80))):
         deep = {"arrayValue": {"values": [deep]}} if random.random() < 0.7 else {"kvlistValue": {"values": [deep]}}
-    others: tuple[Any, ...] = (None, -1, "x" * 5000, [], {}, [[]], True, 1.5, 2**63, 2**64 - 1, "", deep, "é\0")
+    others: tuple[Any, ...] = (None, -1, "x" * 5000, [], {}, [[]], True, 1.5, 1e300, 2**63, 2**64 - 1, "", deep, "é\0")
     place[key] = random.choice(others)
     return orjson.dumps(document)
 
@@ -129,6 +148,7 @@ def payloads(random: Random, count: int) -> Iterator[tuple[Signal, str, bytes]]:
     good = seeds()
     for _ in range(count):
         signal, encoding, body = random.choice(good)
+        body = renewed(random, body)
         chance = random.random()
         if chance < 0.1:
             yield signal, encoding, body
@@ -151,7 +171,7 @@ class Ledger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._store = SqliteStore(path, Bounds({}, 200, 1000), synchronous="NORMAL")
+        self._store = SqliteStore(path, Bounds({}, 200, 1000), synchronous="NORMAL", window_ns=_WINDOW_NS)
         self._store.open()
         self._waiting: list[Batch] = []
         self.seen: Counter[str] = Counter()
@@ -203,7 +223,7 @@ def _size(batch: Batch) -> int:
 async def handler(path: Path) -> AsyncGenerator[OtlpHttp]:
     """The real application for OTLP/HTTP over a real pipeline and store."""
     limits, bounds = LIMITS, Bounds({}, 200, 1000)
-    store = SqliteStore(path, bounds, synchronous="NORMAL")
+    store = SqliteStore(path, bounds, synchronous="NORMAL", window_ns=_WINDOW_NS)
     pipeline = Pipeline(
         store,
         Counters(0.01),

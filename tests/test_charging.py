@@ -47,6 +47,14 @@ def test_an_estimate_stays_one_in_the_ledger() -> None:
     assert values["cost"] == 3_500_000_000
 
 
+def test_reasons_of_another_shape_name_their_attribute() -> None:
+    told = [usage_event(cost_reasons=reasons) for reasons in ("null", "7", '{"a":1}', '[{"a":1},null]')]
+    batch = normalise(protobuf.parse("logs", logs(told, {}).SerializeToString()))
+    charge(batch)
+    assert [found.reason for found in batch.quarantined] == ["genai_meter.cost.reasons is no JSON array"] * 3
+    assert [record.values["cost_reasons"] for record in batch.records] == [None]
+
+
 @pytest.mark.parametrize(("http_status", "status"), [(429, "error"), (None, "error"), (None, "cancelled")])
 def test_a_call_that_was_never_answered_is_not_billed(http_status: int | None, status: str) -> None:
     told: dict[str, Any] = {} if http_status is None else {"http_status": http_status}

@@ -106,7 +106,7 @@ def test_coverage_guided(tmp_path: Path, record_property: Callable[[str, object]
     done = subprocess.run(
         [
             *(COVERAGE_GUIDED.python(), ROOT / "tests" / "fuzz_guided.py", f"-runs={runs}"),
-            *("-max_len=4096", "-timeout=20", "-rss_limit_mb=1024", tmp_path),
+            *("-max_len=4096", "-timeout=20", "-rss_limit_mb=1024", f"-artifact_prefix={tmp_path}/", tmp_path),
         ],
         capture_output=True,
         text=True,

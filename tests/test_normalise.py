@@ -179,6 +179,9 @@ def test_a_cost_that_is_no_call() -> None:
         ({"genai_meter.attempts.count": 2**62}, "genai_meter.attempts.count exceeds 1000000000000"),
         ({"genai_meter.links": "7", "genai_meter.revision": 3}, None),
         ({"gen_ai.response.time_to_first_chunk": float("inf")}, "gen_ai.response.time_to_first_chunk is not finite"),
+        ({"genai_meter.call.id": b"01a2027d-f000-7123-8456-789abcdef012"}, "genai_meter.call.id is no UUID"),
+        ({"gen_ai.response.time_to_first_chunk": 1e300}, "gen_ai.response.time_to_first_chunk exceeds 1000000000000"),
+        ({"gen_ai.response.time_to_first_chunk": -0.25}, "gen_ai.response.time_to_first_chunk is negative"),
     ],
 )
 def test_what_cannot_be_read_is_quarantined_with_its_reason(changes: dict[str, Any], reason: str | None) -> None:
@@ -186,6 +189,14 @@ def test_what_cannot_be_read_is_quarantined_with_its_reason(changes: dict[str, A
     batch = of(Event({**event.attributes, **changes}), usage_event())
     assert len(batch.records) + len(batch.quarantined) == 2
     assert [found.reason for found in batch.quarantined] == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    ("told", "kept"), [(0, 0), (64, 64), (10**12, 10**12), (10**12 + 1, None), (-1, None), (2**63 - 1, None)]
+)
+def test_a_bound_that_bounds_nothing_keeps_no_call_out(told: int, kept: int | None) -> None:
+    record = only(of(usage_event(max_tokens=told)))
+    assert (record.values.get("max_tokens"), record.values["input_tokens"]) == (kept, 1000)
 
 
 @pytest.mark.parametrize("changes", [{"start_ns": 2**64 - 1}, {"end_ns": 2**63}])

@@ -74,6 +74,22 @@ def test_the_row_has_every_figure(ledger: Ledger) -> None:
     assert row["book_id"].startswith("pb1:genai-prices-")
 
 
+def test_a_truth_value_told_as_a_float_is_read_back(ledger: Ledger) -> None:
+    event = usage_event()
+    event.attributes["gen_ai.request.stream"] = 1.0
+    ledger.send(event)
+    assert ledger.rows()[event.call_id]["stream"] == 1
+    ledger.check()
+
+
+def test_an_empty_name_of_the_served_model_is_none(ledger: Ledger) -> None:
+    ledger.send(usage_event(model=""))
+    ledger.check()
+    reader = ledger.reader()
+    assert [row["model"] for row in reader.report(Query(("model",), since_ns=1))] == ["gpt-4o"]
+    reader.close()
+
+
 def test_an_unpriced_call_has_no_cost_and_is_counted(ledger: Ledger) -> None:
     event = usage_event(model="no-such-model", request_model="no-such-model")
     ledger.send(event)

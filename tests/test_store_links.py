@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -247,6 +249,19 @@ def test_a_failed_transaction_forgets_no_way_up(ledger: Ledger) -> None:
     ledger.send(event, own)
     assert ledger.send(outer) == Tally(linked=1)
     one_charge(ledger, event)
+
+
+def test_spans_that_wait_for_a_commit_are_bounded(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    for number in range(25):
+        ids = (index.to_bytes(8, "big") for index in range(number * 5000, (number + 1) * 5000))
+        ledger.store.learn((b"\x01" * 16 + span, b"\x02" * 8) for span in ids)
+    ledger.send(usage_event())
+    ledger.store.close()
+    with closing(sqlite3.connect(ledger.path)) as database:
+        (kept,) = database.execute("SELECT spans FROM span_parent").fetchone()
+    last = b"\x01" * 16 + (124_999).to_bytes(8, "big") + b"\x02" * 8
+    assert (len(kept), kept[-32:]) == (100_000 * 32, last)
 
 
 def test_the_first_of_two_equal_sources_stays(ledger: Ledger) -> None:

@@ -130,7 +130,10 @@ def _billable(values: dict[str, Any]) -> bool:
 
 def _usage_reasons(told: str) -> list[str]:
     """What the application said of an estimate: only it saw the answer."""
-    return [reason for reason in orjson.loads(told) if reason in ESTIMATE_REASONS]
+    reasons: Any = orjson.loads(told)
+    if type(reasons) is not list:
+        raise Unreadable("genai_meter.cost.reasons is no JSON array")
+    return sorted(reason for reason in ESTIMATE_REASONS if reason in reasons)
 
 
 _KEPT: Final = 1_000

@@ -130,7 +130,7 @@ def call_key(value: Any) -> bytes:
     """The 16 bytes of a call id, written as a UUID or as 32 hex digits."""
     try:
         key = bytes.fromhex(value.replace("-", ""))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, TypeError):
         raise Unreadable(f"{CALL_ID} is no UUID") from None
     if len(key) != 16:
         raise Unreadable(f"{CALL_ID} is no UUID")

@@ -77,7 +77,7 @@ _HEADS: Final[Mapping[bytes, tuple[str, read.Reader, int]]] = {
     **{wire.head(name): (bucket, read.count, _BUCKET) for name, bucket in _BUCKETS.items()},
 }
 """How an attribute begins, up to its value's length → column or bucket, reader, where its number goes."""
-_LARGEST: Final[Mapping[read.Reader, int]] = {read.count: MAX_COUNT, read.integer: MAX_INT}
+_LARGEST: Final[Mapping[read.Reader, int]] = {read.count: MAX_COUNT, read.bound: MAX_COUNT, read.integer: MAX_INT}
 _FORMLESS: Final[_Form] = (0, 0, "", None)
 _FORMS_KEPT: Final = 4_096
 _forms: dict[bytes, _Form] = {}

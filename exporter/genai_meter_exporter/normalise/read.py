@@ -48,6 +48,12 @@ def count(value: Any) -> int:
     return value
 
 
+def bound(value: Any) -> int | None:
+    """What a caller bounds an answer by; -1, as local servers take it, and more than any answer has bound nothing."""
+    whole = value if type(value) is int else _whole(value)
+    return whole if 0 <= whole <= MAX_COUNT else None
+
+
 def _whole(value: Any) -> int:
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -57,21 +63,20 @@ def _whole(value: Any) -> int:
 
 
 def number(value: Any) -> float:
-    """A finite float."""
+    """A finite float, not negative, that is small enough to be summed: a counter must neither fall nor overflow."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError("is no number")
-    result = float(value)
-    if result - result != 0:
+    if value - value != 0:
         raise ValueError("is not finite")
-    return result
+    if not 0 <= value <= MAX_COUNT:
+        raise ValueError("is negative" if value < 0 else f"exceeds {MAX_COUNT}")
+    return float(value)
 
 
 def boolean(value: Any) -> int:
     """A truth value, as the 0 or 1 that SQL stores."""
-    if isinstance(value, bool):
-        return int(value)
     if value in (0, 1):
-        return value
+        return int(value)
     raise ValueError("is no boolean")
 
 
@@ -118,11 +123,14 @@ READERS: Final[Mapping[str, Reader]] = {
     "pico_usd": integer,
 }
 
+_OF_FIELD: Final[Mapping[str, Reader]] = {"max_tokens": bound}
+"""Fields that are not read as their kind is."""
+
 _LEDGERS_OWN: Final = frozenset({"source", "source_rank", "revision", "links"})
 """Fields that no producer may set."""
 
 BY_ATTRIBUTE: Final[Mapping[str, tuple[str, Reader]]] = {
-    f.attribute: (f.name, READERS[f.kind]) for f in FIELDS if f.name not in _LEDGERS_OWN
+    f.attribute: (f.name, _OF_FIELD.get(f.name, READERS[f.kind])) for f in FIELDS if f.name not in _LEDGERS_OWN
 }
 """Attribute → column and reader."""
 
@@ -152,11 +160,13 @@ def fields(attributes: Attributes, resource: Mapping[str, Any], *, lenient: bool
             continue
         column, reader = entry
         try:
-            values[column] = reader(value)
+            told = reader(value)
         except ValueError as error:
             if lenient:
                 continue
             raise Unreadable(f"{attribute} {error}") from None
+        if told is not None:
+            values[column] = told
     for field in FROM_RESOURCE:
         if field.name not in values:
             value = resource.get(field.attribute)

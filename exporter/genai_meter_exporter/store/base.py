@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -12,6 +13,14 @@ from genai_meter_exporter.series import Deltas, SeriesKey
 
 class StoreError(Exception):
     """The store cannot do it now; the message says what to do about it."""
+
+
+def no_column(source: str, name: str, columns: Iterable[str]) -> StoreError:
+    """A report asks for a column that there is not; the closest one is named, or all."""
+    known = sorted(columns)
+    closest = difflib.get_close_matches(name, known, 1)
+    there = f"is {closest[0]!r} meant?" if closest else f"it has {', '.join(known)}"
+    return StoreError(f"{source} has no column {name!r}: {there}")
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from genai_meter_exporter.bounds import Bounds
 from genai_meter_exporter.cells import GRAIN_SECONDS
 from genai_meter_exporter.normalise.record import Beside, Kind
 from genai_meter_exporter.series import Deltas
-from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.base import Query, no_column
 
 WHO: Final = tuple(f.name for f in schema.FIELDS if f.group in ("process", "attribution"))
 """Who it belongs to: columns of both tables."""
@@ -135,7 +135,7 @@ def sqlite_report(db: sqlite3.Connection, kind: Kind, query: Query, periods: Map
         if name in periods:
             return f"strftime('{periods[name]}', time_ns / {_GRAIN_NS} * {GRAIN_SECONDS}, 'unixepoch')"
         if name not in columns:
-            raise StoreError(f"{kind} has no column {name!r}")
+            raise no_column(kind, name, columns)
         return f"CAST(COALESCE({name}, '') AS TEXT)"
 
     conditions = [f"{expression(name)} = ?" for name, _ in query.where]

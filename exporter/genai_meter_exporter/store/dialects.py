@@ -9,7 +9,7 @@ from typing import Any, Final
 from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MEASURES, MONEY
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
-from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.base import Query, no_column
 from genai_meter_exporter.store.layout import KINDS
 from genai_meter_exporter.store.reader import PERIODS
 
@@ -217,9 +217,9 @@ def _period(dialect: Dialect, source: Source, name: str) -> str:
 
 def _text(dialect: Dialect, source: Source, name: str) -> str:
     if name not in source.columns:
-        raise StoreError(f"{source.called} has no column {name!r}")
+        raise no_column(source.called, name, source.columns)
     if name == "model" and source.called == LEDGER:
-        return "COALESCE(model, request_model, '')"
+        return "COALESCE(NULLIF(model, ''), request_model, '')"
     if name in ("call_id", "id"):
         return dialect.key.format(name)
     return f"COALESCE(CAST({_name(dialect, name)} AS {dialect.text_type}), '')"

@@ -12,7 +12,7 @@ from genai_meter_exporter.cells import COUNTS, GRAIN_SECONDS, MEASURES, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
-from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.base import Query, StoreError, no_column
 from genai_meter_exporter.store.layout import COLUMNS, unpack
 from genai_meter_exporter.store.reader import LINES, OTHERS, check_kept, key_bounds, net, quarters_and_days, rollup_can
 
@@ -189,9 +189,9 @@ def _column(columns: frozenset[str], time: str, where: str) -> _Expression:
         if name in _PERIODS:
             return _period(name, f'"{time}" / {_GRAIN_NS} * {GRAIN_SECONDS}')
         if name not in columns:
-            raise StoreError(f"{where} has no column {name!r}")
+            raise no_column(where, name, columns)
         if name == "model" and where == "the ledger":
-            return "COALESCE(model, request_model, '')"
+            return "COALESCE(NULLIF(model, ''), request_model, '')"
         if name in ("call_id", "id"):
             return f"encode({name}, 'hex')"
         return f"COALESCE(\"{name}\"::text, '')"

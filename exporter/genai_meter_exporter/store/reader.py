@@ -14,7 +14,7 @@ from genai_meter_exporter.cells import COUNTS, DIMENSIONS, GRAIN_SECONDS, MONEY
 from genai_meter_exporter.normalise.own import time_prefix
 from genai_meter_exporter.normalise.record import Kind
 from genai_meter_exporter.store import beside
-from genai_meter_exporter.store.base import Query, StoreError
+from genai_meter_exporter.store.base import Query, StoreError, no_column
 from genai_meter_exporter.store.layout import OWN, SHARED, unpack
 from genai_meter_exporter.store.sqlite_rows import DAY_SECONDS, MICRO
 
@@ -180,7 +180,7 @@ class SqliteReader:
     def _of_ledger(self, query: Query) -> tuple[list[str], list[Any]]:
         for name in (*query.by, *(name for name, _ in query.where)):
             if name not in PERIODS and name not in self._columns:
-                raise StoreError(f"the ledger has no column {name!r}")
+                raise no_column("the ledger", name, self._columns)
         conditions, arguments = _conditions(query, _ledger_expression)
         if query.since_ns is not None:
             # The key starts with the call's time, to within its clock's truth: an hour of slack, then exactly.
@@ -299,7 +299,7 @@ def _ledger_expression(name: str) -> str:
     if name in PERIODS:
         return f"strftime('{PERIODS[name]}', start / {_GRAIN_NS} * {GRAIN_SECONDS}, 'unixepoch')"
     if name == "model":
-        return "COALESCE(model, request_model, '')"
+        return "COALESCE(NULLIF(model, ''), request_model, '')"
     if name == "call_id":
         return "lower(hex(call_id))"
     return f"CAST(COALESCE({name}, '') AS TEXT)"

@@ -31,6 +31,9 @@ from genai_meter_exporter.store.sqlite_rows import MICRO, SqliteRows, labels_jso
 _PAGE_BYTES: Final = 8192
 """A row of a call fits into a quarter of a page: without overflow pages the file is half as large."""
 
+_PARENTS_PENDING: Final = 100_000
+"""Spans that wait for a commit; beyond it the oldest are forgotten."""
+
 _UPSERT_QUARANTINE: Final = (
     "INSERT INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?, 1) "
     "ON CONFLICT DO UPDATE SET last_seen = excluded.last_seen, times = times + 1"
@@ -145,6 +148,7 @@ class SqliteStore:
         known = list(parents)
         self._index.learn_parents(known)
         self._parents += [span + parent for span, parent in known if len(span) == 24 and len(parent) == 8]
+        del self._parents[:-_PARENTS_PENDING]
 
     def commit(self) -> None:
         """Make the open transaction durable; raises `StoreError` and leaves nothing behind."""
