@@ -341,7 +341,7 @@ def test_the_exporter_sends_what_it_owes_and_not_again_after_a_restart(tmp_path:
     with Served(tmp_path, config) as served:
         (message,) = wait_for("the digest of yesterday", lambda: inbox.at("/hook"), 60)
         assert message.body["text"].startswith("*LLM spend of ")
-        assert "\n$0.00, nothing " in message.body["text"]
+        assert "\n$0.00, unchanged against " in message.body["text"]
         wait_for("it says when", lambda: served.value("digest_sent_timestamp_seconds", digest="daily"), 60)
     with Served(tmp_path, config) as served:
         time.sleep(0.5)

@@ -139,7 +139,7 @@ def test_names_of_any_script_in_any_locale(
         ("usage --by user --since all", 2),
         ("store check", 2),
         ("reprice --since all", 2),
-        ("prices explain 00", 1),
+        ("prices explain 00", 2),
     ],
 )
 def test_a_damaged_file_is_one_line(
@@ -253,7 +253,8 @@ def test_nothing_to_show(served: Served, capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--by", "colour"), "the ledger has no column 'colour'"),
+        (("--by", "colour"), "the ledger has no column 'colour': it has account, agent, api_key, "),
+        (("--by", "tennant"), "the ledger has no column 'tennant': is 'tenant' meant?"),
         (("--by", ""), "--by needs one or more different dimensions"),
         (("--where", "tenant"), "--where tenant: write it as column=value"),
         (("--by", "tenant,cache_read_tokens"), "--by cache_read_tokens: this is a measure, not a dimension"),

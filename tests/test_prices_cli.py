@@ -99,7 +99,7 @@ def test_calc_refuses_an_overlay_that_cannot_be_read(tmp_path: Path) -> None:
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     done = command("calc", "--overlay", broken, stdin="")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert str(broken) in done.stderr
 
 
@@ -107,7 +107,7 @@ def test_compile_names_file_line_and_field_and_writes_nothing(tmp_path: Path) ->
     bad, out = tmp_path / "bad.yaml", tmp_path / "out.json"
     bad.write_text(ACME.replace('"0.88"', "0.88"))
     done = command("compile", bad, "-o", out)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"{bad}:9: entries[0].multiplier: 0.88 is a floating-point number" in done.stderr
     assert not out.exists()
 
@@ -135,8 +135,26 @@ def test_show_at_a_date_and_in_a_context() -> None:
 
 def test_show_without_a_price_says_so() -> None:
     done = command("show", "no-such-model", "--provider", "openai")
-    assert done.returncode == 1
-    assert done.stderr == "no price for 'no-such-model' at openai\n"
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "no price for 'no-such-model' at openai; an overlay can give it one (docs/pricing.md)\n"
+    elsewhere = command("show", "gpt-4.1-mini", "--provider", "nobody")
+    assert (elsewhere.returncode, elsewhere.stdout) == (1, "")
+    assert elsewhere.stderr == "no price for 'gpt-4.1-mini' at nobody; sold by openai, azure\n"
+
+
+def test_what_cannot_be_used_is_told_from_what_is_so(tmp_path: Path) -> None:
+    absent = tmp_path / "absent"
+    for arguments in (
+        ("show", "gpt-4.1", "--context", "flex"),
+        ("show", "gpt-4.1", "--book", absent),
+        ("show", "gpt-4.1", "--overlay", absent),
+        ("diff", "shipped", absent),
+        ("compile", absent),
+        ("update", "--from", absent),
+    ):
+        done = command(*arguments)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert str(arguments[-1]) in done.stderr
 
 
 def _event(**changes: Any) -> str:
@@ -237,7 +255,7 @@ def _content() -> bytes:
 
 def test_explain_without_such_an_event_fails_with_a_reason() -> None:
     done = command("explain", "-", stdin="{}")
-    assert (done.returncode, done.stderr) == (1, "genai-meter prices explain: the event has no start\n")
+    assert (done.returncode, done.stderr) == (2, "genai-meter prices explain: the event has no start\n")
 
 
 def test_diff_names_what_changed(tmp_path: Path) -> None:
@@ -278,31 +296,42 @@ def test_update_shows_the_difference_and_activates_only_when_told(tmp_path: Path
     assert (result["cost_usd"], result["book_id"]) == ("0.0039", book.book_id)
 
 
-def test_calc_show_and_explain_need_no_package_of_the_exporter() -> None:
-    program = (
-        "import sys\n"
-        "class Absent:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name.partition('.')[0] in ('yaml', 'pydantic', 'orjson', 'grpc', 'rich', 'genai_prices'):\n"
-        "            raise ModuleNotFoundError(name, name=name)\n"
-        "sys.meta_path.insert(0, Absent())\n"
-        "from genai_meter_exporter.cli import main\n"
-        "sys.exit(main(sys.argv[1:]))\n"
+_WITHOUT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in sys.argv[1].split():
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+from genai_meter_exporter.cli import main
+sys.exit(main(["prices", *sys.argv[2:]]))
+"""
+
+
+def without(packages: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", _WITHOUT, packages, *arguments],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
-    def without(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", program, "prices", *arguments],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
 
-    assert json.loads(without("calc", stdin=json.dumps(BUCKETS)).stdout)["cost_usd"] == "0.0028"
-    assert without("show", "gpt-4.1").returncode == 0
-    assert "equal" in without("explain", "-", stdin=_event()).stdout
-    refused = without("compile", "some.yaml")
+def test_calc_show_and_explain_need_no_package_of_the_exporter() -> None:
+    packages = "yaml pydantic orjson grpc rich genai_prices"
+    assert json.loads(without(packages, "calc", stdin=json.dumps(BUCKETS)).stdout)["cost_usd"] == "0.0028"
+    assert without(packages, "show", "gpt-4.1").returncode == 0
+    assert "equal" in without(packages, "explain", "-", stdin=_event()).stdout
+    refused = without(packages, "compile", "some.yaml")
     assert refused.returncode == 2
-    assert "needs the package 'yaml'" in refused.stderr
+    assert "needs the package 'yaml': pip install 'genai-meter[exporter]'" in refused.stderr
+
+
+def test_update_names_the_package_that_has_the_data() -> None:
+    refused = without("genai_prices", "update")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr == "this needs the package 'genai_prices': pip install genai-prices\n"

@@ -67,6 +67,18 @@ def test_a_call_priced_by_an_old_book(tmp_path: Path) -> None:
     assert "effective $0.0035, status exact\n  the event says $0.0011: NOT equal\n" in lost.stdout
 
 
+def test_a_usage_that_was_estimated(tmp_path: Path) -> None:
+    call = usage_event(status="abandoned", usage_source="estimated", cost_reasons='["usage_estimated"]')
+    with Served(tmp_path / "data", env=ENV) as served:
+        served.send(call)
+    done = command("explain", call.call_id.hex(), "--data-dir", served.data, env=ENV)
+    # 1,000 × 2.50 and 100 × 10 USD a million.
+    assert done.stdout.endswith(
+        "  list $0.0035, effective $0.0035, status exact\n"
+        "  the event says $0.0035, status estimated (usage_estimated): equal\n"
+    )
+
+
 def test_a_cost_that_is_no_call(tmp_path: Path) -> None:
     told = {
         **usage_event(input_tokens=0, output_tokens=0, usage_source=None).attributes,
@@ -101,7 +113,7 @@ def test_seconds_with_a_fraction(tmp_path: Path) -> None:
 )
 def test_an_event_that_is_none(usage: str, message: str) -> None:
     done = command("explain", f'{{"start": 1, "usage": {usage}}}', env=ENV)
-    assert (done.returncode, done.stderr) == (1, f"genai-meter prices explain: {message}\n")
+    assert (done.returncode, done.stderr) == (2, f"genai-meter prices explain: {message}\n")
 
 
 @pytest.mark.parametrize(
@@ -116,4 +128,4 @@ def test_what_is_not_there(tmp_path: Path, name: str, message: str) -> None:
     with Served(tmp_path / "data", env=ENV) as served:
         served.send(usage_event())
     done = command("explain", name, "--data-dir", served.data, env=ENV)
-    assert (done.returncode, done.stderr) == (1, f"genai-meter prices explain: {message}\n")
+    assert (done.returncode, done.stderr) == (2, f"genai-meter prices explain: {message}\n")

@@ -265,8 +265,11 @@ def test_the_sql_of_a_report_is_printed() -> None:
     assert head.startswith("-- tenant, month, calls, retries,")
     assert parameters == ["-- p0 = 'a'", "-- p1 = 1793491200000000000"]
     assert "FORMAT_TIMESTAMP('%Y-%m', g1)" in sql
-    wrong = command("usage", "--sql", "bigquery", "--by", "nothing")
-    assert (wrong.returncode, wrong.stderr) == (2, "genai-meter usage: the ledger has no column 'nothing'\n")
+    wrong = command("usage", "--sql", "bigquery", "--by", "modle")
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "genai-meter usage: the ledger has no column 'modle': is 'model' meant?\n",
+    )
 
 
 def test_without_the_extra_it_is_named(tmp_path: Path) -> None:

@@ -36,7 +36,11 @@ COMMANDS: Final = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; returns the exit code (2: bad usage or a missing extra)."""
+    """Run one subcommand; returns the exit code.
+
+    1: the answer is no, something is left to do, or a file or a receiver failed meanwhile; 2: an argument, a file, the
+    configuration or the store cannot be used, or a package is missing.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _have_streams()
     _write_utf8()
@@ -84,18 +88,19 @@ def _write_utf8() -> None:
                 stream.reconfigure(encoding="utf-8")
 
 
-_EXTRAS: Final = {
-    "psycopg": "exporter,postgres",
-    "clickhouse_connect": "exporter,clickhouse",
-    "duckdb": "exporter,duckdb",
-    "grafana_foundation_sdk": "dashboards",
+_BROUGHT_BY: Final = {
+    "psycopg": "'genai-meter[exporter,postgres]'",
+    "clickhouse_connect": "'genai-meter[exporter,clickhouse]'",
+    "duckdb": "'genai-meter[exporter,duckdb]'",
+    "grafana_foundation_sdk": "'genai-meter[dashboards]'",
+    "genai_prices": "genai-prices",
 }
-"""Package → the extras that bring it; all others come with `exporter`."""
+"""Package → what to install for it; all others come with the extra `exporter`."""
 
 
 def _install(missing: ModuleNotFoundError) -> str:
     package = (missing.name or "").partition(".")[0]
-    return f"pip install 'genai-meter[{_EXTRAS.get(package, 'exporter')}]'"
+    return "pip install " + _BROUGHT_BY.get(package, "'genai-meter[exporter]'")
 
 
 def _version() -> str:

@@ -132,7 +132,8 @@ def _check(budgets: Budgets, path: Path) -> int:
     )
     for number, text in found:
         print(f"{path}, line {lines[number]}: {budgets.entries[number].name}: {text}")
-    print(f"{len(budgets.entries)} budgets, {len(found)} to look at")
+    count = len(budgets.entries)
+    print(f"{count} budget{'' if count == 1 else 's'}, {len(found)} to look at")
     return 1 if found else 0
 
 

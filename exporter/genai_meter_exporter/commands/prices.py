@@ -39,7 +39,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     show.add_argument("model", metavar="MODEL")
     show.add_argument("--provider", metavar="P", help="OpenTelemetry or book name (default: by the model's name)")
     show.add_argument("--at", metavar="DATE", type=at, help="ISO date or instant, UTC (default: now)")
-    show.add_argument("--context", metavar="K=V", action="append", default=[], help="e.g. service_tier=flex")
+    show.add_argument(
+        "--context", metavar="K=V", type=_pair, action="append", default=[], help="e.g. service_tier=flex"
+    )
     explain = commands.add_parser("explain", parents=[shared], help="one event line by line to its price sources")
     explain.add_argument("event", metavar="EVENT", help="a call id in the ledger, a JSON file, or - for JSON on stdin")
     explain.add_argument("--revision", metavar="N", type=int, help="the price that the call had before (0: its first)")
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> int:
         return actions[options.prices](options)
     except (BookError, OverlayError) as error:
         print(f"genai-meter prices: {error}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def _resolver(options: argparse.Namespace) -> Resolver:
@@ -111,8 +113,9 @@ def _show(options: argparse.Namespace) -> int:
 
     resolver = _resolver(options)
     at_ns = time.time_ns() if options.at is None else options.at
-    context = dict(pair.partition("=")[::2] for pair in options.context)
-    providers = [options.provider] if options.provider else _providers_of(resolver.book, options.model)
+    context = dict(options.context)
+    sellers = _providers_of(resolver.book, options.model)
+    providers = [options.provider] if options.provider else sellers
     for provider in providers[:1]:
         card = resolver.card(provider, options.model, at_ns, context)
         if isinstance(card, RateCard):
@@ -120,8 +123,17 @@ def _show(options: argparse.Namespace) -> int:
             if providers[1:]:
                 print(f"  also sold by {', '.join(providers[1:])} (--provider)")
             return 0
-    print(f"no price for {options.model!r}{f' at {options.provider}' if options.provider else ''}", file=sys.stderr)
+    there = f"sold by {', '.join(sellers)}" if sellers else "an overlay can give it one (docs/pricing.md)"
+    at_provider = f" at {options.provider}" if options.provider else ""
+    print(f"no price for {options.model!r}{at_provider}; {there}", file=sys.stderr)
     return 1
+
+
+def _pair(told: str) -> tuple[str, str]:
+    dimension, equals, value = told.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{told!r}: write it as dimension=value")
+    return dimension, value
 
 
 def _providers_of(book: Book, model: str) -> list[str]:
@@ -145,7 +157,7 @@ def _explain(options: argparse.Namespace) -> int:
         event = _event(options)
     except (NoEvent, ValueError, KeyError, OSError) as error:
         print(f"genai-meter prices explain: {error}", file=sys.stderr)
-        return 1
+        return 2
     lines = explain(resolver, event, [SHIPPED, *shelf.archives(shelf.books_directory())])
     print("\n".join(map(printable, lines)))
     return 0
@@ -237,7 +249,7 @@ def _update(options: argparse.Namespace) -> int:
         content = update.compile_newer(options.data, options.data_date.isoformat() if options.data_date else None)
     except (compiler.CompileError, OverlayInvalid, OSError, ValueError) as error:
         print(f"genai-meter prices update: {options.data or 'genai-prices'}: {error}", file=sys.stderr)
-        return 1
+        return 2
     book = Book(content)
     print(f"{current.book_id} ({current.data_date}) -> {book.book_id} ({book.data_date})")
     _print_differences(differences(current, book))
@@ -258,10 +270,10 @@ def _compile(options: argparse.Namespace) -> int:
         document = compile_files(options.overlays)
     except OverlayInvalid as error:
         print(error, file=sys.stderr)
-        return 1
+        return 2
     except OSError as error:
         print(f"genai-meter prices compile: {error}", file=sys.stderr)
-        return 1
+        return 2
     text = to_json(document)
     if options.output is None:
         print(text, end="")

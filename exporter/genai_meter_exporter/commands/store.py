@@ -68,7 +68,7 @@ def _export(reader: Reader, options: argparse.Namespace) -> int:
         for written, sums in export_days(reader, archive, until, options.format):
             print(f"{written}  {sums.calls:>14,} calls  {usd_text(sums.cost)} USD", flush=True)
             count += 1
-    print(f"{count} days written to {options.to}")
+    print(f"{count} day{'' if count == 1 else 's'} written to {options.to}")
     return 0
 
 

@@ -84,7 +84,7 @@ def _signed(pico: int) -> str:
 def _percent(change: Change) -> str:
     """The change in words; from nothing there is no percentage."""
     if not change.before:
-        return "nothing" if not change.cost else "new"
+        return "unchanged" if not change.cost else "new"
     share = Decimal(change.difference) / Decimal(change.before)
     return f"{share:+.0%}"
 

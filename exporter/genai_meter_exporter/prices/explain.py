@@ -38,6 +38,8 @@ class Event:
     context: dict[str, str]
     book_id: str
     stored_pico: int | None
+    told_status: str
+    told_reasons: list[str]
 
 
 def from_json(text: str) -> Event:
@@ -65,7 +67,13 @@ def from_row(row: Mapping[str, Any]) -> Event:
         context=_context(facts),
         book_id=str(facts.get("book_id") or ""),
         stored_pico=int(facts["cost"]) if facts.get("cost") is not None else None,
+        told_status=str(facts.get("cost_status") or ""),
+        told_reasons=_reasons(facts.get("cost_reasons")),
     )
+
+
+def _reasons(told: object) -> list[str]:
+    return [str(reason) for reason in sequence(json.loads(told) if isinstance(told, str | bytes) else told) or []]
 
 
 def _usages(facts: Mapping[str, Any]) -> list[Usage]:
@@ -135,7 +143,8 @@ def explain(current: Resolver, event: Event, archives: Iterable[Path]) -> Iterat
 def _comparison(event: Event, cost: Cost) -> Iterator[str]:
     if event.stored_pico is None:
         return
-    if cost.effective_pico == event.stored_pico:
-        yield f"  the event says ${usd_text(event.stored_pico)}: equal"
-    else:
-        yield f"  the event says ${usd_text(event.stored_pico)}: NOT equal"
+    equal = "equal" if cost.effective_pico == event.stored_pico else "NOT equal"
+    # How certain the usage itself is, only the event knows.
+    status = f", status {event.told_status}" if event.told_status not in ("", cost.status) else ""
+    why = ", ".join(reason for reason in event.told_reasons if reason not in cost.reasons)
+    yield f"  the event says ${usd_text(event.stored_pico)}{status}{f' ({why})' if why else ''}: {equal}"
