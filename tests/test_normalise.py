@@ -153,6 +153,9 @@ def test_a_cost_that_is_no_call() -> None:
     # What it used does not say what it costs.
     told = {**attributes, "genai_meter.usage.source": "provider", "gen_ai.usage.input_tokens": 7}
     assert only(of(Event(told, name="genai_meter.cost"))).values["list_cost"] == 6000
+    for attribute in ("genai_meter.cost.quantity", "genai_meter.cost.unit"):
+        batch = of(Event({**attributes, attribute: b"3"}, name="genai_meter.cost"))
+        assert [found.reason for found in batch.quarantined] == [f"{attribute} is neither a number nor text"]
 
 
 @pytest.mark.parametrize(

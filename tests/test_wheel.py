@@ -109,3 +109,12 @@ def test_without_extras_the_command_prices_and_names_the_extra_for_the_rest(bare
     refused = run([bare / "genai-meter", "usage"], tmp_path)
     assert refused.returncode == 2
     assert "pip install 'genai-meter[exporter]'" in refused.stderr
+
+
+def test_without_an_sdk_one_line_says_that_usage_goes_nowhere(bare: Path, tmp_path: Path) -> None:
+    code = "import genai_meter\nfor _ in range(2): genai_meter.record_cost('0.25', what='search')"
+    done = run([bare / "opentelemetry-instrument", bare / "python", "-c", code], tmp_path)
+    assert (done.returncode, done.stderr) == (
+        0,
+        "genai_meter: usage goes nowhere, no OpenTelemetry SDK is installed: pip install 'genai-meter[otlp]'\n",
+    )

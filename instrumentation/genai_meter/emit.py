@@ -9,11 +9,13 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import sys
 import threading
 import time
 from contextvars import Token
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from opentelemetry import _logs, metrics, trace
@@ -32,6 +34,7 @@ from genai_meter import (
     leaving,
     records,
     runs,
+    safety,
     semconv,
     settle,
 )
@@ -135,7 +138,17 @@ def _build() -> _Pipeline:
                 spool,
             )
             guarded(leaving.arm, _drain_all, forked=_forked)
+            if spool is None and _providers.logger is None and not _forked:
+                guarded(_warn_without_sdk)
         return _pipeline
+
+
+def _warn_without_sdk() -> None:
+    """Without an SDK the API drops in silence what is emitted; the base install has none."""
+    if "opentelemetry.sdk" not in sys.modules and find_spec("opentelemetry.sdk") is None:
+        safety.logger.warning(
+            "genai_meter: usage goes nowhere, no OpenTelemetry SDK is installed: pip install 'genai-meter[otlp]'"
+        )
 
 
 def _spool(scope: dict[str, Any] | None) -> Spool | None:

@@ -67,7 +67,9 @@ def cost_event(raw: Raw) -> UsageRecord:
     line = {"bucket": what, "list_pico": values.get("list_cost", values["cost"]), "effective_pico": values["cost"]}
     for name, attribute in (("quantity", semconv.COST_QUANTITY), ("unit", semconv.COST_UNIT)):
         if attribute in raw.attributes:
-            line[name] = raw.attributes[attribute]
+            line[name] = told = raw.attributes[attribute]
+            if not isinstance(told, str | int | float):
+                raise Unreadable(f"{attribute} is neither a number nor text")
     values["cost_lines"] = orjson.dumps([line]).decode()
     record.given_cost = True
     return record
