@@ -405,7 +405,7 @@ def test_an_exporter_shows_what_it_finds_and_the_command_tells_it(tmp_path: Path
         assert (
             served.value("release_timestamp_seconds", team="", environment="prod", service="shop", release="7") is None
         )
-    (row,) = json.loads(command(tmp_path, "--json").stdout)
+    (row,) = json.loads(command(tmp_path, "--format", "json").stdout)
     assert (row["kind"], row["who"], row["what"], row["due_to"], row["closed"]) == (
         "tenant_spend",
         {"tenant": "acme"},
@@ -446,7 +446,7 @@ def test_the_command_leaves_out_what_ended_before(tmp_path: Path) -> None:
         line(now - 3600, "opened", "open"),
     ]
     (tmp_path / FILE).write_text("\n".join([*lines, "no JSON", ""]), encoding="utf-8")
-    rows = json.loads(command(tmp_path, "--since", "7d", "--json").stdout)
+    rows = json.loads(command(tmp_path, "--since", "7d", "--format", "json").stdout)
     assert [(row["who"]["tenant"], row["closed"] is None) for row in rows] == [("open", True), ("long", False)]
     assert "[/b]" in command(tmp_path).stdout
     empty = command(tmp_path / "nowhere")

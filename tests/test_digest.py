@@ -399,7 +399,7 @@ def test_the_command_shows_what_would_be_sent(tmp_path: Path, capsys: pytest.Cap
     assert main(["digest", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert told.startswith(f"*LLM spend of {yesterday:%a} {yesterday.date()}*\n$3.00, new ")
-    assert main(["digest", "daily", "--json", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
+    assert main(["digest", "daily", "--format", "json", "--config", str(config), "--data-dir", str(tmp_path)]) == 0
     (numbers,) = json.loads(capsys.readouterr().out)
     assert (numbers["digest"], numbers["cost_usd"], numbers["first_day"]) == (
         "daily",

@@ -1,9 +1,12 @@
-"""What a person is shown: names come from producers and are only ever text."""
+"""Names and amounts as they are shown: names come from producers and are only ever text."""
 
 from __future__ import annotations
 
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING
+
+from genai_meter.pricing.cost import usd
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,6 +17,24 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def dollars(pico: int) -> str:
+    """Pico-USD to the cent, half even; what is less than half a cent is still not nothing."""
+    cents = usd(pico).quantize(Decimal("0.01"))
+    if pico and not cents:
+        return "<$0.01"
+    return f"${cents:,}"
+
+
+def amount(unit: str, quantity: int) -> str:
+    """An amount of a budget (USD: pico-USD) for people."""
+    return dollars(quantity) if unit == "usd" else f"{quantity:,} {unit}"
+
+
+def exact(unit: str, quantity: int) -> str:
+    """An amount of a budget (USD: pico-USD) for programs: decimal text, USD with twelve places."""
+    return f"{usd(quantity):f}" if unit == "usd" else str(quantity)
 
 
 def console(width: int = 160) -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from genai_meter_exporter.budgets.engine import Engine, Reports, instant
@@ -12,6 +13,7 @@ from genai_meter_exporter.budgets.history import History
 from genai_meter_exporter.budgets.model import Budget, Budgets
 from genai_meter_exporter.budgets.states import State
 from genai_meter_exporter.cells import DIMENSIONS, GRAIN_SECONDS, MEASURES, Cell, Measures
+from genai_meter_exporter.display import exact
 from genai_meter_exporter.store.base import Query
 
 _SINCE: Final = re.compile(r"([1-9][0-9]{0,2})d")
@@ -34,14 +36,15 @@ class Alert:
     limit: int
 
     def facts(self) -> Mapping[str, Any]:
-        """For JSON."""
+        """For JSON; amounts are exact decimal text."""
+        unit = self.budget.amount.unit
         return {
-            "at": self.at,
+            "at": datetime.fromtimestamp(self.at, UTC).isoformat(),
             "budget": self.budget.name,
             "alert": self.what,
-            "spent": self.spent,
-            "limit": self.limit,
-            "unit": self.budget.amount.unit,
+            "unit": unit,
+            "spent": exact(unit, self.spent),
+            "limit": exact(unit, self.limit),
         }
 
 

@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
     parser.add_argument("--since", metavar="7d", default="7d", help="how far back (default: 7d)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"nothing was found so far: {directory / FILE} is written by `genai-meter serve`", file=sys.stderr)
     now = time.time()
     rows = told(Lines(directory, FILE, {"labels": dict}, read_only=True).read(now), now - days * 86_400)
-    if options.json:
+    if options.format == "json":
         print(json.dumps(rows, indent=2))
     else:
         _table(rows, days)

@@ -18,9 +18,9 @@ from genai_meter_exporter import config as configuration
 from genai_meter_exporter.budgets import backtest
 from genai_meter_exporter.budgets.engine import Engine, Reports, Standing
 from genai_meter_exporter.budgets.history import History
-from genai_meter_exporter.budgets.model import PICO, Budget, Budgets, Unit
+from genai_meter_exporter.budgets.model import PICO, Budget, Budgets
 from genai_meter_exporter.config import ConfigError
-from genai_meter_exporter.display import console
+from genai_meter_exporter.display import amount, console, exact
 from genai_meter_exporter.store import StoreError, open_readonly
 
 _BAR = 16
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="YAML configuration with budgets")
     parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
     parser.add_argument("--since", metavar="30d", default="30d", help="backtest: how far back (default: 30d)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--format", choices=("table", "json"), default="table")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
             now = time.time()
             engine = Engine(config.budgets, History(configuration.data_directory(options.data_dir), read_only=True))
             engine.load(reader, now)
-            _show(engine.evaluate(now), as_json=options.json)
+            _show(engine.evaluate(now), options.format)
         finally:
             reader.close()
     except (ConfigError, StoreError, ValueError) as error:
@@ -64,13 +64,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 # --- show -------------------------------------------------------------------------------------------------
-def amount(unit: Unit, quantity: float) -> str:
-    """An amount as people read it."""
-    return f"${quantity / PICO:,.2f}" if unit == "usd" else f"{quantity:,.0f} {unit}"
-
-
-def _show(standings: list[Standing], *, as_json: bool) -> None:
-    if as_json:
+def _show(standings: list[Standing], form: str) -> None:
+    if form == "json":
         print(json.dumps([_facts(standing) for standing in standings], indent=2))
         return
     table = Table(box=None, pad_edge=False)
@@ -106,16 +101,15 @@ def burn(standing: Standing) -> float:
 
 def _facts(standing: Standing) -> dict[str, object]:
     unit = standing.budget.amount.unit
-    scale = PICO if unit == "usd" else 1
     forecast = standing.forecast
     return {
         "budget": standing.budget.name,
         "state": standing.state,
         "unit": unit,
-        "spent": standing.spent / scale,
-        "limit": standing.limit / scale,
-        "forecast": forecast.median / scale if forecast else None,
-        "forecast_upper": forecast.upper / scale if forecast else None,
+        "spent": exact(unit, standing.spent),
+        "limit": exact(unit, standing.limit),
+        "forecast": exact(unit, forecast.median) if forecast else None,
+        "forecast_upper": exact(unit, forecast.upper) if forecast else None,
         "period_start": datetime.fromtimestamp(standing.period.start, UTC).isoformat(),
         "period_end": datetime.fromtimestamp(standing.period.end, UTC).isoformat(),
         "team": standing.budget.team,
@@ -161,7 +155,7 @@ def _same(first: Budget, second: Budget) -> bool:
 def _backtest(budgets: Budgets, reader: Reports, options: argparse.Namespace) -> int:
     days = backtest.days(options.since)
     found = backtest.replay(budgets, reader, time.time(), days)
-    if options.json:
+    if options.format == "json":
         print(json.dumps([alert.facts() for alert in found], indent=2))
         return 0
     table = Table(box=None, pad_edge=False)

@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="*", help="only these digests (default: all)")
     parser.add_argument("--config", metavar="FILE", type=Path, required=True, help="YAML configuration with digests")
     parser.add_argument("--data-dir", metavar="DIR", help="where the store lives (default: ~/.local/state/genai-meter)")
-    parser.add_argument("--json", action="store_true", help="all numbers as JSON instead of the text")
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="json: all numbers")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     except (ConfigError, StoreError, ValueError) as error:
         print(f"genai-meter digest: {error}", file=sys.stderr)
         return 2
-    if options.json:
+    if options.format == "json":
         print(json.dumps([document(numbers) for numbers in found], indent=2))
     else:
         print("\n\n".join(text(numbers) for numbers in found))

@@ -6,12 +6,10 @@ from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
 
-from genai_meter.pricing.cost import usd
-
 from genai_meter_exporter.budgets.engine import Standing
 from genai_meter_exporter.digest.numbers import Change, Numbers
 from genai_meter_exporter.digest.periods import Span
-from genai_meter_exporter.display import printable
+from genai_meter_exporter.display import amount, dollars, exact, printable
 
 
 def text(numbers: Numbers) -> str:
@@ -55,22 +53,10 @@ def _changes(title: str, changes: Sequence[Change]) -> Iterator[str]:
 
 def _budget(standing: Standing) -> str:
     budget, unit = standing.budget, standing.budget.amount.unit
-    spent, limit = (_amount(unit, quantity) for quantity in (standing.spent, standing.limit))
-    expected = f", expected {_amount(unit, standing.forecast.median)}" if standing.forecast else ""
+    spent, limit = (amount(unit, quantity) for quantity in (standing.spent, standing.limit))
+    expected = f", expected {amount(unit, standing.forecast.median)}" if standing.forecast else ""
     state = standing.state.replace("_", " ")
     return f"• {budget.name}: {state}, {standing.used:.0%} of {limit} ({spent}{expected}); {budget.owner or 'no owner'}"
-
-
-def _amount(unit: str, quantity: int) -> str:
-    return dollars(quantity) if unit == "usd" else f"{quantity:,} {unit}"
-
-
-def dollars(pico: int) -> str:
-    """To the cent, half even; what is less than half a cent is still not nothing."""
-    cents = usd(pico).quantize(Decimal("0.01"))
-    if pico and not cents:
-        return "<$0.01"
-    return f"${cents:,}"
 
 
 def _calls(count: int) -> str:
@@ -106,12 +92,12 @@ def document(numbers: Numbers) -> dict[str, Any]:
         "last_day": due.span.last.isoformat(),
         "compared_with": [due.before.first.isoformat(), due.before.last.isoformat()],
         "where": entry.where,
-        "cost_usd": _exact(numbers.total.cost),
-        "cost_before_usd": _exact(numbers.total.before),
+        "cost_usd": exact("usd", numbers.total.cost),
+        "cost_before_usd": exact("usd", numbers.total.before),
         "calls": numbers.calls,
         "calls_before": numbers.calls_before,
         "successes": numbers.successes,
-        "cost_per_success_usd": None if success is None else _exact(success),
+        "cost_per_success_usd": None if success is None else exact("usd", success),
         "tenants": [_change(change) for change in numbers.tenants],
         "workflows": [_change(change) for change in numbers.workflows],
         "movers": [_change(change) for change in numbers.movers],
@@ -121,16 +107,12 @@ def document(numbers: Numbers) -> dict[str, Any]:
     }
 
 
-def _exact(pico: int) -> str:
-    return f"{usd(pico):f}"
-
-
 def _change(change: Change) -> dict[str, str]:
     return {
         "dimension": change.dimension,
         "value": change.value,
-        "cost_usd": _exact(change.cost),
-        "cost_before_usd": _exact(change.before),
+        "cost_usd": exact("usd", change.cost),
+        "cost_before_usd": exact("usd", change.before),
     }
 
 
@@ -141,6 +123,6 @@ def _standing(standing: Standing) -> dict[str, Any]:
         "state": standing.state,
         "owner": standing.budget.owner,
         "unit": unit,
-        "spent": _exact(standing.spent) if unit == "usd" else str(standing.spent),
-        "limit": _exact(standing.limit) if unit == "usd" else str(standing.limit),
+        "spent": exact(unit, standing.spent),
+        "limit": exact(unit, standing.limit),
     }
