@@ -188,6 +188,12 @@ GOOGLE: Final = (
 PERPLEXITY_FIREWORKS: Final = Environment("perplexity-fireworks", ("perplexityai==0.46.1", "fireworks-ai==1.2.28"))
 LM15: Final = (Environment("lm15-oldest", ("lm15==1.0.0rc3",)), Environment("lm15", ("lm15==1.5.0",)))
 """What `dspy` 3.4 brings along, and the newest."""
+LANGCHAIN_MISTRALAI: Final = (
+    Environment("langchain-mistralai-oldest", ("langchain-mistralai==0.2.0", "langchain-core==0.3.63", "httpx<0.28")),
+    Environment("langchain-mistralai-last-0", ("langchain-mistralai==0.2.12", "langchain-core==0.3.86")),
+    Environment("langchain-mistralai", ("langchain-mistralai==1.1.6", "langchain-core==1.7.2")),
+)
+"""The first for `pydantic` 2, the first that repeats what was refused, the newest."""
 
 MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "openai": OPENAI_ANTHROPIC,
@@ -206,6 +212,7 @@ MATRIX: Final[dict[str, tuple[Environment, ...]]] = {
     "huggingface_hub": (*HUB, CLIENTS),
     "litellm": (LITELLM_OLDEST, LITELLM),
     "lm15": LM15,
+    "langchain_mistralai": LANGCHAIN_MISTRALAI,
 }
 """Family of the caller matrix → its environments, oldest supported version first, newest last."""
 
@@ -281,6 +288,19 @@ REST_INSTRUMENTATIONS: Final = {
 }
 """OpenLLMetry knows version 1 of `mistralai` only. The library's own tracing is there in both."""
 
+LANGCHAIN_INSTRUMENTATIONS: Final = {
+    name: Environment(
+        f"interop-langchain-{name}",
+        ("langchain-mistralai==1.1.6", "langchain-core==1.7.2", "langchain==1.4.7", package),
+        (*SDK, *INTEROP),
+        editable=True,
+    )
+    for name, package in (
+        ("openinference", "openinference-instrumentation-langchain==0.1.80"),
+        ("openllmetry", "opentelemetry-instrumentation-langchain==0.62.4"),
+    )
+}
+"""What follows LangChain's callbacks; OpenLLMetry's is not loaded without `langchain` itself."""
 
 COMPATIBLE_INSTRUMENTATIONS: Final = {
     "openllmetry": Environment(

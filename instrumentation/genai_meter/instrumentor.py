@@ -337,6 +337,16 @@ class LM15Instrumentor(LibraryInstrumentor):
     )
 
 
+class LangChainMistralInstrumentor(LibraryInstrumentor):
+    """Meters `langchain-mistralai`, which calls Mistral past every client library."""
+
+    library = Library(
+        "langchain-mistralai",
+        ("langchain_mistralai.chat_models", "langchain_mistralai.embeddings"),
+        "genai_meter.clients.langchain_mistralai",
+    )
+
+
 LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
     "genai_meter_groq": GroqInstrumentor,
     "genai_meter_together": TogetherInstrumentor,
@@ -350,6 +360,7 @@ LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
     "genai_meter_google_genai": GoogleGenAIInstrumentor,
     "genai_meter_botocore": BotocoreInstrumentor,
     "genai_meter_mistralai": MistralInstrumentor,
+    "genai_meter_langchain_mistralai": LangChainMistralInstrumentor,
     "genai_meter_cohere": CohereInstrumentor,
     "genai_meter_langchain": LangChainInstrumentor,
     "genai_meter_langchain_cache": LangChainCacheInstrumentor,
