@@ -11,6 +11,7 @@ import copy
 import gc
 import inspect
 import json
+import logging
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,6 +24,9 @@ QUESTION: Final = "Where should the next delivery go?"
 MODEL: Final = "mistral-large-latest"
 LIBRARY: Final = "langchain_mistralai"
 NOBODY: Final = "http://127.0.0.1:9/v1"
+
+# It logs every error that it raises, with its traceback.
+logging.getLogger(LIBRARY).addHandler(logging.NullHandler())
 
 
 class Shelf(BaseModel):
