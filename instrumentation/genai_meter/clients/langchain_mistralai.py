@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 else:
     Proxy = wrapt.ObjectProxy
 
-SYNC: Final = (("ChatMistralAI", "completion_with_retry"), ("MistralAIEmbeddings", "embed_documents"))
-ASYNC: Final = (("", "acompletion_with_retry"), ("MistralAIEmbeddings", "aembed_documents"))
-"""Class, or none for the module itself, and what sends."""
+SENDERS: Final = {
+    "chat_models": (("ChatMistralAI", "completion_with_retry"), ("", "acompletion_with_retry")),
+    "embeddings": (("MistralAIEmbeddings", "embed_documents"), ("MistralAIEmbeddings", "aembed_documents")),
+}
+"""Module → class, or none for the module itself, and what sends: sync and async."""
 PATHS: Final = {"/chat/completions": "mistral/chat", "/embeddings": "v1/embeddings"}
 """What the library posts to → logical path."""
 
@@ -51,14 +53,14 @@ class Seam:
     def install(self, module: ModuleType) -> None:
         """Patch what sends in a module; again is nothing."""
         patches = self._patches = self._patches or Patches()
-        chats = module.__name__.endswith("chat_models")
-        for (name, method), make in ((SYNC[not chats], _sync), (ASYNC[not chats], _async)):
+        part = module.__name__.rpartition(".")[2]
+        for (name, method), make in zip(SENDERS[part], (_sync, _async), strict=True):
             owner: Any = getattr(module, name, None) if name else module
             if method not in getattr(owner, "__dict__", ()):
                 logger.warning("genai_meter: %s is installed but not metered: %s is missing", module.__name__, method)
                 continue
             patches.put(owner, method, lambda original, make=make: make(original, patches))
-        if chats:
+        if part == "chat_models":
             langchain_runs.follow(patches)
 
     def remove(self) -> None:
