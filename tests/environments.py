@@ -288,17 +288,18 @@ REST_INSTRUMENTATIONS: Final = {
 }
 """OpenLLMetry knows version 1 of `mistralai` only. The library's own tracing is there in both."""
 
+LANGCHAIN: Final = (
+    *("langchain-core==1.7.2", "langchain==1.4.7", "langchain-mistralai==1.1.6"),
+    *("langchain-openai==1.7.3", "langchain-anthropic==1.7.7"),
+)
+OF_LANGCHAIN: Final = {
+    "openinference": ("openinference-instrumentation-langchain==0.1.80",),
+    "openllmetry": ("opentelemetry-instrumentation-langchain==0.62.4",),
+}
+OF_LANGCHAIN["all"] = (*OF_LANGCHAIN["openinference"], *OF_LANGCHAIN["openllmetry"], OPENINFERENCE[0])
 LANGCHAIN_INSTRUMENTATIONS: Final = {
-    name: Environment(
-        f"interop-langchain-{name}",
-        ("langchain-mistralai==1.1.6", "langchain-core==1.7.2", "langchain==1.4.7", package),
-        (*SDK, *INTEROP),
-        editable=True,
-    )
-    for name, package in (
-        ("openinference", "openinference-instrumentation-langchain==0.1.80"),
-        ("openllmetry", "opentelemetry-instrumentation-langchain==0.62.4"),
-    )
+    name: Environment(f"interop-langchain-{name}", (*LANGCHAIN, *packages), (*SDK, *INTEROP), editable=True)
+    for name, packages in OF_LANGCHAIN.items()
 }
 """What follows LangChain's callbacks; OpenLLMetry's is not loaded without `langchain` itself."""
 

@@ -6,7 +6,7 @@ import json
 import os
 import sqlite3
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -46,11 +46,17 @@ def run(environment: Environment, child: str, url: str, served: Served, output: 
 
 
 def check(
-    found: Mapping[str, Any], enriched: Mapping[Any, str], served: Served, *, unlinked: Sequence[str] = ()
+    found: Mapping[str, Any],
+    enriched: Mapping[Any, str],
+    served: Served,
+    *,
+    named: Mapping[str, Set[str]] = {},
+    unlinked: Sequence[str] = (),
 ) -> None:
     """Of each scenario one span, of the scope that `enriched` names, one event, one charge.
 
-    `unlinked`: the sources of rows of other producers that stand beside ours.
+    `named`: the scopes of more spans that name the call. `unlinked`: the sources of rows of other producers that
+    stand beside ours.
     """
     assert found.keys() == enriched.keys()
     costs: list[int] = []
@@ -59,9 +65,11 @@ def check(
         (event,) = found[scenario]["events"]
         told = event["attributes"]
         costs.append(told[COST])
-        (span,) = (span for span in spans if "genai_meter.call.id" in span["attributes"])
-        assert (span["scope"], span["span_id"]) == (scope, event["span_id"]), scenario
-        assert span["attributes"]["genai_meter.call.id"] == told["genai_meter.call.id"]
+        of_call = [span for span in spans if "genai_meter.call.id" in span["attributes"]]
+        assert {span["attributes"]["genai_meter.call.id"] for span in of_call} == {told["genai_meter.call.id"]}
+        (span,) = (span for span in of_call if span["span_id"] == event["span_id"])
+        others = {other["scope"] for other in of_call if other is not span}
+        assert (span["scope"], others, len(of_call)) == (scope, named.get(scenario, set()), 1 + len(others)), scenario
         assert sum(span["scope"] == OURS for span in spans) == (scope == OURS), scenario
         assert told["genai_meter.usage.source"] == "provider", scenario
         if told.get("genai_meter.span.complete", True):

@@ -19,7 +19,7 @@ import httpx
 import langchain_mistralai
 import tenacity
 from genai_meter import Blocked
-from genai_meter.instrumentor import LangChainMistralInstrumentor
+from genai_meter.instrumentor import LangChainMistralInstrumentor, LangChainSpansInstrumentor
 from langchain_core.callbacks import BaseCallbackHandler, manager
 from langchain_core.language_models import FakeListChatModel, llms
 from langchain_core.messages import HumanMessage
@@ -31,13 +31,14 @@ from tests.client_cases import Stage, case, main, refusing, requiring
 
 LARGE = "mistral-large-2512"
 ASK = "Where should it go?"
+INSTRUMENTORS = (LangChainMistralInstrumentor, LangChainSpansInstrumentor)
+MANAGERS = (manager.CallbackManager, manager.AsyncCallbackManager)
 PATCHED = (
     (ChatMistralAI, "completion_with_retry"),
     (langchain_mistralai.chat_models, "acompletion_with_retry"),
     (MistralAIEmbeddings, "embed_documents"),
     (MistralAIEmbeddings, "aembed_documents"),
-    (manager.CallbackManager, "on_chat_model_start"),
-    (manager.AsyncCallbackManager, "on_chat_model_start"),
+    *((owner, name) for owner in MANAGERS for name in ("on_chat_model_start", "on_llm_start")),
 )
 ORIGINALS = [vars(owner)[name] for owner, name in PATCHED]
 
@@ -194,7 +195,6 @@ def claimed_by_no_other_request(stage: Stage) -> Any:
     next(open_stream)
     embeddings(stage).embed_query(ASK)
     list(open_stream)
-    # Of several that begin at once, a stream is not told whose it is.
     chat(stage, streaming=True).generate([[HumanMessage("a")], [HumanMessage("b")]], callbacks=[keeps])
     return [keeps.claimed(), len(stage.events())]
 
@@ -230,17 +230,18 @@ def dropped_in_threads(stage: Stage) -> Any:
 def uninstrumented(stage: Stage) -> Any:
     """Last: a call made while it is off, and one made after it is on again."""
     method = chat(stage).completion_with_retry
-    instrumentor = LangChainMistralInstrumentor()
-    instrumentor.uninstrument()
+    for instrumentor in INSTRUMENTORS:
+        instrumentor().uninstrument()
     restored = [vars(owner)[name] is original for (owner, name), original in zip(PATCHED, ORIGINALS, strict=True)]
     chat(stage).invoke(ASK)
     # Bound before, and still ours.
     method(messages=[{"role": "user", "content": ASK}], model=LARGE)
     before = len(stage.events())
-    instrumentor.instrument(skip_dep_check=True)
+    for instrumentor in INSTRUMENTORS:
+        instrumentor().instrument(skip_dep_check=True)
     chat(stage).invoke(ASK)
     return [restored, before, len(stage.events())]
 
 
 if __name__ == "__main__":
-    main(LangChainMistralInstrumentor)
+    main(*INSTRUMENTORS)

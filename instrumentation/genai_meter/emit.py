@@ -191,11 +191,11 @@ def _open_span(call: Call, native: Span | None) -> None:
         call.span, call.context = trace.INVALID_SPAN, context
         return
     foreign = native
-    if foreign is None:
-        foreign = interop.find(call, context) if context else None
-    elif foreign is not trace.get_current_span(context):
-        context = trace.set_span_in_context(foreign, context)
+    if foreign is None and (context or interop.keepers):
+        foreign = interop.find(call, context)
     if foreign is not None:
+        if foreign is not trace.get_current_span(context):
+            context = trace.set_span_in_context(foreign, context)
         call.span, call.context = foreign, context
         foreign.set_attribute(interop.CLAIMED, call.attributes[interop.CLAIMED])
         if foreign.is_recording():

@@ -257,6 +257,12 @@ class LangChainInstrumentor(LibraryInstrumentor):
     )
 
 
+class LangChainSpansInstrumentor(LibraryInstrumentor):
+    """Finds the spans that other instrumentations of LangChain keep for the runs of its models."""
+
+    library = Library("langchain-core", ("langchain_core.callbacks.manager",), "genai_meter.frameworks.langchain_spans")
+
+
 class LlamaIndexInstrumentor(LibraryInstrumentor):
     """Reads from `llama-index-core` what engine, workflow, agent and tool a call belongs to."""
 
@@ -364,6 +370,7 @@ LIBRARIES: Final[dict[str, type[LibraryInstrumentor]]] = {
     "genai_meter_cohere": CohereInstrumentor,
     "genai_meter_langchain": LangChainInstrumentor,
     "genai_meter_langchain_cache": LangChainCacheInstrumentor,
+    "genai_meter_langchain_spans": LangChainSpansInstrumentor,
     "genai_meter_litellm_cache": LiteLLMCacheInstrumentor,
     "genai_meter_llama_index": LlamaIndexInstrumentor,
     "genai_meter_openai_agents": OpenAIAgentsInstrumentor,

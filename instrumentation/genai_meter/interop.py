@@ -3,14 +3,15 @@
 OpenTelemetry's genai packages, OpenLLMetry, OpenInference and the Anthropic SDK itself make their
 span current before the request leaves. When the first attempt begins, the current span is looked
 at: a span of this very call is enriched and no second one is made; an agent's, a tool's, a
-workflow's or the application's own span becomes the parent of ours.
+workflow's or the application's own span becomes the parent of ours. Who follows a framework's
+callbacks keeps its span, current nowhere, for the run that asks: `keepers` find it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry import trace
@@ -59,13 +60,33 @@ CLAIMED: Final = schema.BY_NAME["call_id"].attribute
 """On a span: the one call it belongs to."""
 
 
+keepers: Final[list[Callable[[], Iterable[Span]]]] = []
+"""Each finds the unclaimed inference spans that others keep for what asks here."""
+
+
 def find(call: Call, context: Context) -> Span | None:
-    """The current span, when it is the inference span of this call and nobody else's."""
-    span = trace.get_current_span(context)
-    if not span.get_span_context().is_valid:
-        return None
+    """The inference span of this call and nobody else's: the current one, or one that is kept for it."""
     kind = _kind(call.prepared.dialect.operation)
     if kind is None:
+        return None
+    current = _current(call, context, kind)
+    if not keepers or kind != "inference":
+        return current
+    found = [*(() if current is None else (current,)), *(span for keeper in keepers for span in keeper())]
+    for other in found[1:]:
+        # One is enriched; who counts must know that the others tell of the same call.
+        other.set_attribute(CLAIMED, identity.text(call.call_id))
+    return found[0] if found else None
+
+
+def unclaimed(span: Span) -> bool:
+    """True for an open span that no call has claimed."""
+    return span.is_recording() and CLAIMED not in getattr(span, "attributes", ())
+
+
+def _current(call: Call, context: Context, kind: str) -> Span | None:
+    span = trace.get_current_span(context)
+    if not span.get_span_context().is_valid:
         return None
     attributes = getattr(span, "attributes", None)  # not in the API: an SDK's span has them, a proxy may
     if span.is_recording() and isinstance(attributes, Mapping):

@@ -6,9 +6,6 @@
 They send by `post` and `stream` of the model's HTTP client, which is the caller's own or like anybody's: it is not
 patched. They are handed a view of the model instead, whose clients meter. An attempt more is a call more, a batch of
 documents too: each is a request of its own.
-
-The span that another instrumentation keeps for the run of a chat model (`langchain_runs`) is claimed by the first
-request of the run.
 """
 
 from __future__ import annotations
@@ -22,7 +19,7 @@ import wrapt
 
 from genai_meter import dialects
 from genai_meter.call import Target
-from genai_meter.clients import langchain_runs, lifecycle
+from genai_meter.clients import lifecycle
 from genai_meter.clients.endings import Ending
 from genai_meter.clients.patches import Patches
 from genai_meter.clients.rest import Exchange
@@ -53,15 +50,13 @@ class Seam:
     def install(self, module: ModuleType) -> None:
         """Patch what sends in a module; again is nothing."""
         patches = self._patches = self._patches or Patches()
-        part = module.__name__.rpartition(".")[2]
-        for (name, method), make in zip(SENDERS[part], (_sync, _async), strict=True):
+        senders = SENDERS[module.__name__.rpartition(".")[2]]
+        for (name, method), make in zip(senders, (_sync, _async), strict=True):
             owner: Any = getattr(module, name, None) if name else module
             if method not in getattr(owner, "__dict__", ()):
                 logger.warning("genai_meter: %s is installed but not metered: %s is missing", module.__name__, method)
                 continue
             patches.put(owner, method, lambda original, make=make: make(original, patches))
-        if part == "chat_models":
-            langchain_runs.follow(patches)
 
     def remove(self) -> None:
         """Put every original back."""
@@ -73,7 +68,7 @@ class Seam:
 def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
     @wraps(original)
     def send(*args: Any, **kwargs: Any) -> Any:
-        return original(*_seen(args, kwargs, patches), **kwargs)
+        return original(*_seen(args, patches), **kwargs)
 
     return send
 
@@ -81,39 +76,31 @@ def _sync(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
 def _async(original: Callable[..., Any], patches: Patches) -> Callable[..., Any]:
     @wraps(original)
     async def send(*args: Any, **kwargs: Any) -> Any:
-        return await original(*_seen(args, kwargs, patches), **kwargs)
+        return await original(*_seen(args, patches), **kwargs)
 
     return send
 
 
-def _seen(args: tuple[Any, ...], kwargs: dict[str, Any], patches: Patches) -> tuple[Any, ...]:
+def _seen(args: tuple[Any, ...], patches: Patches) -> tuple[Any, ...]:
     """The arguments with a view of the model in its place."""
-    return (Model(args[0], kwargs.get("run_manager")), *args[1:]) if patches.active and args else args
+    return (Model(args[0]), *args[1:]) if patches.active and args else args
 
 
-class View(Proxy):
-    """Something of the library's or the caller's, seen in one run of LangChain's."""
-
-    def __init__(self, wrapped: Any, run: Any) -> None:
-        super().__init__(wrapped)
-        self._self_run = run
-
-
-class Model(View):
+class Model(Proxy):
     """A model or embeddings, with HTTP clients that meter."""
 
     @property
     def client(self) -> Any:
         """The synchronous one."""
-        return SyncClient(self.__wrapped__.client, self._self_run)
+        return SyncClient(self.__wrapped__.client)
 
     @property
     def async_client(self) -> Any:
         """The asynchronous one."""
-        return AsyncClient(self.__wrapped__.async_client, self._self_run)
+        return AsyncClient(self.__wrapped__.async_client)
 
 
-class SyncClient(View):
+class SyncClient(Proxy):
     """An `httpx.Client`: a request of it is a call."""
 
     def post(self, *args: Any, **kwargs: Any) -> Any:
@@ -124,7 +111,7 @@ class SyncClient(View):
             return client.post(*args, **kwargs)
         if lifecycle.decide(exchange.call):
             kwargs = guarded(_changed, exchange, kwargs) or kwargs
-        guarded(_send, exchange, self._self_run)
+        guarded(_send, exchange)
         try:
             response = client.post(*args, **kwargs)
         except BaseException as error:
@@ -141,10 +128,10 @@ class SyncClient(View):
         exchange = guarded(_exchange, client, args, kwargs)
         if exchange is None:
             return client.stream(*args, **kwargs)
-        return Opened(client, args, kwargs, exchange, self._self_run)
+        return Opened(client, args, kwargs, exchange)
 
 
-class AsyncClient(View):
+class AsyncClient(Proxy):
     """As `SyncClient`."""
 
     async def post(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,7 +142,7 @@ class AsyncClient(View):
             return await client.post(*args, **kwargs)
         if await lifecycle.decide_async(exchange.call):
             kwargs = guarded(_changed, exchange, kwargs) or kwargs
-        guarded(_send, exchange, self._self_run)
+        guarded(_send, exchange)
         try:
             response = await client.post(*args, **kwargs)
         except BaseException as error:
@@ -172,20 +159,17 @@ class AsyncClient(View):
         exchange = guarded(_exchange, client, args, kwargs)
         if exchange is None:
             return client.stream(*args, **kwargs)
-        return Opened(client, args, kwargs, exchange, self._self_run)
+        return Opened(client, args, kwargs, exchange)
 
 
 class Opened:
     """In the place of what `stream` of a client gives: the response is there for as long as the block lasts."""
 
-    def __init__(
-        self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: Exchange, run: Any
-    ) -> None:
+    def __init__(self, client: Any, args: tuple[Any, ...], kwargs: dict[str, Any], exchange: Exchange) -> None:
         self._client = client
         self._args = args
         self._kwargs = kwargs
         self._exchange = exchange
-        self._run = run
         self._opened: Any = None
         self._ending: Ending | None = None
 
@@ -194,7 +178,7 @@ class Opened:
         if lifecycle.decide(exchange.call):
             kwargs = guarded(_changed, exchange, kwargs) or kwargs
         self._opened = self._client.stream(*self._args, **kwargs)
-        guarded(_send, exchange, self._run)
+        guarded(_send, exchange)
         try:
             response = self._opened.__enter__()
         except BaseException as error:
@@ -216,7 +200,7 @@ class Opened:
         if await lifecycle.decide_async(exchange.call):
             kwargs = guarded(_changed, exchange, kwargs) or kwargs
         self._opened = self._client.stream(*self._args, **kwargs)
-        guarded(_send, exchange, self._run)
+        guarded(_send, exchange)
         try:
             response = await self._opened.__aenter__()
         except BaseException as error:
@@ -264,9 +248,7 @@ def _changed(exchange: Exchange, kwargs: dict[str, Any]) -> dict[str, Any]:
     return {**kwargs, "json": exchange.call.prepared.dialect.apply(kwargs["json"], **changes)}
 
 
-def _send(exchange: Exchange, run: Any) -> None:
+def _send(exchange: Exchange) -> None:
     guarded(exchange.enter)
-    # Embeddings are no part of a run.
-    chats = exchange.call.prepared.dialect.operation == "chat"
-    guarded(exchange.begin, guarded(langchain_runs.span_of, run) if chats else None)
+    guarded(exchange.begin)
     guarded(exchange.activate)
