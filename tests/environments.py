@@ -292,7 +292,7 @@ LANGCHAIN: Final = (
     *("langchain-core==1.7.2", "langchain==1.4.7", "langchain-mistralai==1.1.6"),
     *("langchain-openai==1.7.3", "langchain-anthropic==1.7.7"),
 )
-OF_LANGCHAIN: Final = {
+OF_LANGCHAIN: Final[dict[str, tuple[str, ...]]] = {
     "openinference": ("openinference-instrumentation-langchain==0.1.80",),
     "openllmetry": ("opentelemetry-instrumentation-langchain==0.62.4",),
 }

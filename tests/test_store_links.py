@@ -221,6 +221,28 @@ def test_a_span_above_with_equal_facts_is_the_same_call(ledger: Ledger, order: t
 
 
 @pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("gpt-4o", Tally(linked=1)),
+        ("gpt-4o-2024-08-06", Tally(linked=1)),
+        ("gpt-4o-mini", Tally(accepted=1)),
+    ],
+)
+def test_a_model_that_is_told_alone_is_the_served_or_the_requested_one(
+    ledger: Ledger, model: str, expected: Tally
+) -> None:
+    told = {"openinference.span.kind": "LLM", "llm.provider": "openai", "llm.model_name": model}
+    counts = {"llm.token_count.prompt": 1000, "llm.token_count.completion": 100}
+    outer = foreign_span(scope="openinference.instrumentation.llama_index")
+    outer = replace(outer, attributes={**told, **counts})
+    event = usage_event(trace_id=TRACE, span_id=b"\x00" * 7 + b"\x03")
+    own = SpanOf(event.attributes, trace_id=TRACE, span_id=event.span_id, parent=outer.span_id, scope="genai_meter")
+    ledger.send(event, own)
+    assert ledger.send(outer) == expected
+    ledger.check()
+
+
+@pytest.mark.parametrize(
     "different",
     [
         {"attributes": {"gen_ai.operation.name": "embeddings"}},

@@ -36,13 +36,22 @@ def family_of(values: Mapping[str, Any]) -> str | None:
 
 
 def same_model(one: Facts, other: Facts) -> bool:
-    """Equal served models; where one of them is not told, the requested one stands for it."""
+    """Equal served models; where one of them is not told, the requested one stands for it.
+
+    A name that is told alone may be the requested one: OpenInference has one attribute for both.
+    """
     if one[0] and other[0]:
-        return one[0] == other[0] or _bare(one[0]) == _bare(other[0])
+        return (
+            _alike(one[0], other[0])
+            or (not one[1] and _alike(one[0], other[1]))
+            or (not other[1] and _alike(one[1], other[0]))
+        )
     asked, also = one[1] or one[0], other[1] or other[0]
-    if asked == also or one[0] == other[1] or one[1] == other[0]:
-        return True
-    return bool(asked and also) and _bare(asked) == _bare(also)
+    return asked == also or one[0] == other[1] or one[1] == other[0] or _alike(asked, also)
+
+
+def _alike(one: str | None, other: str | None) -> bool:
+    return bool(one and other) and (one == other or _bare(one) == _bare(other))
 
 
 def agree(one: Facts, other: Facts) -> bool:
