@@ -14,6 +14,7 @@ import gc
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
+from unittest.mock import MagicMock
 
 import httpx
 import langchain_mistralai
@@ -176,6 +177,27 @@ class Keeps(BaseCallbackHandler):
         return ["genai_meter.call.id" in span.attributes for span in self.spans.values()]
 
 
+# Only whom we know is believed to keep spans.
+Keeps.__module__ = "openinference.instrumentation.langchain._tracer"
+
+
+class Named(FakeListChatModel):
+    """Tells LangChain its model, as most do."""
+
+    def _get_ls_params(self, *_args: Any, **_told: Any) -> Any:
+        return {"ls_provider": "another", "ls_model_name": "another-model"}
+
+
+@case
+def mocked(_stage: Stage) -> Any:
+    """A test of the caller's, with a client that is none: each of its attributes has all attributes."""
+    answer = httpx.Response(200, json={"choices": []}, request=httpx.Request("POST", "http://mistral"))
+    client = MagicMock(spec=httpx.Client)
+    client.post.return_value = answer
+    made = ChatMistralAI(api_key="k", client=client, model=LARGE)
+    return made.completion_with_retry(messages=[{"role": "user", "content": ASK}], model=LARGE)
+
+
 @case
 def claimed_by_its_run(stage: Stage) -> Any:
     keeps = Keeps()
@@ -191,10 +213,14 @@ def claimed_by_its_run(stage: Stage) -> Any:
 @case
 def claimed_by_no_other_request(stage: Stage) -> Any:
     keeps = Keeps()
-    open_stream = FakeListChatModel(responses=["abc"]).stream(ASK, config={"callbacks": [keeps]})
-    next(open_stream)
-    embeddings(stage).embed_query(ASK)
-    list(open_stream)
+    # Models that nobody meters, one of which tells its name; while they answer, others are asked.
+    for model in (FakeListChatModel(responses=["abc"]), Named(responses=["abc"])):
+        open_stream = model.stream(ASK, config={"callbacks": [keeps]})
+        next(open_stream)
+        embeddings(stage).embed_query(ASK)
+        chat(stage).completion_with_retry(messages=[{"role": "user", "content": ASK}], model=LARGE)
+        list(open_stream)
+    # Of several that begin at once, nobody tells who asks.
     chat(stage, streaming=True).generate([[HumanMessage("a")], [HumanMessage("b")]], callbacks=[keeps])
     return [keeps.claimed(), len(stage.events())]
 

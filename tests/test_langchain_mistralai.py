@@ -70,13 +70,17 @@ def test_refused_stream_tells_its_status(results: Results) -> None:
     assert results["refused"] == ["429", {"http.response.status_code": 429}]
 
 
+def test_client_that_is_a_mock_answers_as_it_is_told(results: Results) -> None:
+    assert results["mocked"] == {"choices": []}
+
+
 def test_span_kept_for_a_run_is_claimed_by_its_request(results: Results) -> None:
-    # invoke, stream, and two at once; no span of ours.
-    assert results["claimed_by_its_run"] == [[True] * 4, 0]
+    # invoke and stream; of two at once nobody tells which asks.
+    assert results["claimed_by_its_run"] == [[True, True, False, False], 2]
 
 
 def test_span_of_another_run_is_not_claimed(results: Results) -> None:
-    assert results["claimed_by_no_other_request"] == [[False, True, True], 3]
+    assert results["claimed_by_no_other_request"] == [[False] * 4, 6]
 
 
 def test_span_of_a_run_is_claimed_once(results: Results) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from decimal import Decimal
-from typing import TYPE_CHECKING
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Final
 
 from genai_meter.pricing.cost import usd
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_ANY_SIZE: Final = Context(prec=60)
+"""Rounds no sum of money, whatever the context of the program."""
 
 
 def printable(text: str) -> str:
@@ -21,7 +24,7 @@ def printable(text: str) -> str:
 
 def dollars(pico: int) -> str:
     """Pico-USD to the cent, half even; what is less than half a cent is still not nothing."""
-    cents = usd(pico).quantize(Decimal("0.01"))
+    cents = usd(pico).quantize(Decimal("0.01"), context=_ANY_SIZE)
     if pico and not cents:
         return "<$0.01"
     return f"${cents:,}"

@@ -145,7 +145,8 @@ def _build() -> _Pipeline:
 
 def _warn_without_sdk() -> None:
     """Without an SDK the API drops in silence what is emitted; the base install has none."""
-    if "opentelemetry.sdk" not in sys.modules and find_spec("opentelemetry.sdk") is None:
+    taken = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    if not taken and "opentelemetry.sdk" not in sys.modules and find_spec("opentelemetry.sdk") is None:
         safety.logger.warning(
             "genai_meter: usage goes nowhere, no OpenTelemetry SDK is installed: pip install 'genai-meter[otlp]'"
         )

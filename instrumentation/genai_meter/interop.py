@@ -60,8 +60,8 @@ CLAIMED: Final = schema.BY_NAME["call_id"].attribute
 """On a span: the one call it belongs to."""
 
 
-keepers: Final[list[Callable[[], Iterable[Span]]]] = []
-"""Each finds the unclaimed inference spans that others keep for what asks here."""
+keepers: Final[list[Callable[[str | None], Iterable[Span]]]] = []
+"""Each finds the unclaimed inference spans that others keep for what asks this model here."""
 
 
 def find(call: Call, context: Context) -> Span | None:
@@ -72,7 +72,8 @@ def find(call: Call, context: Context) -> Span | None:
     current = _current(call, context, kind)
     if not keepers or kind != "inference":
         return current
-    found = [*(() if current is None else (current,)), *(span for keeper in keepers for span in keeper())]
+    model = call.prepared.request.model
+    found = [*(() if current is None else (current,)), *(span for keeper in keepers for span in keeper(model))]
     for other in found[1:]:
         # One is enriched; who counts must know that the others tell of the same call.
         other.set_attribute(CLAIMED, identity.text(call.call_id))
@@ -81,7 +82,8 @@ def find(call: Call, context: Context) -> Span | None:
 
 def unclaimed(span: Span) -> bool:
     """True for an open span that no call has claimed."""
-    return span.is_recording() and CLAIMED not in getattr(span, "attributes", ())
+    attributes = getattr(span, "attributes", None)
+    return span.is_recording() and isinstance(attributes, Mapping) and CLAIMED not in attributes
 
 
 def _current(call: Call, context: Context, kind: str) -> Span | None:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import wraps
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import wrapt
 
@@ -21,6 +22,7 @@ from genai_meter import dialects
 from genai_meter.call import Target
 from genai_meter.clients import lifecycle
 from genai_meter.clients.endings import Ending
+from genai_meter.clients.litellm import key_of
 from genai_meter.clients.patches import Patches
 from genai_meter.clients.rest import Exchange
 from genai_meter.clients.targets import provider_of
@@ -231,12 +233,14 @@ def _exchange(client: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Exc
     if dialect is None or lifecycle.is_nested(dialect):
         return None
     body = kwargs["json"]
-    url = client.base_url
+    # As text: the client may be a mock, whose attributes never end.
+    url = urlsplit(str(client.base_url))
+    host = url.hostname or ""
     target = Target(
-        provider=provider_of(url.host, "", "mistral_ai", url.port, url.path),
-        host=url.host,
+        provider=provider_of(host, "", "mistral_ai", url.port, url.path),
+        host=host,
         port=url.port,
-        api_key=client.headers.get("authorization", "").removeprefix("Bearer ") or None,
+        api_key=key_of(dict(client.headers)),
         sdk="langchain_mistralai",
     )
     return Exchange(lifecycle.prepare(target, dialect, dialect.request(body), body))

@@ -25,8 +25,11 @@ PATCHED: Final = (
 )
 """Class of `langchain_core.callbacks.manager` and what begins the runs of a model."""
 
-_begun: Final[ContextVar[tuple[weakref.ref[Any], ...]]] = ContextVar("genai_meter.langchain.runs", default=())
-"""The managers of the runs that began last, several of a `generate`, for as long as LangChain holds them."""
+HANDLERS: Final = ("openinference.instrumentation.langchain", "opentelemetry.instrumentation.langchain")
+"""Where the handlers come from that keep a span for each run; nobody else's is touched."""
+
+_begun: Final[ContextVar[weakref.ref[Any] | None]] = ContextVar("genai_meter.langchain.run", default=None)
+"""The manager of the run that began last, for as long as LangChain holds it."""
 
 
 class Seam:
@@ -76,23 +79,34 @@ def _async(original: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _note(runs: list[Any]) -> None:
-    _begun.set(tuple(weakref.ref(run) for run in runs))
+    # Which of several asks, nobody tells; nor which of them LangChain's cache answers.
+    _begun.set(weakref.ref(runs[0]) if len(runs) == 1 else None)
 
 
-def spans_of_run() -> list[Span]:
-    """The spans that are kept for the run that asks: of those that began last here, the first that has not asked."""
-    for begun in _begun.get():
-        run: Any = begun()
-        spans = [guarded(_kept_by, handler, run.run_id) for handler in getattr(run, "handlers", ())]
-        if found := [span for span in spans if isinstance(span, Span) and interop.unclaimed(span)]:
-            return found
-    return []
+def spans_of_run(model: str | None) -> list[Span]:
+    """The spans that are kept for the run that began last here, if it is one of this model.
+
+    The run may be another's that is still open, whose model is called by nobody that is metered: its usage is not ours.
+    """
+    begun = _begun.get()
+    run: Any = begun() if begun is not None else None
+    told: Any = getattr(run, "metadata", None) or {}
+    if model is None or _bare(told.get("ls_model_name")) != _bare(model):
+        return []
+    spans = [guarded(_kept_by, handler, run.run_id) for handler in run.handlers]
+    return [span for span in spans if isinstance(span, Span) and interop.unclaimed(span)]
+
+
+def _bare(model: object) -> str:
+    """Without the vendor, which routers have and some tell not (`openai/gpt-4o`)."""
+    return str(model).rpartition("/")[2]
 
 
 def _kept_by(handler: Any, run_id: Any) -> Any:
+    if not type(handler).__module__.startswith(HANDLERS):
+        return None
     if hasattr(handler, "get_span"):
         # OpenInference.
         return handler.get_span(run_id)
     # OpenLLMetry.
-    spans = getattr(handler, "spans", None)
-    return getattr(spans.get(run_id), "span", None) if isinstance(spans, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+    return getattr(handler.spans.get(run_id), "span", None)
